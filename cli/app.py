@@ -1,0 +1,5 @@
+"""The `synreal` command."""
+
+
+def main() -> None:
+    """Run the command line."""

@@ -1,0 +1,78 @@
+"""The errors that users meet, and the exit code each one gives the command line.
+
+Every message says what was wrong, where, what was expected and what to do about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class SynrealError(Exception):
+    """Base of every error that synreal raises on purpose; its message is meant for people."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(SynrealError, ValueError):
+    """A setting is wrong: unknown name or key, wrong type, impossible combination, unusable folder."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class StageError(SynrealError, ValueError):
+    """A stage does not exist, gave no 2-D map, never ran, or was changed after it was recorded."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class WeightsError(SynrealError, RuntimeError):
+    """Pretrained weights cannot be had or do not fit the network."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class DataError(SynrealError, ValueError):
+    """Data are missing, empty, unreadable or not in the expected format."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class CheckpointError(SynrealError, RuntimeError):
+    """A checkpoint is damaged, unsafe, or belongs to another configuration."""
+
+
+class TrainingError(SynrealError, RuntimeError):
+    """A run cannot go on: a loss is not finite, an optimizer was never bound, a second view is missing."""
+
+
+class Interrupted(SynrealError):  # noqa: N818 - it reports a request, not a fault
+    """The run was asked to stop (Ctrl-C or SIGTERM) and has stopped cleanly.
+
+    Args:
+        message: What was saved and how to go on.
+        exit_code: 130 for Ctrl-C, 143 for SIGTERM.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # the signal decides
+
+
+def unknown_name(kind: str, given: str, known: Iterable[str]) -> ConfigError:
+    """Build the error for a name that is not in a list, with the nearest name first.
+
+    Args:
+        kind: What the name stands for, e.g. ``"regularizer"``.
+        given: The name the user wrote.
+        known: Every valid name.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return ConfigError(f"Unknown {kind} {given!r}.{hint} Known: {', '.join(names) or 'none'}.")
