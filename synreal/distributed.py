@@ -1,0 +1,56 @@
+"""The only file that talks to ``torch.distributed``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+
+def is_distributed() -> bool:
+    """Return whether a process group is up."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def world_size() -> int:
+    """Return the number of processes; 1 without a process group."""
+    return dist.get_world_size() if is_distributed() else 1
+
+
+def rank() -> int:
+    """Return this process's rank; 0 without a process group."""
+    return dist.get_rank() if is_distributed() else 0
+
+
+@torch.no_grad()
+def all_gather_rows(rows: Tensor) -> Tensor:
+    """Concatenate every rank's rows in rank order.
+
+    Ranks may bring different numbers of rows: sizes are agreed first and rows padded, because a ragged
+    gather reads uninitialised memory on one rank and aborts the other.
+
+    Args:
+        rows: (n_r, ...), where n_r may differ by rank and the rest may not.
+
+    Returns:
+        (sum of n_r, ...), the same on all ranks, without gradient.
+    """
+    if world_size() == 1:
+        return rows.detach()
+    size = torch.tensor([rows.shape[0]], device=rows.device)
+    sizes = [torch.zeros_like(size) for _ in range(world_size())]
+    dist.all_gather(sizes, size)
+    counts = [int(count) for count in sizes]
+    padded = rows.new_zeros((max(counts), *rows.shape[1:]))
+    padded[: rows.shape[0]] = rows.detach()
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def all_reduce_sum(value: Tensor) -> Tensor:
+    """Return the sum of a tensor over all ranks."""
+    if world_size() > 1:
+        value = value.clone()
+        dist.all_reduce(value)
+    return value
