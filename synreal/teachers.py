@@ -1,0 +1,139 @@
+"""Networks that the student is compared with: a frozen reference and a moving average."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from synreal.errors import CheckpointError, ConfigError
+from synreal.norm import norm_layers
+from synreal.stages import Stage
+from synreal.taps import FeatureTap, without_hooks
+
+
+class Reference(nn.Module):
+    """A frozen copy of a network that only gives feature maps.
+
+    It is always in eval mode, has no gradient, and is no part of ``parameters()`` or ``state_dict()``: checkpoints
+    hold a fingerprint of it, which is checked when they are loaded.
+
+    Args:
+        network: The module that turns images into maps; it is copied.
+        stages: Where to read, with paths inside ``network``.
+        ignore: Names of parameters that the maps do not depend on, such as a fresh classifier; they are left out of
+            the fingerprint.
+    """
+
+    def __init__(self, network: nn.Module, stages: Sequence[Stage], *, ignore: frozenset[str] = frozenset()) -> None:
+        super().__init__()
+        frozen = without_hooks(copy.deepcopy(network)).eval().requires_grad_(False)
+        _warn_if_untrained(frozen)
+        # In a tuple, so that nn.Module does not register it: see the class docstring.
+        self._network = (frozen,)
+        self.tap = FeatureTap(frozen, stages)
+        self.fingerprint = _fingerprint(frozen, ignore)
+
+    @property
+    def network(self) -> nn.Module:
+        """The frozen network."""
+        return self._network[0]
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return each stage's map, (N, C, H, W), without gradient."""
+        with self.tap.record() as maps:
+            self.network(images)
+        self.tap.take_input()
+        return maps
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode, whatever the surrounding model does."""
+        return super().train(False)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.network._apply(fn, recurse)
+        return self
+
+    def get_extra_state(self) -> Tensor:
+        """Return the fingerprint as a tensor, which any checkpoint format can hold."""
+        return torch.frombuffer(bytearray.fromhex(self.fingerprint), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Check the fingerprint of a checkpoint against this network.
+
+        Raises:
+            CheckpointError: If the checkpoint was made with another teacher.
+        """
+        saved = bytes(state.cpu().tolist()).hex()
+        if saved != self.fingerprint:
+            raise CheckpointError(
+                f"The checkpoint was trained against another teacher (fingerprint {saved[:12]}, here "
+                f"{self.fingerprint[:12]}). Build the student with the same pretrained weights before attach()."
+            )
+
+
+class EmaTeacher(nn.Module):
+    """A copy of a module whose parameters follow the original as an exponential moving average.
+
+    ``w_ema <- decay * w_ema + (1 - decay) * w``. Floating-point buffers follow alike, other buffers are copied. The
+    copy takes no gradient and is saved with the model.
+
+    Args:
+        module: The module to follow.
+        decay: In [0, 1]; 0 copies, 1 never moves.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        super().__init__()
+        if not 0 <= decay <= 1:
+            raise ConfigError(f"The decay of a moving average must lie in [0, 1], got {decay}.")
+        self.decay = decay
+        self.average = copy.deepcopy(module).requires_grad_(False)
+
+    def forward(self, *args: Any) -> Any:
+        """Run the averaged module."""
+        return self.average(*args)
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Move one step towards ``module``."""
+        for average, value in zip(self.average.parameters(), module.parameters(), strict=True):
+            average.lerp_(value.to(average.dtype), 1 - self.decay)
+        for held, current in zip(self.average.buffers(), module.buffers(), strict=True):
+            if held.is_floating_point():
+                held.lerp_(current, 1 - self.decay)
+            else:
+                held.copy_(current)
+
+
+class UntrainedTeacherWarning(UserWarning):
+    """The teacher looks as if it had never been trained, so there is no knowledge to keep."""
+
+
+def _warn_if_untrained(network: nn.Module) -> None:
+    layers = [layer for layer in norm_layers(network) if isinstance(getattr(layer, "running_mean", None), Tensor)]
+    states: list[Mapping[str, Any]] = [layer.state_dict() for layer in layers]
+    if states and all(not s["running_mean"].any() and bool((s["running_var"] == 1).all()) for s in states):
+        warnings.warn(
+            "The reference network's BatchNorm statistics were never trained: is it randomly initialised? "
+            "A regularizer can only keep knowledge that is there. Load pretrained weights before attach().",
+            UntrainedTeacherWarning,
+            stacklevel=4,
+        )
+
+
+def _fingerprint(network: nn.Module, ignore: frozenset[str]) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        if name not in ignore:
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.ndim else b"")
+    return digest.hexdigest()
