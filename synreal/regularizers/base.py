@@ -1,0 +1,190 @@
+"""What every regularizer is made of: a spec that users write, and a term that runs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+from torch import Tensor, nn
+
+from synreal.errors import StageError
+from synreal.stages import Stage
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass that a term needs; passes that several terms need run once.
+
+    Attributes:
+        net: Which network runs: the student or the frozen reference.
+        view: Index of the view it runs on; 0 is the view that the task sees.
+        grad: Whether gradient flows. Only the student's pass on view 0 has it, and it always runs.
+    """
+
+    net: Literal["student", "reference"]
+    view: int
+    grad: bool = False
+
+
+STUDENT = Pass("student", 0, grad=True)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a term is built: what it may know of the network it watches.
+
+    Attributes:
+        student: The network that trains.
+        stages: The student's stages that some term asked for, by name.
+        reference_stages: The reference's stages of the same names.
+        backbone: Names of the student's parameters that belong to the backbone, not to the task's head.
+    """
+
+    student: nn.Module
+    stages: Mapping[str, Stage]
+    reference_stages: Mapping[str, Stage]
+    backbone: frozenset[str]
+
+    def select(self, wanted: tuple[int | str, ...]) -> tuple[Stage, ...]:
+        """Return the student's stages that a spec names, in its order."""
+        return tuple(self.stages[str(name)] for name in wanted)
+
+    def same_width(self, wanted: tuple[int | str, ...], term: str) -> tuple[Stage, ...]:
+        """Return stages on which student and reference have equally many channels.
+
+        Raises:
+            StageError: If they differ; names the stage and both widths.
+        """
+        for stage in self.select(wanted):
+            other = self.reference_stages[stage.name]
+            if other.channels != stage.channels:
+                raise StageError(
+                    f"{term} compares stage {stage.name} of student and reference channel by channel, but the student "
+                    f"has {stage.channels} channels there and the reference {other.channels}. Use a reference of the "
+                    "same architecture."
+                )
+        return self.select(wanted)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a term sees in one training step.
+
+    Attributes:
+        maps: Feature maps (N, C, H, W) in the network's own dtype, by pass and stage name.
+    """
+
+    maps: Mapping[Pass, Mapping[str, Tensor]]
+
+
+class Term(nn.Module, ABC):
+    """The running side of a regularizer: parameters and buffers from birth, and a penalty for each step."""
+
+    @abstractmethod
+    def forward(self, step: Step) -> Tensor:
+        """Return the unweighted penalty, a float32 scalar."""
+
+    def after_step(self) -> None:
+        """Update state after an optimizer step, without gradient: queues, moving averages, collectives."""
+
+    def forget(self) -> None:
+        """Drop what was set aside for ``after_step``; called while no optimizer is bound, so that nothing piles up."""
+
+    def release(self) -> None:
+        """Give back whatever was changed on the student when the term was built."""
+
+    @property
+    def stateful(self) -> bool:
+        """Whether the term must hear of optimizer steps."""
+        return type(self).after_step is not Term.after_step
+
+
+def _stage_name(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, (int, str)) and not isinstance(value, bool) else value
+
+
+StageName = Annotated[
+    Annotated[int, Field(ge=0, le=4, strict=True)] | Annotated[str, Field(min_length=1, strict=True)],
+    BeforeValidator(_stage_name),
+]
+Stages = Annotated[tuple[StageName, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+
+
+class Regularizer(BaseModel):
+    """The spec of a regularizer: one declaration for Python, YAML, the command line and the result record.
+
+    Subclasses set ``name`` and ``summary``, add their settings as fields and build a ``Term``.
+
+    Attributes:
+        weight: lambda, what the term is multiplied by in the total loss; at least 0.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    source: ClassVar[str]
+
+    weight: float = Field(default=1.0, ge=0)
+
+    @property
+    def wanted_stages(self) -> tuple[int | str, ...]:
+        """Stages whose maps the term reads."""
+        return ()
+
+    @property
+    def passes(self) -> frozenset[Pass]:
+        """Forward passes that the term needs."""
+        return frozenset()
+
+    @abstractmethod
+    def build(self, site: Site) -> Term:
+        """Build the term for a network."""
+
+    @model_serializer(mode="wrap")
+    def _with_name(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {"name": self.name, **handler(self)}
+
+
+class FeatureRegularizer(Regularizer):
+    """A regularizer that reads feature maps.
+
+    Attributes:
+        stages: Numbers 0 to 4 or module paths; one or several.
+    """
+
+    stages: Stages
+
+    @property
+    def wanted_stages(self) -> tuple[int | str, ...]:
+        """Stages whose maps the term reads."""
+        return self.stages
+
+
+class NoPenalty(Term):
+    """A term that adds nothing to the loss."""
+
+    anchor: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("anchor", torch.zeros(()), persistent=False)
+
+    def forward(self, step: Step) -> Tensor:
+        """Return zero on the model's device."""
+        return self.anchor.float()

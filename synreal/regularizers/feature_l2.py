@@ -1,0 +1,89 @@
+"""Feature L2: keep the student's maps close to the frozen ImageNet network's (ROAD)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from synreal.errors import ConfigError
+from synreal.pooling import grid_average
+from synreal.regularizers.base import STUDENT, FeatureRegularizer, Pass, Site, Stages, Step, Term
+from synreal.regularizers.registry import register
+
+GRID = 3  # ROAD's grid of spatial cells
+
+_TEACHER = Pass("reference", 0)
+
+
+def feature_l2(student_features: Tensor, teacher_features: Tensor, spatial: bool = False) -> Tensor:
+    """Squared distance of two feature maps (ROAD: Chen et al., CVPR 2018, eq. 2).
+
+    ``mean over samples and positions of ||f(x) - f_o(x)||^2``, the norm taken over channels.
+
+    Args:
+        student_features: ``f(x)``, (N, C, H, W).
+        teacher_features: ``f_o(x)``, (N, C, H, W).
+        spatial: Average both maps over the cells of a 3 x 3 grid first and compare cells instead of positions, so that
+            content may move within a cell; for dense tasks.
+
+    Returns:
+        Scalar, float32 (float64 for float64 input).
+
+    Raises:
+        ConfigError: If shapes differ.
+    """
+    if student_features.shape != teacher_features.shape or student_features.ndim != 4:
+        raise ConfigError(
+            "feature_l2 compares two maps of one shape (N, C, H, W), got "
+            f"{tuple(student_features.shape)} and {tuple(teacher_features.shape)}."
+        )
+    if spatial:
+        student_features, teacher_features = (
+            grid_average(student_features, GRID),
+            grid_average(teacher_features, GRID),
+        )
+    wide = torch.promote_types(student_features.dtype, torch.float32)
+    return (student_features.to(wide) - teacher_features.to(wide)).square().sum(1).mean()
+
+
+@register
+class FeatureL2(FeatureRegularizer):
+    """Feature L2 (ROAD: Chen et al., CVPR 2018): the student's maps stay close to the frozen network's.
+
+    Both see the same image, view 0; stages are summed.
+
+    Attributes:
+        weight: lambda.
+        stages: Where to compare; ROAD compares the last.
+        spatial: Compare averages over a 3 x 3 grid of cells instead of positions.
+    """
+
+    name: ClassVar[str] = "feature_l2"
+    summary: ClassVar[str] = "features stay close to the frozen ImageNet network's"
+    source: ClassVar[str] = "ROAD (Chen et al., CVPR 2018)"
+
+    stages: Stages = (4,)
+    spatial: bool = False
+
+    @property
+    def passes(self) -> frozenset[Pass]:
+        """The student's and the reference's pass on view 0."""
+        return frozenset({STUDENT, _TEACHER})
+
+    def build(self, site: Site) -> Term:
+        """Build the term."""
+        return _FeatureL2Term([stage.name for stage in site.same_width(self.stages, self.name)], self.spatial)
+
+
+class _FeatureL2Term(Term):
+    def __init__(self, stages: list[str], spatial: bool) -> None:
+        super().__init__()
+        self.stages = stages
+        self.spatial = spatial
+
+    def forward(self, step: Step) -> Tensor:
+        """Sum the distance over stages."""
+        student, teacher = step.maps[STUDENT], step.maps[_TEACHER]
+        return torch.stack([feature_l2(student[s], teacher[s], self.spatial) for s in self.stages]).sum()
