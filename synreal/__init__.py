@@ -1,1 +1,84 @@
-"""synreal: keep an ImageNet network's knowledge of the real world while it learns from synthetic images."""
+"""synreal: keep an ImageNet network's knowledge of the real world while it learns from synthetic images.
+
+Public names load on first use (PEP 562), so that ``import synreal`` needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib.metadata import version as _version
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from synreal import functional, metrics
+    from synreal.attach import RegularizedModel, attach
+    from synreal.config import RunConfig
+    from synreal.engine import RunResult, run
+    from synreal.errors import SynrealError
+    from synreal.regularizers.csg import CSG
+    from synreal.regularizers.feature_l2 import FeatureL2
+    from synreal.regularizers.none import NoRegularizer, Oracle
+    from synreal.regularizers.registry import available as list_regularizers
+
+_HOME = {
+    "CSG": "synreal.regularizers.csg",
+    "FeatureL2": "synreal.regularizers.feature_l2",
+    "NoRegularizer": "synreal.regularizers.none",
+    "Oracle": "synreal.regularizers.none",
+    "RegularizedModel": "synreal.attach",
+    "RunConfig": "synreal.config",
+    "RunResult": "synreal.engine",
+    "SynrealError": "synreal.errors",
+    "attach": "synreal.attach",
+    "list_regularizers": "synreal.regularizers",
+    "run": "synreal.engine",
+}
+_MODULES = ("functional", "metrics")
+
+__all__ = [
+    "CSG",
+    "FeatureL2",
+    "NoRegularizer",
+    "Oracle",
+    "RegularizedModel",
+    "RunConfig",
+    "RunResult",
+    "SynrealError",
+    "__version__",
+    "attach",
+    "functional",
+    "list_regularizers",
+    "metrics",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version("synreal")
+    if name in _MODULES:
+        return importlib.import_module(f"synreal.{name}")
+    if name in _HOME:
+        home = importlib.import_module(_HOME[name])
+        value = getattr(home, "available" if name == "list_regularizers" else name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'synreal' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class _Package(ModuleType):
+    """Keeps ``synreal.attach`` the function: importing the module of that name would put the module there."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "attach" and isinstance(value, ModuleType):
+            value = value.attach
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
