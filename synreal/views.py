@@ -1,0 +1,340 @@
+"""Views of an image: seeded random augmentation, and the transforms that the classification task uses.
+
+Images stay uint8 until the last step, :func:`to_float`, which normalises a whole batch on its own device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import operator
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from synreal.errors import ConfigError, DataError
+
+# The 14 operations of CSG's RandAugment, each drawn with the same probability.
+OPERATIONS = (
+    "identity",
+    "autocontrast",
+    "equalize",
+    "rotate",
+    "posterize",
+    "solarize",
+    "color",
+    "contrast",
+    "brightness",
+    "sharpness",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+)
+# Operations without a magnitude take place only this often once they are drawn.
+_PROBABILITY = {"autocontrast": 0.2, "equalize": 0.2}
+_MAX_MAGNITUDE = 30
+# The published 100 px belong to VisDA-17's renders, which are 384 px wide.
+_TRANSLATE_SHARE = 100 / 384
+
+
+class RandAugment(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
+    """RandAugment (Cubuk et al., 2020) with the operations of CSG (Chen et al., ICLR 2021).
+
+    Each image takes ``num_ops`` operations, drawn uniformly with replacement from :data:`OPERATIONS`.
+    With m = magnitude / 30:
+
+    - rotate by ± 30 m degrees about the centre;
+    - posterize to int(8 - 4 m) bits; solarize, that is invert, pixels >= 256 - 256 m;
+    - colour, contrast, brightness, sharpness by a factor 1 ± 0.9 m;
+    - shear by a slope of ± 0.3 m about the top-left corner;
+    - translate along either axis by ± 100/384 m of the image's width, rounded to whole pixels: 100 m pixels
+      at the 384 px of VisDA-17's renders, as published;
+    - identity, autocontrast and equalize know no magnitude; the last two, once drawn, take place with
+      probability 0.2.
+
+    Signs are random. Geometric operations pick the nearest pixel and fill with black.
+
+    Draws from torch's default CPU generator only.
+
+    Args:
+        num_ops: Operations per image, >= 0.
+        magnitude: Strength M, in [0, 30]; CSG's 6 is the default.
+        translate_px: Largest translation (at M = 30) in pixels, >= 0, whatever the image's size; by
+            default it follows the width as above.
+
+    Raises:
+        ConfigError: An argument is out of its range.
+
+    Example:
+        >>> image = torch.zeros(3, 48, 64, dtype=torch.uint8)
+        >>> RandAugment(num_ops=2)(image).shape
+        torch.Size([3, 48, 64])
+    """
+
+    def __init__(self, num_ops: int = 1, magnitude: float = 6, translate_px: float | None = None) -> None:
+        super().__init__()
+        if isinstance(num_ops, bool) or not isinstance(num_ops, int) or num_ops < 0:
+            raise ConfigError(f"RandAugment: num_ops is {num_ops!r}; expected a whole number >= 0, e.g. 1.")
+        if not _is_number(magnitude) or not 0 <= magnitude <= _MAX_MAGNITUDE:
+            raise ConfigError(
+                f"RandAugment: magnitude is {magnitude!r}; expected a number from 0 to {_MAX_MAGNITUDE}, e.g. 6."
+            )
+        if translate_px is not None and (
+            not _is_number(translate_px) or not math.isfinite(translate_px) or translate_px < 0
+        ):
+            raise ConfigError(
+                f"RandAugment: translate_px is {translate_px!r}; expected pixels >= 0, or None to follow the width."
+            )
+        self.num_ops = num_ops
+        self.magnitude = magnitude
+        self.translate_px = translate_px
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Augment one image.
+
+        Args:
+            image: uint8 (3, H, W).
+
+        Returns:
+            uint8 (3, H, W).
+
+        Raises:
+            DataError: The image is not of this form.
+        """
+        if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.ndim != 3 or len(image) != 3:
+            raise DataError(
+                f"RandAugment got {_describe(image)}; expected one uint8 image tensor (3, H, W). "
+                "Convert with torchvision.transforms.v2.functional.pil_to_tensor, and grey to RGB."
+            )
+        for _ in range(self.num_ops):
+            name = OPERATIONS[int(torch.randint(len(OPERATIONS), ()))]
+            chance, coin = torch.rand(2).tolist()
+            if chance < _PROBABILITY.get(name, 1.0):
+                image = self.apply_operation(image, name, sign=1 if coin < 0.5 else -1)
+        return image
+
+    def apply_operation(self, image: Tensor, name: str, sign: int = 1) -> Tensor:
+        """Apply one operation at this magnitude, with no randomness.
+
+        Args:
+            image: uint8 (3, H, W).
+            name: One of :data:`OPERATIONS`.
+            sign: 1 or -1, the direction of rotations, shears, translations and factors; others ignore it.
+                Positive is: clockwise, right, down, stronger. A positive shear moves what is further from the
+                top-left corner.
+
+        Returns:
+            uint8 (3, H, W).
+        """
+        m = self.magnitude / _MAX_MAGNITUDE
+        signed = sign * m
+        result: Tensor
+        match name:
+            case "identity":
+                result = image
+            case "autocontrast":
+                result = F.autocontrast(image)
+            case "equalize":
+                result = F.equalize(image)
+            case "rotate":
+                # torchvision's affine turns clockwise for positive angles, its rotate the other way round.
+                result = F.rotate(image, -30.0 * signed, fill=0)
+            case "posterize":
+                result = F.posterize(image, int(8 - 4 * m))
+            case "solarize":
+                threshold = 256 * (1 - m)
+                # Above 255 no pixel reaches it, and torchvision refuses it.
+                result = F.solarize(image, threshold) if threshold <= 255 else image
+            case "color":
+                result = F.adjust_saturation(image, 1 + 0.9 * signed)
+            case "contrast":
+                result = F.adjust_contrast(image, 1 + 0.9 * signed)
+            case "brightness":
+                result = F.adjust_brightness(image, 1 + 0.9 * signed)
+            case "sharpness":
+                result = F.adjust_sharpness(image, 1 + 0.9 * signed)
+            case "shear_x" | "shear_y":
+                # torchvision takes the angle of a slope, and shears left and up for positive ones.
+                angle = -math.degrees(math.atan(0.3 * signed))
+                shear = [angle, 0.0] if name == "shear_x" else [0.0, angle]
+                result = F.affine(image, angle=0.0, translate=[0, 0], scale=1.0, shear=shear, center=[0.0, 0.0], fill=0)
+            case "translate_x" | "translate_y":
+                largest = _TRANSLATE_SHARE * image.shape[-1] if self.translate_px is None else self.translate_px
+                pixels = round(signed * largest)
+                shift = [pixels, 0] if name == "translate_x" else [0, pixels]
+                result = F.affine(image, angle=0.0, translate=shift, scale=1.0, shear=[0.0, 0.0], fill=0)
+            case _:
+                raise ConfigError(f"Unknown RandAugment operation {name!r}. Known: {', '.join(OPERATIONS)}.")
+        return result
+
+    def extra_repr(self) -> str:
+        """Return the arguments as the constructor takes them."""
+        return f"num_ops={self.num_ops}, magnitude={self.magnitude}, translate_px={self.translate_px}"
+
+
+def classification_transform(size: int, *, train: bool, num_ops: int = 1, magnitude: float = 6) -> nn.Module:
+    """Build the image transform of CSG's classification runs (Chen et al., ICLR 2021); there is no flip.
+
+    Training: :class:`RandAugment`, resize the short side to ``size``, random crop. Test: the same without
+    RandAugment, centre crop. Resizing is bilinear with antialiasing.
+
+    Args:
+        size: Side of the square output in pixels, >= 1.
+        train: Whether the transform is random.
+        num_ops: RandAugment operations per image, >= 0; unused at test time.
+        magnitude: RandAugment strength, in [0, 30]; unused at test time.
+
+    Returns:
+        A module that maps a uint8 image (3, H, W) of any size to uint8 (3, size, size).
+
+    Raises:
+        ConfigError: An argument is out of its range.
+    """
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ConfigError(f"Image size is {size!r}; expected the side of a square in whole pixels >= 1, e.g. 224.")
+    augment = RandAugment(num_ops, magnitude)
+    resize = v2.Resize(size, interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
+    steps = [augment, resize, v2.RandomCrop(size)] if train else [resize, v2.CenterCrop(size)]
+    transform: nn.Module = v2.Compose(steps)
+    return transform
+
+
+def to_float(batch: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Normalise uint8 images: ``(batch / 255 - mean) / std`` per channel, on the batch's device.
+
+    Args:
+        batch: uint8 (..., 3, H, W).
+        mean: Three channel means for images in [0, 1].
+        std: Three channel standard deviations, > 0.
+
+    Returns:
+        float32, of the batch's shape.
+
+    Raises:
+        ConfigError: ``mean`` or ``std`` are not three finite numbers, or a ``std`` is not positive.
+        DataError: The batch is not uint8 with three channels.
+    """
+    if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise ConfigError(
+            f"Normalisation has mean {tuple(mean)} and std {tuple(std)}; expected three finite numbers each, "
+            "std above 0. synreal.weights.normalization(model) gives the network's own."
+        )
+    if batch.dtype != torch.uint8 or batch.ndim < 3 or batch.shape[-3] != 3:
+        raise DataError(
+            f"to_float got {_describe(batch)}; expected uint8 images (..., 3, H, W). Normalise once, as the last step."
+        )
+    shift = torch.tensor(mean, dtype=torch.float32, device=batch.device).view(3, 1, 1)
+    scale = torch.tensor(std, dtype=torch.float32, device=batch.device).view(3, 1, 1)
+    return batch.to(torch.float32).div_(255).sub_(shift).div_(scale)
+
+
+class MultiView:
+    """Give several independent views of one image.
+
+    Args:
+        transform: A random transform of one image.
+        views: How many times it is applied to the same image, >= 1.
+
+    Raises:
+        ConfigError: ``views`` is no whole number >= 1, or ``transform`` cannot be called.
+    """
+
+    def __init__(self, transform: Callable[[Any], Tensor], views: int = 2) -> None:
+        if not callable(transform):
+            raise ConfigError(f"MultiView: transform is {transform!r}; expected something to call on an image.")
+        if isinstance(views, bool) or not isinstance(views, int) or views < 1:
+            raise ConfigError(f"MultiView: views is {views!r}; expected a whole number >= 1, e.g. 2.")
+        self.transform = transform
+        self.views = views
+
+    def __call__(self, image: Any) -> tuple[Tensor, ...]:
+        """Return ``views`` draws of the transform on ``image``, one after the other."""
+        return tuple(self.transform(image) for _ in range(self.views))
+
+    def __repr__(self) -> str:
+        return f"MultiView({self.transform!r}, views={self.views})"
+
+
+def derive_seed(*parts: int | str) -> int:
+    """Hash the parts to a seed that is the same in every process and on every machine.
+
+    ``derive_seed(seed, epoch, index)`` makes a view a function of these three, however many workers load it.
+
+    Args:
+        *parts: Whole numbers (NumPy's too) and strings; 1 and ``"1"`` differ, and so do ``("ab", "c")`` and
+            ``("a", "bc")``.
+
+    Returns:
+        An integer in [0, 2**63).
+
+    Raises:
+        ConfigError: A part is neither.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            text = "s" + part
+        else:
+            try:
+                text = f"i{operator.index(part)}"
+            except TypeError:
+                raise ConfigError(
+                    f"A seed cannot be derived from {part!r}; expected whole numbers and strings."
+                ) from None
+        data = text.encode()
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
+    return int.from_bytes(digest.digest()[:8], "big") >> 1
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's CPU generator, Python's ``random`` and NumPy's global generator for the length of a block.
+
+    All three are put back afterwards, also when the block raises. CUDA generators are left alone, so that a
+    forked worker never touches CUDA. The generators are global: not for several threads at once.
+
+    Args:
+        seed: In [0, 2**63), e.g. from :func:`derive_seed`.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ConfigError: The seed is out of range.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ConfigError(f"Seed is {seed!r}; expected a whole number in [0, 2**63). derive_seed() makes one.")
+    torch_state = torch.default_generator.get_state()
+    python_state = random.getstate()
+    numpy_state = np.random.get_state()
+    try:
+        # torch's CPU generator looks at the low 32 bits only: fold the high ones in, so that every bit counts.
+        torch.default_generator.manual_seed((seed ^ seed >> 32) & 0xFFFFFFFF)
+        random.seed(seed)
+        np.random.seed([seed & 0xFFFFFFFF, seed >> 32])  # it takes words of 32 bits
+        yield
+    finally:
+        torch.default_generator.set_state(torch_state)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+
+def _is_number(value: object) -> bool:
+    """Tell whether a value is an int or a float; True and False are not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _describe(value: object) -> str:
+    """Say what was given instead of an image."""
+    if isinstance(value, Tensor):
+        return f"a tensor of {str(value.dtype).removeprefix('torch.')} and shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}"
