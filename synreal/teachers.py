@@ -38,7 +38,8 @@ class Reference(nn.Module):
         # In a tuple, so that nn.Module does not register it: see the class docstring.
         self._network = (frozen,)
         self.tap = FeatureTap(frozen, stages)
-        self.fingerprint = _fingerprint(frozen, ignore)
+        state = frozen.state_dict()
+        self.fingerprint = state_sha256({name: state[name] for name in state if name not in ignore})
 
     @property
     def network(self) -> nn.Module:
@@ -130,10 +131,20 @@ def _warn_if_untrained(network: nn.Module) -> None:
         )
 
 
-def _fingerprint(network: nn.Module, ignore: frozenset[str]) -> str:
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """Fingerprint a state dict: its names, dtypes, shapes and bytes, whatever their order and device.
+
+    Args:
+        state: Tensors of any dtype and shape by name.
+
+    Returns:
+        SHA-256 in hex, 64 characters.
+    """
     digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        if name not in ignore:
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.ndim else b"")
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        data = tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+        # A header of fixed form before the bytes: no two different states run together to the same stream.
+        digest.update(f"{name!r} {tensor.dtype} {tuple(tensor.shape)} {len(data)}\n".encode())
+        digest.update(data)
     return digest.hexdigest()

