@@ -1,0 +1,236 @@
+"""``RunConfig``: everything a run needs to know, checked before anything is read or built."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from typing_extensions import Self
+
+from synreal.errors import ConfigError, unknown_name
+from synreal.regularizers import Regularizer, as_specs
+from synreal.regularizers.csg import CSG
+from synreal.tasks import data, task_name
+
+_MOST_BYTES = 1 << 20
+
+Specs = Annotated[
+    tuple[SerializeAsAny[Regularizer], ...],
+    BeforeValidator(lambda value: tuple(as_specs(value))),
+    Field(min_length=1),
+]
+
+
+def _names(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+class RunConfig(BaseModel):
+    """The configuration of a run. The defaults are the recipe for the embedded data on two CPU cores.
+
+    Attributes:
+        task: ``"classification"`` or short ``"cls"``.
+        regularizers: One or several names, texts like ``"csg(weight=0.1)"`` or specs.
+        backbone: timm name.
+        weights: ``"auto"``, ``"timm"``, ``"packaged"``, ``"none"`` or a file; see ``synreal.weights``.
+        source: Synthetic data to train on.
+        targets: Real data to test on; by default those that go with the source.
+        image_size: Side of the network's input, in pixels.
+        augment_ops: RandAugment operations on each view; 0 switches it off.
+        augment_magnitude: RandAugment magnitude M, of 30.
+        epochs: Passes over the source; 0 only evaluates.
+        max_steps: Stop after so many steps; the schedule ends there too.
+        batch_size: Images a step, on each process.
+        lr: Peak learning rate of the head and of the regularizers' heads.
+        backbone_lr_scale: Learning rate of the backbone over ``lr``.
+        momentum: Of SGD.
+        weight_decay: Of SGD.
+        schedule: ``"warmup_poly"`` (CSG) or ``"constant"`` (GCISG).
+        warmup_steps: Length of the quadratic warm-up from 1 %.
+        poly_power: Exponent of the decay to zero.
+        norm: ``"frozen"`` keeps the backbone's running statistics (CSG); ``"train"`` lets them move (GCISG).
+        clip_norm: Greatest norm of the gradient; None does not clip.
+        precision: ``"fp32"``, or ``"bf16"`` or ``"fp16"`` mixed precision.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        seed: Of everything that is drawn in training.
+        data_seed: Of a rendered source; runs of several seeds share one set of images.
+        workers: Data-loading processes.
+        eval_batch_size: Images a step when testing.
+        eval_every: Test after every so many epochs, and at the end; 0 tests only at the end.
+        log_every: Steps between rows of ``metrics.jsonl``.
+        checkpoint_every: Steps between checkpoints; None: at the end of each epoch.
+        keep_checkpoints: How many checkpoints stay.
+        output: Run folder; by default a new one under ``runs/``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    task: str = "classification"
+    regularizers: Specs = (CSG(),)
+    backbone: str = "tf_efficientnet_lite0"
+    weights: str = "auto"
+    source: str = "digits"
+    targets: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    image_size: int = Field(default=64, ge=8, le=4096)
+    augment_ops: int = Field(default=1, ge=0)
+    augment_magnitude: float = Field(default=6, ge=0, le=30)
+    epochs: int = Field(default=4, ge=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    lr: float = Field(default=0.05, ge=0)
+    backbone_lr_scale: float = Field(default=0.1, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    schedule: Literal["warmup_poly", "constant"] = "warmup_poly"
+    warmup_steps: int = Field(default=100, ge=0)
+    poly_power: float = Field(default=0.9, ge=0)
+    norm: Literal["frozen", "train"] = "frozen"
+    clip_norm: float | None = Field(default=None, gt=0)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    device: str = "auto"
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    data_seed: int = Field(default=0, ge=0, lt=2**31)
+    workers: int = Field(default=2, ge=0)
+    eval_batch_size: int = Field(default=250, ge=1)
+    eval_every: int = Field(default=2, ge=0)
+    log_every: int = Field(default=10, ge=1)
+    checkpoint_every: int | None = Field(default=None, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1)
+    output: Path | None = None
+
+    @field_validator("task")
+    @classmethod
+    def _long_task_name(cls, value: str) -> str:
+        return task_name(value)
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+            raise ConfigError(f"Unknown device {value!r}. Known: auto, cpu, cuda, cuda:N, mps.")
+        return value
+
+    @model_validator(mode="after")
+    def _data_fit(self) -> Self:
+        if data.info(self.source).domain != "source":
+            raise ConfigError(
+                f"{self.source!r} is real data: it is tested on, never trained on. "
+                f"Sources: {', '.join(data.available('source'))}."
+            )
+        if not self.targets:
+            object.__setattr__(self, "targets", data.default_targets(self.source))
+        for name in self.targets:
+            if data.info(name).domain != "target":
+                raise ConfigError(
+                    f"{name!r} is synthetic: it is no target. Targets: {', '.join(data.available('target'))}."
+                )
+        if len(set(self.targets)) < len(self.targets):
+            raise ConfigError(f"targets names a data set twice: {', '.join(self.targets)}.")
+        for name in (self.source, *self.targets):
+            if self.task not in data.info(name).tasks:
+                raise ConfigError(f"Data set {name!r} has no labels for {self.task}.")
+            if set(data.info(name).classes) - set(data.info(self.source).classes):
+                missing = sorted(set(data.info(name).classes) - set(data.info(self.source).classes))
+                raise ConfigError(f"{name!r} has classes that {self.source!r} lacks: {', '.join(missing)}.")
+        return self
+
+    def to_yaml(self) -> str:
+        """Write the configuration as YAML that ``load_config`` reads back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def make_config(values: Mapping[str, Any]) -> RunConfig:
+    """Check plain values, as YAML or the command line give them.
+
+    Raises:
+        ConfigError: Names the key, what was expected and what was given; suggests the nearest key.
+    """
+    for key in values:
+        if key not in RunConfig.model_fields:
+            raise unknown_name("setting", str(key), RunConfig.model_fields)
+    try:
+        return RunConfig(**values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(problem) for problem in error.errors())) from None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping; no object is ever constructed from a tag.
+
+    Raises:
+        ConfigError: If the file is missing, too large, no YAML, or no mapping.
+    """
+    try:
+        raw = Path(path).read_bytes()
+        if len(raw) > _MOST_BYTES:
+            raise ConfigError(f"{path} is {len(raw)} bytes long; a configuration has at most {_MOST_BYTES}.")
+        values = yaml.safe_load(raw.decode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read the configuration {path}: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is no YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold 'key: value' lines, got {type(values).__name__}.")
+    return values
+
+
+def apply_settings(values: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """Apply ``key.path=value`` settings to plain values; values are read as YAML.
+
+    Args:
+        values: As from ``read_yaml``; not changed.
+        settings: E.g. ``"lr=0.01"``, ``"regularizers.0.weight=0.5"``.
+
+    Raises:
+        ConfigError: If a setting has no ``=``, or its path leads nowhere.
+    """
+    values = dict(values)
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals or not path:
+            raise ConfigError(f"--set expects key=value, e.g. --set lr=0.01, got {setting!r}.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {setting!r}: the value is no YAML.") from None
+        keys = path.split(".")
+        if keys[0] not in RunConfig.model_fields:
+            raise unknown_name("setting", keys[0], RunConfig.model_fields)
+        if len(keys) == 1:
+            values[path] = value
+        elif keys[0] == "regularizers":
+            values["regularizers"] = _with_regularizer_setting(values.get("regularizers", "csg"), keys[1:], value, path)
+        else:
+            raise ConfigError(f"--set {setting!r}: {keys[0]} has no settings of its own.")
+    return values
+
+
+def _with_regularizer_setting(current: Any, keys: list[str], value: Any, path: str) -> list[dict[str, Any]]:
+    specs = [spec.model_dump(mode="json") for spec in as_specs(current)]
+    if len(keys) != 2 or not keys[0].isdecimal() or int(keys[0]) >= len(specs):
+        raise ConfigError(f"--set {path}: expected regularizers.INDEX.KEY with an index below {len(specs)}.")
+    specs[int(keys[0])][keys[1]] = value
+    return specs
+
+
+def _explain(problem: Any) -> str:
+    inner = problem.get("ctx", {}).get("error")
+    if isinstance(inner, ConfigError):
+        return str(inner)
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{where}: {problem['msg']}, got {problem['input']!r}"
