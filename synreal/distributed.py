@@ -54,3 +54,9 @@ def all_reduce_sum(value: Tensor) -> Tensor:
         value = value.clone()
         dist.all_reduce(value)
     return value
+
+
+def broadcast(value: Tensor) -> None:
+    """Overwrite a tensor with rank 0's, in place."""
+    if world_size() > 1:
+        dist.broadcast(value, 0)

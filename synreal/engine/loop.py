@@ -1,0 +1,528 @@
+"""The training loop. The only file that imports accelerate."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from synreal import distributed, figures, weights
+from synreal.attach import RegularizedModel, attach
+from synreal.config import RunConfig, make_config, read_yaml
+from synreal.engine import checkpoint, folder
+from synreal.engine.progress import RunProgress
+from synreal.engine.schedule import BatchPlan, warmup_poly
+from synreal.engine.signals import StopRequest, deaf, listening
+from synreal.errors import CheckpointError, ConfigError, Interrupted, TrainingError
+from synreal.norm import freeze_norm_stats, norm_layers
+from synreal.records import Protocol, RunRecord, Score, TargetSelected, write_json
+from synreal.stages import find_head
+from synreal.tasks import task_class
+from synreal.tasks.base import Task
+from synreal.views import derive_seed
+
+# What may change when a run is resumed: it moves no number of the result.
+_FREE_ON_RESUME = frozenset({"output", "device", "workers", "eval_batch_size", "keep_checkpoints", "checkpoint_every"})
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        folder: The run folder.
+        record: What ``result.json`` holds.
+    """
+
+    folder: Path
+    record: RunRecord
+
+
+def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False, show_progress: bool = True) -> RunResult:
+    """Train on synthetic images, test on real ones, and leave a run folder.
+
+    Args:
+        config: The configuration.
+        resume: Go on with the run in ``config.output``, from its newest whole checkpoint.
+        overwrite: Replace a run in ``config.output``.
+        show_progress: Write progress to stderr.
+
+    Returns:
+        The result; its headline is the last epoch.
+
+    Raises:
+        ConfigError: If a setting is wrong or the run folder cannot be used; before any data are read.
+        DataError: If data are missing or damaged.
+        WeightsError: If pretrained weights cannot be had.
+        CheckpointError: If a run cannot be resumed.
+        TrainingError: If a loss is not finite.
+        Interrupted: If the run was asked to stop; it has saved a checkpoint.
+    """
+    weights.check(config.backbone, config.weights)
+    accelerator = _accelerator(config)
+    path = config.output or folder.default_output(config)
+    if resume:
+        if not (path / "config.yaml").is_file():
+            raise ConfigError(f"Cannot resume {path}: it holds no config.yaml, so it is no run folder.")
+        finished = path / "result.json"
+        if finished.is_file():
+            return RunResult(path, RunRecord.model_validate_json(finished.read_text(encoding="utf-8")))
+    elif accelerator.is_main_process:
+        folder.create(path, overwrite=overwrite)
+    with listening() as request, RunProgress(show=show_progress and accelerator.is_main_process) as progress:
+        return _Run(config, path, accelerator, progress, request).go(resume=resume)
+
+
+def evaluate(
+    path: str | Path, *, targets: Iterable[str] = (), device: str = "auto", show_progress: bool = True
+) -> dict[str, Score]:
+    """Test the student of a finished run again, or on other targets.
+
+    Args:
+        path: The run folder.
+        targets: Real data to test on; by default those of the run.
+        device: As in ``RunConfig``.
+        show_progress: Write progress to stderr.
+
+    Returns:
+        Score by set: ``"source"`` and each target.
+
+    Raises:
+        ConfigError: If the folder holds no run or a target is unknown.
+        CheckpointError: If the student cannot be read.
+    """
+    path = Path(path)
+    if not (path / "config.yaml").is_file():
+        raise ConfigError(f"{path} holds no config.yaml, so it is no run folder.")
+    stored = read_yaml(path / "config.yaml")
+    config = make_config({**stored, "device": device, **({"targets": tuple(targets)} if targets else {})})
+    state = checkpoint.read_student(path / "model.safetensors")
+    accelerator = _accelerator(config)
+    task = task_class(config.task).load(
+        config.source, config.targets, seed=config.data_seed, image_size=config.image_size
+    )
+    student, _ = task.build_student(config.backbone, "none")
+    _load_student(student, state, path)
+    student.to(accelerator.device)
+    with listening() as request, RunProgress(show=show_progress) as progress:
+        return _test_all(student, task, config, accelerator, progress, request)
+
+
+class _Run:
+    """One run, from a checked configuration and a folder that can be written."""
+
+    def __init__(
+        self, config: RunConfig, path: Path, accelerator: Accelerator, progress: RunProgress, request: StopRequest
+    ) -> None:
+        self.config = config
+        self.path = path
+        self.accelerator = accelerator
+        self.progress = progress
+        self.request = request
+        self.main = accelerator.is_main_process
+        self.step = 0
+        self.history: list[dict[str, Any]] = []
+        self.seconds = {"training": 0.0, "testing": 0.0}
+
+    def go(self, *, resume: bool) -> RunResult:
+        config = self.config
+        if resume:
+            _check_same_config(self.path, config)
+        elif self.main:
+            (self.path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+        self.task = task_class(config.task).load(
+            config.source, config.targets, seed=config.data_seed, image_size=config.image_size
+        )
+        self._build()
+        if resume:
+            self._restore()
+        elif self.main:
+            facts = folder.environment(self.accelerator.device, self.accelerator.num_processes)
+            facts |= {"data": self.task.fingerprints, "weights": self.origin.as_dict()}
+            write_json(self.path / "environment.json", facts)
+        with self._metrics_file() as self.metrics:
+            self._train()
+            scores = self._test()
+        return self._finish(scores)
+
+    def _build(self) -> None:
+        config, accelerator = self.config, self.accelerator
+        specs = config.regularizers
+        self.views = max((p.view for spec in specs for p in spec.passes), default=0) + 1
+        data = self.task.training_data(
+            views=self.views,
+            seed=config.seed,
+            augment_ops=config.augment_ops,
+            augment_magnitude=config.augment_magnitude,
+        )
+        self.plan = BatchPlan(
+            _length(data),
+            config.batch_size,
+            config.epochs,
+            config.seed,
+            most=config.max_steps,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+        )
+        self.loader = _loader(data, config.workers, batch_sampler=self.plan)
+        torch.manual_seed(derive_seed(config.seed, "build"))
+        student, self.origin = self.task.build_student(config.backbone, config.weights)
+        head = find_head(student)
+        model = attach(student, specs)
+        optimizer = torch.optim.SGD(
+            _groups(model, head, config),
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+        self.peaks = [group["lr"] for group in optimizer.param_groups]
+        self.model = model
+        self.wrapped, self.optimizer = accelerator.prepare(model, optimizer)
+        model.bind(self.optimizer)
+
+    def _train(self) -> None:
+        config = self.config
+        self.progress.start(self.plan.total, self.step)
+        self.plan.start = self.step
+        if self._test_due() and self.step not in [row["step"] for row in self.history]:
+            self._test()  # the run was stopped before this test had ended
+        self._train_mode()
+        began = time.monotonic()
+        for views, targets in self.loader:
+            row = self._one_step(views, targets)
+            self.step += 1
+            self.progress.step(self.step, {k: v for k, v in row.items() if k.startswith(("loss", "penalty"))})
+            if self.main and (self.step % config.log_every == 0 or self.step == self.plan.total):
+                self._log(row)
+            if self._test_due():
+                self.seconds["training"] += time.monotonic() - began
+                self._test()
+                self._train_mode()
+                began = time.monotonic()
+            every = config.checkpoint_every or self.plan.steps_per_epoch
+            due = self.step % every == 0 or self.step == self.plan.total
+            if due:
+                self._save()
+            if self.request.agreed(self.accelerator.device):
+                if not due:
+                    self._save()
+                raise _stopped(self.request, self.path, self.step)
+        self.seconds["training"] += time.monotonic() - began
+
+    def _test_due(self) -> bool:
+        """Whether an epoch has just ended after which to test; the test after the last step is made in any case."""
+        epoch, rest = divmod(self.step, self.plan.steps_per_epoch)
+        every = self.config.eval_every
+        return 0 < self.step < self.plan.total and rest == 0 and every > 0 and epoch % every == 0
+
+    def _one_step(self, views: list[Tensor], targets: Any) -> dict[str, float]:
+        config, accelerator = self.config, self.accelerator
+        factor = 1.0
+        if config.schedule == "warmup_poly":
+            factor = warmup_poly(self.step, self.plan.total, warmup=config.warmup_steps, power=config.poly_power)
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * factor
+        # Dropout and its like draw from here: a function of seed, step and process, so a resumed step repeats it.
+        torch.manual_seed(derive_seed(config.seed, "step", self.step, accelerator.process_index))
+        images = [self.task.prepare(view.to(accelerator.device, non_blocking=True)) for view in views]
+        targets = _to_device(targets, accelerator.device)
+        out = self.wrapped(*images)
+        loss = self.task.loss(out["output"], targets)
+        total = loss + out["penalty"]
+        names = [name for name in out if name.startswith("penalty")]
+        values = torch.stack([loss.detach(), *(out[name].detach() for name in names)]).tolist()
+        row = {"loss": values[0], **dict(zip(names, values[1:], strict=True))}
+        self._check_finite(row)
+        accelerator.backward(total)
+        if config.clip_norm is not None:
+            norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), config.clip_norm)
+            row["grad_norm"] = float(norm)
+            if config.precision != "fp16":  # a scaler skips such a step by itself
+                self._check_finite(row)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        row["lr"] = self.optimizer.param_groups[-1]["lr"]
+        return row
+
+    def _check_finite(self, row: Mapping[str, float]) -> None:
+        bad = torch.tensor([float(not all(math.isfinite(value) for value in row.values()))])
+        if float(distributed.all_reduce_sum(bad.to(self.accelerator.device))):
+            values = ", ".join(f"{name} = {value:g}" for name, value in row.items())
+            raise TrainingError(
+                f"Step {self.step} is not finite: {values}. The weights were not changed by it; the newest checkpoint "
+                f"is in {self.path / 'checkpoints'}. Lower lr or the weight of the term that grows, or set clip_norm."
+            )
+
+    def _train_mode(self) -> None:
+        self.wrapped.train()
+        if self.config.norm == "frozen":
+            freeze_norm_stats(self.model.student)
+
+    def _test(self) -> dict[str, Score]:
+        began = time.monotonic()
+        self._same_norm_stats()
+        scores = _test_all(
+            self.model.student, self.task, self.config, self.accelerator, self.progress, self.request,
+            on_stop=self._save_and_stop,
+        )  # fmt: skip
+        self.seconds["testing"] += time.monotonic() - began
+        self.history.append(
+            {"step": self.step, **{name: [s.mean_class_accuracy, s.accuracy] for name, s in scores.items()}}
+        )
+        text = "  ".join(f"{name} {100 * score.mean_class_accuracy:.1f} %" for name, score in scores.items())
+        self.progress.say(f"step {self.step}  mean-class accuracy  {text}")
+        if self.main:
+            flat = {f"eval/{name}/accuracy": score.accuracy for name, score in scores.items()}
+            flat |= {f"eval/{name}/mean_class_accuracy": s.mean_class_accuracy for name, s in scores.items()}
+            self._log(flat)
+        return scores
+
+    def _same_norm_stats(self) -> None:
+        """Give all processes rank 0's running statistics: with ``norm=train`` each saw other images."""
+        for layer in norm_layers(self.model):
+            for buffer in layer.buffers():
+                distributed.broadcast(buffer)
+
+    def _save_and_stop(self) -> None:
+        self._save()
+        raise _stopped(self.request, self.path, self.step)
+
+    def _save(self) -> None:
+        self._same_norm_stats()
+        if self.main:
+            snapshot = checkpoint.Snapshot(
+                self.step,
+                self.model.state_dict(),
+                self.optimizer.state_dict(),
+                {
+                    "config": self.config.model_dump(mode="json"),
+                    "data": self.task.fingerprints,
+                    "processes": self.accelerator.num_processes,
+                    "threads": torch.get_num_threads(),
+                    "versions": folder.versions(),
+                    "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
+                    "history": self.history,
+                    "seconds": self.seconds,
+                },
+            )
+            checkpoint.save(self.path / "checkpoints", snapshot, keep=self.config.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
+
+    def _restore(self) -> None:
+        snapshot = checkpoint.load_latest(self.path / "checkpoints")
+        if snapshot is None:
+            self.progress.say(f"{self.path} holds no checkpoint yet: starting at step 0.")
+            if self.main:
+                folder.truncate_metrics(self.path / "metrics.jsonl", 0)
+            return
+        facts = snapshot.facts
+        if facts["data"] != self.task.fingerprints:
+            changed = sorted(k for k, v in self.task.fingerprints.items() if facts["data"].get(k) != v)
+            raise CheckpointError(f"The data changed since the checkpoint was made: {', '.join(changed)}.")
+        here = {
+            "processes": self.accelerator.num_processes,
+            "threads": torch.get_num_threads(),
+            "versions": folder.versions(),
+        }
+        for name, value in here.items():
+            if facts[name] != value:
+                self.progress.say(f"Not bit-exact: {name} changed from {facts[name]} to {value}.")
+        self.model.load_state_dict(snapshot.model)
+        self.optimizer.load_state_dict(snapshot.optimizer)
+        if self.accelerator.scaler and facts["scaler"]:
+            self.accelerator.scaler.load_state_dict(facts["scaler"])
+        self.step = snapshot.step
+        self.history = list(facts["history"])
+        self.seconds = dict(facts["seconds"])
+        if self.main:
+            folder.truncate_metrics(self.path / "metrics.jsonl", self.step)
+        self.progress.say(f"Resuming {self.path} at step {self.step}.")
+
+    def _metrics_file(self) -> Any:
+        return (self.path / "metrics.jsonl").open("a" if self.main else "r", encoding="utf-8")
+
+    def _log(self, row: Mapping[str, float]) -> None:
+        epoch = math.ceil(self.step / self.plan.steps_per_epoch)
+        self.metrics.write(json.dumps({"step": self.step, "epoch": epoch, **row}, allow_nan=False) + "\n")
+        self.metrics.flush()
+
+    def _finish(self, scores: dict[str, Score]) -> RunResult:
+        config = self.config
+        record = RunRecord(
+            regularizers=[spec.model_dump(mode="json") for spec in config.regularizers],
+            backbone=config.backbone,
+            weights=self.origin.as_dict(),
+            config=config.model_dump(mode="json"),
+            protocol=Protocol(
+                task=config.task,
+                source=config.source,
+                source_fingerprint=self.task.fingerprints["train"],
+                source_images=self.plan.images,
+                image_size=config.image_size,
+                views=self.views,
+                test_time_flips=False,
+                checkpoint="last",
+                seed=config.seed,
+                epochs=config.epochs,
+                steps=self.step,
+                batch_size=config.batch_size,
+                processes=self.accelerator.num_processes,
+                chance=self.task.chance,
+                versions=folder.versions(),
+            ),
+            source_heldout=scores["source"],
+            targets={name: scores[name] for name in config.targets},
+            target_selected=self._target_selected(),
+            seconds={name: round(value, 1) for name, value in self.seconds.items()},
+        )
+        if self.main:
+            metadata = {"backbone": config.backbone, "classes": json.dumps(self.task.classes), "library": "timm"}
+            checkpoint.export_student(self.path / "model.safetensors", self.model.student.state_dict(), metadata)
+            for name, score in scores.items():
+                figures.confusion_matrix(
+                    torch.tensor(score.confusion).numpy(),
+                    self.task.classes,
+                    self.path / "figures" / f"confusion-{name}.png",
+                    title=f"{score.data} ({score.split}), {record.method}, seed {config.seed}",
+                )
+            write_json(self.path / "result.json", record.model_dump(mode="json"))
+        self.accelerator.wait_for_everyone()
+        return RunResult(self.path, record)
+
+    def _target_selected(self) -> dict[str, TargetSelected]:
+        if len(self.history) < 2:
+            return {}
+        best = {}
+        for name in self.config.targets:
+            row = max(self.history, key=lambda row, name=name: row[name][0])  # type: ignore[misc]
+            best[name] = TargetSelected(mean_class_accuracy=row[name][0], accuracy=row[name][1], step=row["step"])
+        return best
+
+
+def _accelerator(config: RunConfig) -> Accelerator:
+    """Make the Accelerator; every mismatch of device and precision is an error before anything else happens."""
+    kind = config.device.partition(":")[0]
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {config.device!r} was asked for, but this machine has no CUDA device.")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device 'mps' was asked for, but this machine has none.")
+    if config.device.startswith("cuda:"):
+        if int(config.device[5:]) >= torch.cuda.device_count():
+            raise ConfigError(f"device {config.device!r}: this machine has {torch.cuda.device_count()} CUDA device(s).")
+        torch.cuda.set_device(config.device)
+    if not distributed.is_distributed():
+        # Accelerate keeps the first run's precision and device for the whole process otherwise.
+        AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(
+        cpu=kind == "cpu",
+        mixed_precision={"fp32": "no"}.get(config.precision, config.precision),
+        # Queues are equal on all ranks by construction: sending them each step would cost megabytes.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    if config.precision == "fp16" and accelerator.device.type == "cpu":
+        raise ConfigError("precision 'fp16' needs a GPU: on a CPU it would silently run in float32. Use bf16 or fp32.")
+    return accelerator
+
+
+def _groups(model: RegularizedModel, head: frozenset[str], config: RunConfig) -> list[dict[str, Any]]:
+    """Split what learns into the backbone and the heads, each with its own rate."""
+    backbone: list[nn.Parameter] = []
+    heads: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            inside = name.removeprefix("student.")
+            (backbone if name.startswith("student.") and inside not in head else heads).append(parameter)
+    groups = [
+        {"params": backbone, "lr": config.lr * config.backbone_lr_scale},
+        {"params": heads, "lr": config.lr},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _test_all(
+    student: nn.Module,
+    task: Task,
+    config: RunConfig,
+    accelerator: Accelerator,
+    progress: RunProgress,
+    request: StopRequest,
+    *,
+    on_stop: Any = None,
+) -> dict[str, Score]:
+    """Test the student on every set, each image once, over all processes."""
+    scores = {}
+    was_training = student.training
+    student.eval()
+    for name, data in task.test_data().items():
+        meter = task.meter(name)
+        shard = range(accelerator.process_index, _length(data), accelerator.num_processes)
+        loader = _loader(data, config.workers, batch_size=config.eval_batch_size, sampler=list(shard))
+        with torch.no_grad(), accelerator.autocast():
+            for images, targets in loader:
+                output = student(task.prepare(images.to(accelerator.device, non_blocking=True)))
+                meter.update(output.float(), _to_device(targets, accelerator.device))
+                if accelerator.num_processes == 1 and request.exit_code:
+                    if on_stop is None:
+                        raise Interrupted("Stopped while testing.", request.exit_code)
+                    on_stop()
+        total = distributed.all_reduce_sum(meter.state().to(accelerator.device)).cpu()
+        scores[name] = meter.load(total).compute()
+    student.train(was_training)
+    return scores
+
+
+def _loader(
+    data: Dataset[Any],
+    workers: int,
+    *,
+    batch_size: int = 1,
+    batch_sampler: Sampler[Any] | None = None,
+    sampler: Any = None,
+) -> DataLoader[Any]:
+    shared = {"num_workers": workers, "worker_init_fn": deaf, "pin_memory": torch.cuda.is_available()}
+    if batch_sampler is not None:
+        return DataLoader(data, batch_sampler=batch_sampler, **shared)  # type: ignore[arg-type]
+    return DataLoader(data, batch_size=batch_size, sampler=sampler, **shared)  # type: ignore[arg-type]
+
+
+def _length(data: Any) -> int:
+    return len(data)
+
+
+def _to_device(value: Any, device: torch.device) -> Any:
+    return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+
+
+def _stopped(request: StopRequest, path: Path, step: int) -> Interrupted:
+    return Interrupted(
+        f"Stopped at step {step}; everything is saved. Go on with: synreal run --resume {path}", request.exit_code
+    )
+
+
+def _check_same_config(path: Path, config: RunConfig) -> None:
+    stored = make_config(read_yaml(path / "config.yaml")).model_dump(mode="json")
+    given = config.model_dump(mode="json")
+    different = [key for key in given if key not in _FREE_ON_RESUME and stored.get(key) != given[key]]
+    if different:
+        raise ConfigError(
+            f"Cannot resume {path} with another configuration: "
+            + "; ".join(f"{key} was {stored.get(key)!r}, now {given[key]!r}" for key in different)
+            + ". Start a new run instead."
+        )
+
+
+def _load_student(student: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        student.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path / 'model.safetensors'} does not fit the run's configuration: {error}") from None

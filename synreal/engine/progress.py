@@ -1,0 +1,68 @@
+"""What a person sees while a run goes on: a bar on a terminal, a line now and then elsewhere. Writes to stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from typing_extensions import Self
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class RunProgress:
+    """Progress of one run.
+
+    Args:
+        show: Write anything at all.
+    """
+
+    def __init__(self, *, show: bool) -> None:
+        self.console = Console(stderr=True, quiet=not show)
+        self.bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[losses]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not (show and self.console.is_terminal),
+        )
+        self.task: TaskID | None = None
+        self.total = 0
+        self.first = 0
+        self.started = self.last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def start(self, total: int, done: int) -> None:
+        """Begin counting steps."""
+        self.total, self.first = total, done
+        self.started = self.last_line = time.monotonic()
+        self.task = self.bar.add_task("train", total=total, completed=done, losses="")
+
+    def step(self, step: int, losses: Mapping[str, float]) -> None:
+        """Show a step that was made and its losses."""
+        text = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        if self.task is not None:
+            self.bar.update(self.task, completed=step, losses=text)
+        now = time.monotonic()
+        if not self.console.is_terminal and (now - self.last_line > _SECONDS_BETWEEN_LINES or step == self.total):
+            self.last_line = now
+            left = (now - self.started) / max(1, step - self.first) * (self.total - step)
+            self.console.print(f"step {step}/{self.total}  {text}  left {left:.0f} s", highlight=False)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self.console.print(text, highlight=False, markup=False)

@@ -1,0 +1,86 @@
+"""Learning rates and the order of samples: both functions of the step, so that a resumed run needs no state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import Sampler
+
+from synreal.errors import ConfigError
+from synreal.views import derive_seed
+
+
+def warmup_poly(step: int, total: int, *, warmup: int = 100, power: float = 0.9) -> float:
+    """CSG's schedule (Chen et al., ICLR 2021, published code): quadratic warm-up, polynomial decay.
+
+    ``min(0.01 + 0.99 (i / warmup)^2, 1) * (1 - i / total)^power``.
+
+    Args:
+        step: i, from 0.
+        total: Steps of the whole run.
+        warmup: Steps of the warm-up; 0 for none.
+        power: Exponent of the decay.
+
+    Returns:
+        Factor on the peak rate, in [0, 1].
+    """
+    rise = min(0.01 + 0.99 * (step / warmup) ** 2, 1.0) if warmup else 1.0
+    return float(rise * (1 - step / total) ** power)
+
+
+class BatchPlan(Sampler[list[tuple[int, int]]]):
+    """The batches of a whole run, each a list of ``(epoch, index)``.
+
+    Each epoch is a permutation drawn from (seed, epoch). Processes take turns within a global batch, and the ragged
+    end of an epoch is left out, so that every step has the same size.
+
+    Args:
+        images: Number of training images.
+        batch_size: Images a step on each process.
+        epochs: Passes over the images.
+        seed: Of the order.
+        most: Greatest number of steps; None for no limit.
+        rank: This process.
+        world: Number of processes.
+    """
+
+    def __init__(
+        self,
+        images: int,
+        batch_size: int,
+        epochs: int,
+        seed: int,
+        *,
+        most: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.images = images
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world = world
+        self.steps_per_epoch = images // (batch_size * world)
+        if self.steps_per_epoch == 0:
+            raise ConfigError(
+                f"batch_size {batch_size} on {world} process(es) is larger than the {images} training images: "
+                f"no step could be made. Use at most batch_size={images // world}."
+            )
+        self.total = self.steps_per_epoch * epochs if most is None else min(self.steps_per_epoch * epochs, most)
+        self.start = 0
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order: list[int] = []
+        drawn = -1
+        for step in range(self.start, self.total):
+            epoch, inside = divmod(step, self.steps_per_epoch)
+            if epoch != drawn:
+                generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
+                order = torch.randperm(self.images, generator=generator).tolist()
+                drawn = epoch
+            first = (inside * self.world + self.rank) * self.batch_size
+            yield [(epoch, index) for index in order[first : first + self.batch_size]]
+
+    def __len__(self) -> int:
+        return self.total - self.start
