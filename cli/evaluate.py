@@ -1,0 +1,35 @@
+"""``synreal evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="Run folder.")],
+    target: Annotated[
+        list[str] | None, typer.Option(help="Real data to test on; several times. [default: the run's]")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+) -> None:
+    """Test the student of a finished run again, also on targets that the run did not test on."""
+    import json
+
+    from rich.console import Console
+
+    from synreal.engine import evaluate as evaluate_run
+
+    from .report import class_table, score_table
+
+    scores = evaluate_run(folder, targets=target or (), device=device)
+    if as_json:
+        typer.echo(json.dumps({name: score.model_dump() for name, score in scores.items()}, indent=2))
+        return
+    console = Console(highlight=False)
+    chance = 1 / len(scores["source"].per_class)
+    console.print(score_table(scores, chance=chance, title=f"{folder}, last epoch"))
+    console.print(class_table(scores))

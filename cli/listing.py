@@ -1,0 +1,53 @@
+"""``synreal list``."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+
+class Kind(str, Enum):
+    """What can be listed."""
+
+    regularizers = "regularizers"
+    tasks = "tasks"
+    datasets = "datasets"
+    backbones = "backbones"
+
+
+def show(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    contains: Annotated[str, typer.Option("--filter", help="Only names that contain this.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """List regularizers, tasks, data sets or backbones."""
+    import json
+
+    rows = {name: text for name, text in _rows(kind).items() if contains in name}
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    width = max((len(name) for name in rows), default=0)
+    for name, text in rows.items():
+        typer.echo(f"{name:<{width}}  {text}".rstrip())
+
+
+def _rows(kind: Kind) -> dict[str, str]:
+    if kind is Kind.tasks:
+        from synreal import tasks
+
+        return tasks.available()
+    if kind is Kind.datasets:
+        from synreal.tasks import data
+
+        infos = [data.info(name) for name in data.available()]
+        return {info.name: f"{info.domain}  {info.summary}" for info in infos}
+    if kind is Kind.regularizers:
+        from synreal.regularizers import available, get
+
+        return {name: f"{get(name).summary} ({get(name).source})" for name in available()}
+    from synreal.weights import backbones
+
+    return backbones()

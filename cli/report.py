@@ -1,0 +1,62 @@
+"""What a finished run prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from synreal.records import RunRecord, Score, percent
+
+
+def print_result(record: RunRecord, folder: Path) -> None:
+    """Print the headline table, recall by class, and where the run is."""
+    console = Console(highlight=False)
+    scores = {"source": record.source_heldout, **record.targets}
+    origin = record.weights["detail"] or record.weights["source"]
+    title = (
+        f"{record.method} on {record.backbone} ({origin}), {record.protocol.steps} steps, seed {record.protocol.seed}"
+    )
+    console.print(score_table(scores, chance=record.protocol.chance, title=title))
+    console.print(class_table(scores))
+    if record.weights["source"] == "none":
+        console.print("Weights were random (weights: none): there was no knowledge of the real world to keep.")
+    for name, best in record.target_selected.items():
+        if best.step != record.protocol.steps:
+            console.print(
+                f"Not the result, for it peeks at the target: {name} would read "
+                f"{percent([best.mean_class_accuracy])} % at step {best.step}."
+            )
+    console.print(f"Run folder: {folder}", soft_wrap=True)
+
+
+def score_table(scores: Mapping[str, Score], *, chance: float, title: str) -> Table:
+    """Make the table of accuracies: one row a set, the held-out source first."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("tested on")
+    for heading in ("images", "mean-class accuracy %", "overall accuracy %", "chance %"):
+        table.add_column(heading, justify="right")
+    for name, score in scores.items():
+        kind = "synthetic, held out" if name == "source" else "real"
+        table.add_row(
+            f"{score.data} ({kind})",
+            str(score.images),
+            percent([score.mean_class_accuracy]),
+            percent([score.accuracy]),
+            percent([chance]),
+        )
+    return table
+
+
+def class_table(scores: Mapping[str, Score]) -> Table:
+    """Make the table of recall by class."""
+    table = Table(title="Recall by class, %", title_justify="left")
+    table.add_column("class")
+    for score in scores.values():
+        table.add_column(score.data, justify="right")
+    for name in next(iter(scores.values())).per_class:
+        values = [score.per_class[name] for score in scores.values()]
+        table.add_row(name, *("no image" if value is None else percent([value]) for value in values))
+    return table
