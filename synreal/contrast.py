@@ -45,6 +45,8 @@ class _QueueLogSumExp(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            raise NotImplementedError("The queue losses have no second derivative: call backward without create_graph.")
         (attended,) = ctx.saved_tensors
         return grads[0].unsqueeze(1) * attended / ctx.temperature, None, None
 

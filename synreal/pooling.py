@@ -50,7 +50,8 @@ def attention_weights(features: Tensor) -> Tensor:
     scale = values.detach().abs().amax((1, 2), keepdim=True)
     values = values / torch.where(scale > 0, scale, torch.ones_like(scale))
     mean = values.mean(2)
-    scores = torch.einsum("nc,ncl->nl", mean, values)
+    with torch.autocast(features.device.type, enabled=False):
+        scores = torch.einsum("nc,ncl->nl", mean, values)
     total = values.shape[2] * mean.square().sum(1, keepdim=True)
     # Below this the mean is rounding noise of the sum, and a quotient of noise is no attention.
     defined = total > values.shape[2] * (8 * torch.finfo(values.dtype).eps) ** 2
@@ -82,7 +83,9 @@ def attentional_pool(features: Tensor, attend_from: Tensor | None = None) -> Ten
             f"attend_from {tuple(source.shape)} must have the batch and the size of features {tuple(features.shape)}."
         )
     weights = attention_weights(source)
-    return torch.einsum("nchw,nhw->nc", _wide(features), weights.to(_wide(features).dtype))
+    values = _wide(features)
+    with torch.autocast(features.device.type, enabled=False):
+        return torch.einsum("nchw,nhw->nc", values, weights.to(values.dtype))
 
 
 def pool(features: Tensor, kind: Pooling) -> Tensor:

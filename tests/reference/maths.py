@@ -1,0 +1,151 @@
+"""The methods' equations, written out as loops over scalars.
+
+Slow and plain on purpose, and independent of synreal. Inputs are float64 tensors; results are differentiable.
+"""
+
+import math
+
+import torch
+
+
+def stacked(nested):
+    """Turn nested lists of 0-d tensors into one tensor."""
+    if isinstance(nested, torch.Tensor):
+        return nested
+    return torch.stack([stacked(item) for item in nested])
+
+
+def positions(v):
+    return [(i, j) for i in range(v.shape[2]) for j in range(v.shape[3])]
+
+
+def gap(v):
+    where = positions(v)
+    return stacked(
+        [[sum(v[n, c, i, j] for i, j in where) / len(where) for c in range(v.shape[1])] for n in range(len(v))]
+    )
+
+
+def attention(v):
+    """a[i,j] = <v[:,i,j], g> / sum <v[:,i',j'], g>, uniform where g = 0; (N, H, W)."""
+    n, c, height, width = v.shape
+    mean = gap(v)
+    maps = []
+    for sample in range(n):
+        score = {(i, j): sum(v[sample, k, i, j] * mean[sample, k] for k in range(c)) for i, j in positions(v)}
+        total = sum(score.values())
+        if float(total.detach()) == 0:
+            score = {position: torch.ones_like(total) for position in score}
+            total = sum(score.values())
+        maps.append([[score[i, j] / total for j in range(width)] for i in range(height)])
+    return stacked(maps)
+
+
+def attentional_pool(v, attend_from=None):
+    weights = attention(v if attend_from is None else attend_from)
+    return stacked(
+        [
+            [sum(v[n, c, i, j] * weights[n, i, j] for i, j in positions(v)) for c in range(v.shape[1])]
+            for n in range(len(v))
+        ]
+    )
+
+
+def flat_pool(v):
+    n, channels, height, width = v.shape
+    return stacked(
+        [[v[m, c, i, j] for c in range(channels) for i in range(height) for j in range(width)] for m in range(n)]
+    )
+
+
+def channel_pool(v):
+    n, channels, height, width = v.shape
+    return stacked(
+        [
+            [sum(v[m, c, i, j] for c in range(channels)) / channels for i in range(height) for j in range(width)]
+            for m in range(n)
+        ]
+    )
+
+
+def spatial_pool(v):
+    n, channels, height, width = v.shape
+    rows = []
+    for m in range(n):
+        over_height = [
+            sum(v[m, c, i, j] for i in range(height)) / height for c in range(channels) for j in range(width)
+        ]
+        over_width = [sum(v[m, c, i, j] for j in range(width)) / width for c in range(channels) for i in range(height)]
+        rows.append(over_height + over_width)
+    return stacked(rows)
+
+
+POOLINGS = {
+    "none": flat_pool,
+    "gap": gap,
+    "channel": channel_pool,
+    "spatial": spatial_pool,
+    "attentional": attentional_pool,
+}
+
+
+def grid_average(v, cells):
+    """Cell i of a side of length S covers the positions floor(i S / cells) to ceil((i + 1) S / cells) - 1."""
+    n, channels, height, width = v.shape
+
+    def bounds(cell, side):
+        return range(math.floor(cell * side / cells), math.ceil((cell + 1) * side / cells))
+
+    def average(m, c, row, column):
+        inside = [v[m, c, i, j] for i in bounds(row, height) for j in bounds(column, width)]
+        return sum(inside) / len(inside)
+
+    return stacked(
+        [
+            [[[average(m, c, row, column) for column in range(cells)] for row in range(cells)] for c in range(channels)]
+            for m in range(n)
+        ]
+    )
+
+
+def feature_l2(student, teacher, spatial=False):
+    if spatial:
+        student, teacher = grid_average(student, 3), grid_average(teacher, 3)
+    n, channels, _, _ = student.shape
+    distances = [
+        sum((student[m, c, i, j] - teacher[m, c, i, j]) ** 2 for c in range(channels))
+        for m in range(n)
+        for i, j in positions(student)
+    ]
+    return sum(distances) / len(distances)
+
+
+def dot(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def logsumexp(values):
+    highest = max(values, key=lambda value: float(value.detach()))
+    return highest + sum((value - highest).exp() for value in values).log()
+
+
+def queue_logsumexp(z, queue, temperature):
+    return stacked([logsumexp([dot(row, key) / temperature for key in queue]) for row in z])
+
+
+def info_nce(anchor, positive, queue, temperature):
+    """-log(e^s / (e^s + sum_k e^s_k)) = log(1 + sum_k e^(s_k - s)), per row."""
+    losses = []
+    for z, key in zip(anchor, positive, strict=True):
+        above = [(dot(z, q) - dot(z, key)) / temperature for q in queue]
+        highest = max((float(a.detach()) for a in above), default=0.0)
+        if highest <= 0:
+            losses.append(torch.log1p(sum((a.exp() for a in above), start=torch.zeros((), dtype=torch.float64))))
+        else:
+            losses.append(highest + (math.exp(-highest) + sum((a - highest).exp() for a in above)).log())
+    return stacked(losses)
+
+
+def moving_average(average, value, decay):
+    flat = [decay * a + (1 - decay) * v for a, v in zip(average.flatten(), value.flatten(), strict=True)]
+    return stacked(flat).reshape(average.shape)

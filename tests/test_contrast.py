@@ -1,0 +1,272 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from synreal import contrast
+from synreal.errors import ConfigError
+from synreal.functional import info_nce, queue_logsumexp
+from tests.reference import maths
+from tests.test_pooling import PROPERTY, close, same_as_reference
+
+SIZES = {
+    "rows": st.integers(1, 4),
+    "dim": st.integers(2, 6),
+    "keys": st.integers(1, 9),
+    "seed": st.integers(0, 1 << 16),
+}
+
+
+def embeddings(rows, dim, keys, seed, kind="random", dtype=torch.float32):
+    """Anchors, positives and queue on the unit sphere; rounded to float32 first, so that all dtypes see one input."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(2 * rows + keys, dim, generator=generator)
+    if kind == "clustered":
+        values = 0.05 * values + torch.randn(1, dim, generator=generator)
+    unit = F.normalize(values, dim=1).to(dtype)
+    return unit[:rows], unit[rows : 2 * rows], unit[2 * rows :]
+
+
+@PROPERTY
+@given(kind=st.sampled_from(["random", "clustered"]), temperature=st.sampled_from([0.07, 0.5, 2.0]), **SIZES)
+def test_value_and_gradient_agree_with_the_equation(kind, temperature, rows, dim, keys, seed):
+    anchor, positive, queue = embeddings(rows, dim, keys, seed, kind)
+    for dtype, value_tolerance, gradient_tolerance in ((torch.float32, 1e-5, 1e-4), (torch.float64, 1e-10, 1e-8)):
+        same_as_reference(
+            lambda z, p: info_nce(z, p, queue, temperature, "none"),
+            lambda z, p: maths.info_nce(z, p, queue.double(), temperature),
+            [anchor.to(dtype), positive.to(dtype)],
+            value_tolerance,
+            gradient_tolerance,
+        )
+    same_as_reference(
+        lambda z: queue_logsumexp(z, queue.double(), temperature),
+        lambda z: maths.queue_logsumexp(z, queue.double(), temperature),
+        [anchor.double()],
+        1e-12,
+        1e-10,
+    )
+
+
+@PROPERTY
+@given(**SIZES)
+def test_float32_at_temperature_one_is_exact_to_1e_6(rows, dim, keys, seed):
+    anchor, positive, queue = embeddings(rows, dim, keys, seed)
+    same_as_reference(
+        lambda z, p: info_nce(z, p, queue, 1.0, "none"),
+        lambda z, p: maths.info_nce(z, p, queue.double(), 1.0),
+        [anchor, positive],
+        1e-6,
+        1e-5,
+    )
+
+
+def test_gradient_passes_gradcheck():
+    anchor, positive, queue = embeddings(3, 4, 7, 0, dtype=torch.float64)
+    inputs = (anchor.requires_grad_(), positive.requires_grad_())
+    assert torch.autograd.gradcheck(lambda z, p: info_nce(z, p, queue, 0.3), inputs)
+
+
+def test_a_second_derivative_is_right_or_refused():
+    anchor, positive, queue = embeddings(3, 4, 7, 0, dtype=torch.float64)
+    anchor.requires_grad_()
+
+    def second(loss):
+        (first,) = torch.autograd.grad(loss, anchor, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), anchor)[0]
+
+    want = second(maths.info_nce(anchor, positive, queue, 0.3).mean())
+    try:
+        got = second(info_nce(anchor, positive, queue, 0.3))
+    except RuntimeError:
+        return
+    torch.testing.assert_close(got, want)
+
+
+@PROPERTY
+@given(piece=st.integers(1, 40), **SIZES)
+def test_the_size_of_a_piece_does_not_matter(piece, rows, dim, keys, seed):
+    anchor, positive, queue = embeddings(rows, dim, keys, seed, dtype=torch.float64)
+    anchor.requires_grad_()
+    whole = info_nce(anchor, positive, queue, 0.07)
+    (want,) = torch.autograd.grad(whole, anchor)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contrast, "_PIECE_ELEMENTS", piece)
+        cut = info_nce(anchor, positive, queue, 0.07)
+    torch.testing.assert_close(cut, whole, rtol=1e-12, atol=0)
+    torch.testing.assert_close(torch.autograd.grad(cut, anchor)[0], want, rtol=1e-10, atol=1e-14)
+
+
+def test_pieces_are_rescaled_when_a_higher_score_comes_later(monkeypatch):
+    monkeypatch.setattr(contrast, "_PIECE_ELEMENTS", 2)
+    queue = torch.tensor([[-1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
+    anchor = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
+    for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
+        close(queue_logsumexp(anchor, queue[order], 1e-3), maths.queue_logsumexp(anchor, queue, 1e-3), 1e-12)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_empty_queue_costs_nothing(reduction, dtype):
+    anchor, positive, _ = embeddings(3, 4, 0, 1, dtype=dtype)
+    anchor.requires_grad_()
+    positive.requires_grad_()
+    loss = info_nce(anchor, positive, torch.zeros(0, 4, dtype=dtype), reduction=reduction)
+    assert not loss.any()
+    loss.sum().backward()
+    assert not anchor.grad.any()
+    assert not positive.grad.any()
+
+
+def test_a_queue_may_be_smaller_than_the_batch():
+    anchor, positive, queue = embeddings(8, 4, 2, 2)
+    losses = info_nce(anchor, positive, queue, 0.5, "none")
+    close(losses, maths.info_nce(anchor.double(), positive.double(), queue.double(), 0.5), 1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 1e4])
+@pytest.mark.parametrize("kind", ["random", "clustered"])
+def test_extreme_temperatures_stay_finite(temperature, kind):
+    anchor, positive, queue = embeddings(6, 8, 50, 3, kind)
+    anchor.requires_grad_()
+    losses = info_nce(anchor, positive, queue, temperature, "none")
+    losses.sum().backward()
+    assert anchor.grad.isfinite().all()
+    want = maths.info_nce(anchor.detach().double(), positive.double(), queue.double(), temperature)
+    # Scores of 1 / temperature leave an absolute error of as many rounding errors of a dot product.
+    assert float((losses.detach().double() - want).abs().max()) < 1e-6 * max(1.0, 1 / temperature)
+
+
+def test_tiny_losses_keep_their_digits():
+    anchor = torch.tensor([[1.0, 0.0]]).repeat(3, 1)
+    queue = torch.tensor([[-1.0, 0.0], [-0.5, 0.5]])
+    for temperature in (0.04, 0.07, 0.1):
+        losses = info_nce(anchor, anchor, queue, temperature, "none")
+        want = maths.info_nce(anchor.double(), anchor.double(), queue.double(), temperature)
+        assert 0 < float(want[0]) < 1e-6
+        close(losses, want, 1e-5)
+
+
+def test_large_losses_are_linear():
+    anchor = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    loss = info_nce(anchor, -anchor, anchor, 1e-3)
+    assert float(loss) == pytest.approx(2000, rel=1e-12)
+
+
+def test_embeddings_of_zero_are_no_obstacle():
+    zero = torch.zeros(2, 3, requires_grad=True)
+    loss = info_nce(zero, torch.zeros(2, 3), torch.zeros(5, 3))
+    assert float(loss.detach()) == pytest.approx(torch.tensor(6.0).log().item())
+    loss.backward()
+    assert zero.grad.isfinite().all()
+
+
+def test_the_queue_takes_no_gradient():
+    anchor, positive, queue = embeddings(2, 3, 4, 0)
+    queue.requires_grad_()
+    anchor.requires_grad_()
+    info_nce(anchor, positive, queue).backward()
+    assert queue.grad is None
+    assert anchor.grad.any()
+
+
+def test_the_queue_may_change_before_backward():
+    anchor, positive, queue = embeddings(2, 3, 4, 0)
+    anchor.requires_grad_()
+    (want,) = torch.autograd.grad(info_nce(anchor, positive, queue), anchor)
+    bank = queue.clone()
+    loss = info_nce(anchor, positive, bank)
+    bank.zero_()
+    assert torch.equal(torch.autograd.grad(loss, anchor)[0], want)
+
+
+def test_reductions():
+    anchor, positive, queue = embeddings(3, 4, 5, 1)
+    rows = info_nce(anchor, positive, queue, reduction="none")
+    assert rows.shape == (3,)
+    assert torch.equal(info_nce(anchor, positive, queue, reduction="sum"), rows.sum())
+    assert torch.equal(info_nce(anchor, positive, queue), rows.mean())
+
+
+def test_the_default_temperature_is_the_papers():
+    anchor, positive, queue = embeddings(3, 4, 5, 1)
+    assert torch.equal(info_nce(anchor, positive, queue), info_nce(anchor, positive, queue, 0.07))
+
+
+def test_autocast_changes_nothing():
+    anchor, positive, queue = embeddings(3, 8, 20, 4)
+    want_leaf = anchor.clone().requires_grad_()
+    want = info_nce(want_leaf, positive, queue)
+    want.backward()
+    leaf = anchor.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = info_nce(leaf, positive, queue)
+        loss.backward()
+    assert torch.equal(loss, want)
+    assert torch.equal(leaf.grad, want_leaf.grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype):
+    anchor, positive, queue = (value.to(dtype) for value in embeddings(3, 8, 20, 4))
+    anchor.requires_grad_()
+    loss = info_nce(anchor, positive, queue, 1e-3)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, info_nce(anchor.float(), positive.float(), queue.float(), 1e-3))
+    loss.backward()
+    assert anchor.grad.isfinite().all()
+
+
+class Shapes(TorchDispatchMode):
+    """Notes the shape of each tensor that an operation returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.seen |= {tuple(leaf.shape) for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)}
+        return result
+
+
+def test_no_tensor_of_batch_by_queue_is_ever_made():
+    rows, keys, dim = 64, 40_000, 4
+    anchor, positive, queue = embeddings(rows, dim, keys, 0)
+    anchor.requires_grad_()
+    with Shapes() as cheap:
+        info_nce(anchor, positive, queue).backward()
+    largest = max(torch.Size(shape).numel() for shape in cheap.seen)
+    assert largest <= max(contrast._PIECE_ELEMENTS, keys * dim) < rows * keys
+    with Shapes() as naive:
+        torch.logsumexp(anchor @ queue.T, 1).sum().backward()
+    assert (rows, keys) in naive.seen
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan")])
+def test_a_temperature_must_be_above_zero(temperature):
+    with pytest.raises(ConfigError, match="temperature must be above 0, got"):
+        info_nce(*embeddings(2, 3, 4, 0), temperature=temperature)
+
+
+@pytest.mark.parametrize(
+    ("anchor", "positive", "queue", "named"),
+    [
+        ((2, 3), (3, 3), (4, 3), r"\(2, 3\), \(3, 3\)"),
+        ((2, 3), (2, 4), (4, 3), r"\(2, 3\), \(2, 4\)"),
+        ((3,), (3,), (4, 3), r"\(3,\), \(3,\)"),
+        ((2, 3), (2, 3), (4, 5), r"queue must be \(K, 3\), got \(4, 5\)"),
+        ((2, 3), (2, 3), (3,), r"queue must be \(K, 3\), got \(3,\)"),
+    ],
+)
+def test_wrong_shapes_are_named(anchor, positive, queue, named):
+    with pytest.raises(ConfigError, match=named):
+        info_nce(torch.zeros(anchor), torch.zeros(positive), torch.zeros(queue))
+
+
+def test_an_unknown_reduction_is_named():
+    with pytest.raises(ConfigError, match="'mean', 'sum' or 'none', got 'total'"):
+        info_nce(*embeddings(2, 3, 4, 0), reduction="total")
