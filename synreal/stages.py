@@ -212,8 +212,10 @@ def probe(model: nn.Module, paths: Mapping[str, str], *, entry: str = "") -> dic
         )
     width = image.shape[-1]
     tokens = _prefix_tokens(model.get_submodule(entry))
+    # timm says so; needed where a map has as many positions along a side as channels.
+    last = getattr(model.get_submodule(entry), "output_fmt", None) == "NHWC"
     return {
-        name: _describe(name, path, outputs[name], width, tokens, _declared_channels(model, entry, path))
+        name: _describe(name, path, outputs[name], width, tokens, _declared_channels(model, entry, path), last)
         for name, path in paths.items()
     }
 
@@ -333,14 +335,14 @@ def _declared_channels(model: nn.Module, entry: str, path: str) -> int | None:
 def _by_stride(model: nn.Module) -> dict[str, str]:
     """Find, by one forward pass, the outermost module that gives a map of each stride, and the last of these."""
     image = blank_image(model)
-    last: dict[str, str] = {}
+    seen: list[tuple[str, str, Tensor, int]] = []
 
     def note(path: str, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] > 1:
             stride = image.shape[-1] / output.shape[-1]
             name = _NAME_OF_STRIDE.get(int(stride)) if stride.is_integer() else None
-            if name and (name not in last or path.count(".") <= last[name].count(".")):
-                last[name] = path
+            if name:
+                seen.append((name, path, output, output._version))
 
     handles = [
         module.register_forward_hook(lambda _module, _args, output, path=path: note(path, output))
@@ -353,6 +355,11 @@ def _by_stride(model: nn.Module) -> dict[str, str]:
     finally:
         for handle in handles:
             handle.remove()
+    last: dict[str, str] = {}
+    for name, path, output, version in seen:
+        final = output._version == version  # torchvision's DenseNet applies a ReLU in place to its last map
+        if final and (name not in last or path.count(".") <= last[name].count(".")):
+            last[name] = path
     return dict(sorted(last.items()))
 
 
@@ -360,9 +367,11 @@ def _prefix_tokens(model: nn.Module) -> int:
     return int(getattr(model, "num_prefix_tokens", 0) or 0)
 
 
-def _describe(name: str, path: str, output: Any, width: int, prefix_tokens: int, channels: int | None) -> Stage:
+def _describe(
+    name: str, path: str, output: Any, width: int, prefix_tokens: int, channels: int | None, channels_last: bool
+) -> Stage:
     if isinstance(output, Tensor) and output.ndim == 4:
-        nhwc = channels is not None and output.shape[3] == channels and output.shape[1] != channels
+        nhwc = channels is not None and output.shape[3] == channels and (channels_last or output.shape[1] != channels)
         size = output.shape[2] if nhwc else output.shape[3]
         return Stage(name, path, int(output.shape[3 if nhwc else 1]), round(width / size), "nhwc" if nhwc else "nchw")
     if isinstance(output, Tensor) and output.ndim == 3:

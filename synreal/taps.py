@@ -19,6 +19,7 @@ class _Store:
     def __init__(self) -> None:
         self.outputs: dict[str, Any] | None = None
         self.inputs: list[Tensor] | None = None
+        self.versions: dict[str, int] = {}
 
 
 class _OutputHook:
@@ -41,6 +42,8 @@ class _OutputHook:
                 "images through model.student outside the training forward."
             )
         outputs[self.name] = output
+        if not torch.compiler.is_compiling() and isinstance(output, Tensor):
+            self.store.versions[self.name] = output._version
 
 
 class _InputHook:
@@ -100,6 +103,8 @@ class FeatureTap:
         self.last_input = inputs[0]
         for stage in self.stages:
             maps[stage.name] = as_map(outputs[stage.name], stage, size)
+        if not torch.compiler.is_compiling():
+            check_untouched(maps, self._store.versions)
 
     def take_input(self) -> Tensor:
         """Return the entry's input of the last recorded pass, and forget it."""
