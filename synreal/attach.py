@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from synreal.taps import FeatureTap, check_untouched, tapped, versions
 from synreal.teachers import Reference
 
 _UNBOUND_LIMIT = 50
+_ATTACHED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
 def attach(
@@ -67,7 +69,7 @@ def attach(
         raise ConfigError("No regularizer given. Use 'none' to train without one.")
     if hasattr(student, "_orig_mod") or isinstance(student, nn.parallel.DistributedDataParallel):
         raise ConfigError("The network is compiled or wrapped already: attach first, then compile, then wrap in DDP.")
-    if tapped(student) or isinstance(student, RegularizedModel):
+    if student in _ATTACHED or tapped(student) or isinstance(student, RegularizedModel):
         raise ConfigError("Regularizers are attached to this network already: give all of them to one attach().")
     known = {str(name): path for name, path in (stages or {}).items()}
     wanted = list(dict.fromkeys(name for spec in specs for name in spec.wanted_stages))
@@ -79,8 +81,11 @@ def attach(
         teacher = student if reference is None else reference
         teacher_entry = entry if reference is None else find_entry(reference)
         if reference is not None:
-            frozen_stages = resolve(reference, wanted, entry=teacher_entry)
-        ignore = frozenset(_inside(name, teacher_entry) for name in find_head(teacher))
+            modules = dict(reference.named_modules())
+            theirs = {name: path for name, path in known.items() if path in modules}
+            frozen_stages = resolve(reference, wanted, known=theirs, entry=teacher_entry)
+        # Of an smp model or a detector the head lies outside the entry; a classifier's lies inside.
+        ignore = find_head(teacher) if not teacher_entry else frozenset[str]()
         frozen = Reference(
             teacher.get_submodule(teacher_entry),
             [dataclasses.replace(s, path=_inside(s.path, teacher_entry)) for s in frozen_stages.values()],
@@ -92,13 +97,24 @@ def attach(
         )
     backbone = frozenset(name for name, _ in student.named_parameters()) - head
     site = Site(student, found, frozen_stages, backbone)
-    terms = {name: spec.build(site) for name, spec in zip(unique_names(specs), specs, strict=True)}
+    terms: dict[str, Term] = {}
+    try:
+        for name, spec in zip(unique_names(specs), specs, strict=True):
+            terms[name] = spec.build(site)
+    except BaseException:
+        for term in terms.values():
+            term.release()
+        raise
     device = next(student.parameters()).device
     model = RegularizedModel(student, specs, terms, frozen, list(found.values()), entry, backbone)
     model.terms.to(device)
     if frozen is not None:
         frozen.to(device)
-    return model.train(student.training)
+    # Not model.train(): each module of the student keeps its own mode.
+    model.training = student.training
+    model.terms.train(student.training)
+    _ATTACHED.add(student)
+    return model
 
 
 class RegularizedModel(nn.Module):
@@ -280,6 +296,7 @@ class RegularizedModel(nn.Module):
             term.release()
         student = self.student
         self._detached = True
+        _ATTACHED.discard(student)
         self.reference = None
         self.terms = nn.ModuleDict()
         return student

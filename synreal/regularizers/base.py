@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -122,7 +123,15 @@ StageName = Annotated[
     Annotated[int, Field(ge=0, le=4, strict=True)] | Annotated[str, Field(min_length=1, strict=True)],
     BeforeValidator(_stage_name),
 ]
-Stages = Annotated[tuple[StageName, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+
+
+def _distinct(value: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    if len(set(value)) < len(value):
+        raise ValueError("a stage is named twice")
+    return value
+
+
+Stages = Annotated[tuple[StageName, ...], BeforeValidator(_as_tuple), Field(min_length=1), AfterValidator(_distinct)]
 
 
 class Regularizer(BaseModel):

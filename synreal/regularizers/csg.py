@@ -136,4 +136,6 @@ class _CSGTerm(Term):
         for key, contrast in self._by_stage():
             contrast.key_head.update(contrast.head)
             for keys in fresh:
-                contrast.queue.push(all_gather_rows(keys[key]))
+                # A step that GradScaler skipped may have left keys that are not finite.
+                finite = keys[key].isfinite().all(1)
+                contrast.queue.push(all_gather_rows(keys[key][finite]))

@@ -8,7 +8,7 @@ from torch import nn
 from typing_extensions import Self
 
 from synreal.errors import StageError
-from synreal.norm import freeze_norm_stats
+from synreal.norm import norm_layers
 from synreal.regularizers.base import NoPenalty, Regularizer, Site, Term
 from synreal.regularizers.registry import register
 
@@ -52,7 +52,12 @@ class _Frozen(NoPenalty):
                 "classifier, head or heads. Give the final layer one of these names."
             )
         # In tuples, so that the student's modules are not registered twice.
-        self._student = (student,)
+        norms = set(norm_layers(student))
+        self._layers = tuple(
+            layer
+            for name, layer in student.named_modules()
+            if layer in norms and all(f"{name}.{key}" in backbone for key, _ in layer.named_parameters(recurse=False))
+        )
         self._thawed = tuple(parameters[name] for name in sorted(backbone) if parameters[name].requires_grad)
         for parameter in self._thawed:
             parameter.requires_grad_(False)
@@ -60,8 +65,9 @@ class _Frozen(NoPenalty):
     def train(self, mode: bool = True) -> Self:
         """Follow the model, but keep the backbone's statistics still."""
         super().train(mode)
-        if mode and self._thawed:
-            freeze_norm_stats(self._student[0])
+        if mode:
+            for layer in self._layers:
+                layer.eval()
         return self
 
     def release(self) -> None:
@@ -69,3 +75,4 @@ class _Frozen(NoPenalty):
         for parameter in self._thawed:
             parameter.requires_grad_(True)
         self._thawed = ()
+        self._layers = ()

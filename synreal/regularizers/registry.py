@@ -82,7 +82,7 @@ def parse(text: str) -> Regularizer:
             raise ConfigError(expected)
         settings = {}
         for keyword in call.keywords:
-            if keyword.arg is None:
+            if keyword.arg is None or keyword.arg in settings:
                 raise ConfigError(expected)
             settings[keyword.arg] = _literal(keyword.value)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -133,6 +133,8 @@ def _literal(node: ast.expr) -> Any:
         return node.id
     if isinstance(node, ast.Name):
         return {"true": True, "false": False, "null": None}[node.id]
+    if isinstance(node, (ast.Tuple, ast.List)):
+        return [_literal(item) for item in node.elts]
     return ast.literal_eval(node)
 
 

@@ -1,0 +1,77 @@
+"""Started by tests/test_distributed.py on two ranks; writes what each rank saw to the folder it is given."""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import distributed as dist
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+import synreal
+from synreal.distributed import all_gather_rows, all_reduce_sum, broadcast, rank, world_size
+from synreal.regularizers import csg
+from tests.regularizers.contract import Toy, batch, bits, optimizer_of, tiny
+
+ROWS = 8
+
+
+def take_step(model, optimizer, views, target):
+    output = model(*views)
+    (F.cross_entropy(output["output"], target) + output["penalty"]).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return output["penalty"].detach()
+
+
+def build():
+    torch.manual_seed(0)
+    student = Toy()
+    torch.manual_seed(rank())  # each rank draws other heads; wrapping must make them one
+    model = synreal.attach(student, [tiny("csg", queue_size=20), tiny("feature_l2")]).train()
+    wrapped = DistributedDataParallel(model, broadcast_buffers=False) if world_size() > 1 else model
+    return model, wrapped, optimizer_of(model)
+
+
+def train(steps=5):
+    """Train on each rank's share of one global batch and return the model, its wrapper and its optimizer."""
+    model, wrapped, optimizer = build()
+    share = ROWS // world_size()
+    mine = slice(rank() * share, (rank() + 1) * share)
+    for step in range(steps):
+        view0, view1, target = batch(step, ROWS)
+        take_step(wrapped, optimizer, (view0[mine], view1[mine]), target[mine])
+    return model, wrapped, optimizer
+
+
+def gathered(*counts):
+    """Gather rows that carry their rank and number; ``counts`` says how many each rank brings."""
+    count = counts[rank()]
+    rows = torch.stack([torch.full((count,), float(rank())), torch.arange(float(count))], dim=1)
+    return all_gather_rows(rows.requires_grad_())
+
+
+def main(folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    result = {"ragged": {counts: gathered(*counts) for counts in ((2, 1), (1, 2), (2, 0), (0, 3), (0, 0))}}
+    result["sum"] = all_reduce_sum(torch.tensor([1.0, rank()]))
+    own = torch.tensor([5.0 + rank()])
+    broadcast(own)
+    result["broadcast"] = own
+
+    model, wrapped, optimizer = train()
+    result["state"] = bits(model)
+    view0, view1, target = batch(5, 4)
+    mine = slice(0, 3) if rank() == 0 else slice(3, 4)
+    take_step(wrapped, optimizer, (view0[mine], view1[mine]), target[mine])
+    result["after ragged batch"] = bits(model)
+
+    csg.all_gather_rows = lambda rows: rows
+    result["not gathered"] = bits(train()[0])
+    torch.save(result, Path(folder) / f"rank{rank()}.pt")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

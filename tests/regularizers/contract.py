@@ -1,0 +1,116 @@
+"""What the contract tests need: tiny settings for any regularizer, networks, batches and a training loop."""
+
+import copy
+import itertools
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import synreal
+from synreal.regularizers import get
+
+PENALTY_FREE = {"none", "oracle"}  # what they change is which parameters learn
+
+# Fields that make a term large by default; a spec that has them gets these values.
+SMALL: dict[str, Any] = {"dim": 8, "queue_size": 12}
+# What a regularizer needs on top to be tested, by name. One without an entry is tested with its defaults and SMALL.
+SETTINGS: dict[str, dict[str, Any]] = {"csg": {"weight": 1.0, "momentum": 0.9}}
+
+
+def tiny(name, **overrides):
+    """A spec of a registered name, small enough for a unit test."""
+    cls = get(name)
+    settings = {**SMALL, **SETTINGS.get(name, {}), **overrides}
+    return cls(**{key: value for key, value in settings.items() if key in cls.model_fields})
+
+
+class Toy(nn.Module):
+    """Five strided convolutions, one a stage, without statistics: a sample's maps do not depend on its batch."""
+
+    def __init__(self, num_classes=3, widths=(4, 8, 8, 12, 16)):
+        super().__init__()
+        channels = [3, *widths]
+        self.blocks = nn.Sequential(
+            *(
+                nn.Sequential(nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(2, after), nn.ReLU())
+                for before, after in itertools.pairwise(channels)
+            )
+        )
+        self.fc = nn.Linear(channels[-1], num_classes)
+        self.feature_info = [
+            {"module": f"blocks.{index}", "num_chs": width, "reduction": 2 << index}
+            for index, width in enumerate(widths)
+        ]
+
+    def forward(self, images):
+        return self.fc(self.blocks(images).mean((2, 3)))
+
+
+def network(seed=0):
+    """A small network with BatchNorm whose statistics look trained."""
+    import timm
+
+    torch.manual_seed(seed)
+    model = timm.create_model("test_resnet", num_classes=3).train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.rand(8, 3, 64, 64))
+    return model
+
+
+def batch(step, rows=4, size=64):
+    """Two views and labels, a function of the step alone."""
+    generator = torch.Generator().manual_seed(1000 + step)
+    image = torch.rand(rows, 3, size, size, generator=generator)
+    noise = torch.rand(rows, 3, size, size, generator=generator)
+    return image, 0.7 * image + 0.3 * noise, torch.randint(3, (rows,), generator=generator)
+
+
+def optimizer_of(model, lr=0.02):
+    """An optimizer of all that learns, bound to the model."""
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr, momentum=0.9)
+    model.bind(optimizer)
+    return optimizer
+
+
+def train(model, optimizer, steps, first=0, rows=4):
+    """Train as the README shows and return the last output."""
+    output = {}
+    for step in range(first, first + steps):
+        view0, view1, target = batch(step, rows)
+        output = model(view0, view1)
+        (F.cross_entropy(output["output"], target) + output["penalty"]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return output
+
+
+def attached(name, student=None, steps=0, **overrides):
+    """A model with one regularizer and its optimizer, after some training steps."""
+    model = synreal.attach(network() if student is None else student, tiny(name, **overrides)).train()
+    optimizer = optimizer_of(model)
+    train(model, optimizer, steps)
+    return model, optimizer
+
+
+def bits(value):
+    """A copy of a module's or optimizer's state that later steps do not change."""
+    return copy.deepcopy(dict(value.state_dict()))
+
+
+def same_bits(first, second):
+    """Whether two states are equal to the last bit."""
+    if isinstance(first, torch.Tensor):
+        return isinstance(second, torch.Tensor) and first.dtype == second.dtype and torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same_bits(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(same_bits, first, second))
+    return first == second
+
+
+def hooks(model):
+    """How many forward hooks a network carries."""
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())

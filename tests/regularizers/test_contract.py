@@ -1,0 +1,365 @@
+"""What every registered regularizer must do; a new one is tested here as soon as it is registered."""
+
+import copy
+import io
+import pickle
+import warnings
+
+import pytest
+import torch
+import torch._dynamo.utils
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+import synreal
+from synreal.attach import UnboundWarning
+from synreal.errors import TrainingError
+from tests.regularizers.contract import (
+    PENALTY_FREE,
+    Toy,
+    attached,
+    batch,
+    bits,
+    hooks,
+    network,
+    optimizer_of,
+    same_bits,
+    tiny,
+    train,
+)
+
+NAMES = synreal.list_regularizers()
+PENALIZING = [name for name in NAMES if name not in PENALTY_FREE]
+STATEFUL = [name for name in NAMES if any(term.stateful for term in synreal.attach(Toy(), tiny(name)).terms.values())]
+
+
+def views_of(name):
+    return 1 + max((needed.view for needed in tiny(name).passes), default=0)
+
+
+@pytest.fixture(params=NAMES)
+def name(request):
+    return request.param
+
+
+def test_the_output_is_the_students_own(name):
+    plain = network()
+    model, _ = attached(name, copy.deepcopy(plain))
+    view0, view1, _ = batch(0)
+    plain.train(name != "oracle")  # the oracle's statistics stand still, as in eval mode
+    assert torch.equal(model(view0, view1)["output"], plain(view0))
+    assert torch.equal(model.eval()(view0, view1)["output"], plain.eval()(view0))
+
+
+def test_in_eval_mode_only_the_student_runs(name):
+    model, _ = attached(name, steps=1)
+    before = bits(model)
+    with torch.no_grad():
+        assert list(model.eval()(batch(0)[0])) == ["output"]
+    assert same_bits(bits(model), before)
+
+
+def test_the_penalty_is_the_sum_of_its_shares(name):
+    model, _ = attached(name, steps=2)
+    output = model(*batch(2)[:2])
+    assert list(output) == ["output", "penalty", f"penalty/{name}"]
+    assert output["penalty"].shape == ()
+    assert output["penalty"].dtype == torch.float32
+    assert torch.equal(output["penalty"].detach(), output[f"penalty/{name}"])
+    assert not output[f"penalty/{name}"].requires_grad
+    assert output["penalty"].isfinite()
+    assert (float(output[f"penalty/{name}"]) > 0) == (name in PENALIZING)
+
+
+@pytest.mark.parametrize("name", PENALIZING)
+def test_the_weight_multiplies_the_penalty(name):
+    student = network()
+    single, _ = attached(name, copy.deepcopy(student), weight=1.0)
+    threefold, _ = attached(name, copy.deepcopy(student), weight=3.0)
+    train(single, optimizer_of(single), 2)
+    threefold.load_state_dict(single.state_dict())
+    share = f"penalty/{name}"
+    one, three = single(*batch(2)[:2])[share], threefold(*batch(2)[:2])[share]
+    assert float(three) == pytest.approx(3 * float(one))
+
+
+@pytest.mark.parametrize("name", PENALIZING)
+def test_the_gradient_reaches_student_and_heads_and_never_the_teacher(name):
+    model, _ = attached(name, steps=2)
+    model(*batch(2)[:2])["penalty"].backward()
+    assert model.student.conv1[0].weight.grad.abs().max() > 0
+    for key, parameter in model.terms.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, key
+            assert parameter.grad.abs().max() > 0, key
+        else:
+            assert parameter.grad is None, key
+    if model.reference is not None:
+        assert not any(p.requires_grad or p.grad is not None for p in model.reference.network.parameters())
+
+
+def test_the_teacher_never_changes(name):
+    model, optimizer = attached(name)
+    before = bits(model.student)
+    teacher = None if model.reference is None else bits(model.reference.network)
+    for step in range(5):
+        model.train()
+        train(model, optimizer, 1, first=step)
+    assert not same_bits(bits(model.student), before)
+    if teacher is not None:
+        assert same_bits(bits(model.reference.network), teacher)
+
+
+@pytest.mark.parametrize("name", PENALIZING)
+def test_a_weight_of_zero_leaves_the_students_training_alone(name):
+    students = []
+    for spec in (tiny("none"), tiny(name, weight=0.0), tiny(name)):
+        model = synreal.attach(network(), spec)
+        train(model, optimizer_of(model), 3)
+        students.append(bits(model.student))
+    assert same_bits(students[0], students[1])
+    assert not same_bits(students[0], students[2])
+
+
+def test_a_resumed_model_takes_the_same_step(name):
+    model, optimizer = attached(name, steps=3)
+    file = io.BytesIO()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    student = network()
+    torch.manual_seed(77)  # other heads
+    again, other = attached(name, student)
+    again.load_state_dict(saved["model"])
+    other.load_state_dict(saved["optimizer"])
+    assert same_bits(bits(again), bits(model))
+    for step in (3, 4):
+        first, second = train(model, optimizer, 1, first=step), train(again, other, 1, first=step)
+        assert torch.equal(first["penalty"], second["penalty"])
+    assert same_bits(bits(again), bits(model))
+    assert same_bits(bits(other), bits(optimizer))
+    assert not same_bits(bits(again), dict(saved["model"]))
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "pickle"])
+def test_a_copy_is_whole_unbound_and_apart(name, way):
+    model, optimizer = attached(name, steps=2)
+    copied = copy.deepcopy(model) if way == "deepcopy" else pickle.loads(pickle.dumps(model))
+    assert model.bound
+    assert not copied.bound
+    before = bits(model)
+    assert same_bits(bits(copied), before)
+    fresh = optimizer_of(copied)
+    train(copied, fresh, 1, first=9)
+    assert same_bits(bits(model), before)
+    again = copy.deepcopy(model)
+    optimizer_of(again)
+    train(again, optimizer_of(again), 1, first=9)
+    assert same_bits(bits(again), bits(copied))
+    train(model, optimizer, 1, first=9)
+    copied_hooks = hooks(copied.student)
+    plain = copied.detach()
+    assert hooks(plain) == 0
+    assert hooks(model.student) == copied_hooks
+    train(model, optimizer, 1, first=10)
+
+
+def test_detach_gives_the_student_back(name):
+    student = network()
+    before, kind = bits(student), type(student)
+    trainable = [p.requires_grad for p in student.parameters()]
+    model = synreal.attach(student, tiny(name))
+    assert same_bits(bits(student), before)
+    assert type(model.student) is kind
+    optimizer = optimizer_of(model)
+    train(model, optimizer, 1)
+    trained = bits(student)
+    assert model.detach() is student
+    assert hooks(student) == 0
+    assert list(student.state_dict()) == list(before)
+    assert same_bits(bits(student), trained)
+    assert [p.requires_grad for p in student.parameters()] == trainable
+    assert not optimizer._optimizer_step_post_hooks
+    with pytest.raises(TrainingError, match="detached"):
+        model(*batch(0)[:2])
+    train(*attached(name, student), 1)
+
+
+def test_two_of_one_kind_are_told_apart(name):
+    model = synreal.attach(network(), [tiny(name), tiny(name)])
+    train(model, optimizer_of(model), 2)
+    output = model(*batch(2)[:2])
+    shares = [output[f"penalty/{name}"], output[f"penalty/{name}_2"]]
+    assert len(output) == 4
+    assert float(output["penalty"].detach()) == pytest.approx(float(sum(shares)), rel=1e-6)
+    keys = [key for key in model.state_dict() if key.startswith(f"terms.{name}.")]
+    assert {key.replace(f"terms.{name}.", f"terms.{name}_2.") for key in keys} == {
+        key for key in model.state_dict() if key.startswith(f"terms.{name}_2.")
+    }
+    model.detach()
+
+
+def test_the_order_of_terms_does_not_matter():
+    names = [name for name in NAMES if name != "oracle"]
+    student = network()
+    models = [synreal.attach(copy.deepcopy(student), [tiny(name) for name in order]) for order in (names, names[::-1])]
+    train(models[0], optimizer_of(models[0]), 2)
+    models[1].load_state_dict(models[0].state_dict())
+    first, second = ({key: value.detach() for key, value in model(*batch(2)[:2]).items()} for model in models)
+    assert float(first["penalty"]) == pytest.approx(float(second["penalty"]), rel=1e-6)
+    assert float(first["penalty"]) == pytest.approx(sum(float(first[f"penalty/{name}"]) for name in names), rel=1e-6)
+    for name in names:
+        assert torch.equal(first[f"penalty/{name}"], second[f"penalty/{name}"])
+
+
+def test_a_compiled_model_trains_like_an_eager_one(name):
+    torch.manual_seed(0)
+    student = Toy()
+    torch.manual_seed(1)
+    eager, eager_optimizer = attached(name, copy.deepcopy(student))
+    torch.manual_seed(1)
+    inner, optimizer = attached(name, copy.deepcopy(student))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled = torch.compile(inner, backend="eager")
+    for step in range(3):
+        want, got = train(eager, eager_optimizer, 1, first=step), train(compiled, optimizer, 1, first=step)
+        torch.testing.assert_close(got["penalty"], want["penalty"], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(got["output"], want["output"], rtol=1e-6, atol=1e-6)
+    for key, value in eager.state_dict().items():
+        torch.testing.assert_close(inner.state_dict()[key], value, rtol=1e-6, atol=1e-6)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    torch._dynamo.reset()
+
+
+def test_bfloat16_comes_close_to_float32(name):
+    model, _ = attached(name, steps=2)
+    view0, view1, _ = batch(2)
+    want = model(view0, view1)["penalty"].detach()
+    inside = []
+    model.terms[name].register_forward_pre_hook(lambda *_: inside.append(torch.is_autocast_enabled("cpu")))
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(view0, view1)
+    assert inside == [False]
+    assert output["output"].dtype == torch.bfloat16
+    assert output["penalty"].dtype == torch.float32
+    assert float(output["penalty"].detach()) == pytest.approx(float(want), rel=0.1)
+    if name in PENALIZING:
+        output["penalty"].backward()
+        assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_a_missing_view_is_missed(name):
+    model, _ = attached(name)
+    if views_of(name) == 1:
+        assert "penalty" in model(batch(0)[0])
+        return
+    with pytest.raises(TrainingError, match=rf"{name} needs 2 views, got 1.*model\(view0, view1\)"):
+        model(batch(0)[0])
+
+
+def test_training_without_gradient_is_refused(name):
+    model, _ = attached(name)
+    with torch.no_grad(), pytest.raises(TrainingError, match=r"train mode without gradient; call model\.eval\(\)"):
+        model(*batch(0)[:2])
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_an_unbound_model_says_so_and_does_not_grow(name):
+    model = synreal.attach(Toy(), tiny(name)).train()
+    view0, view1, _ = batch(0, rows=2)
+    sizes = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(49):
+            model(view0, view1)
+            sizes.append(len(pickle.dumps(model)))
+    with pytest.warns(UnboundWarning, match=r"50 training forwards.*model\.bind\(optimizer\)"):
+        model(view0, view1)
+    assert max(sizes[2:]) == min(sizes[2:])
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_a_bound_model_keeps_nothing_once_the_optimizer_has_stepped(name):
+    model = synreal.attach(Toy(), tiny(name)).train()
+    optimizer = optimizer_of(model)
+    train(model, optimizer, 8)  # queues are full, so that their fill counts move no more
+    size = len(pickle.dumps(model))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for step in range(60):
+            train(model, optimizer, 1, first=step, rows=2)
+    assert len(pickle.dumps(model)) == size
+
+
+def test_an_optimizer_without_the_heads_is_refused(name):
+    model = synreal.attach(network(), tiny(name))
+    optimizer = torch.optim.SGD(model.student.parameters(), lr=0.1)
+    if any(parameter.requires_grad for parameter in model.terms.parameters()):
+        with pytest.raises(TrainingError, match="not in the optimizer and would never learn"):
+            model.bind(optimizer)
+        assert not model.bound
+    else:
+        assert model.bind(optimizer) is model
+        assert model.bound
+
+
+def test_accelerates_optimizer_binds_too(name, monkeypatch):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(cpu=True)
+    try:
+        model = synreal.attach(Toy(), tiny(name)).train()
+        plain = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+        prepared, optimizer = accelerator.prepare(model, plain)
+        steps = []
+        monkeypatch.setattr(model, "after_step", lambda: steps.append(1))
+        accelerator.unwrap_model(prepared).bind(optimizer)
+        view0, view1, target = batch(0)
+        output = prepared(view0, view1)
+        accelerator.backward(torch.nn.functional.cross_entropy(output["output"], target) + output["penalty"])
+        optimizer.step()
+        assert steps == [1]
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_statistics_move_once_a_step(name):
+    plain = network()
+    model, _ = attached(name, copy.deepcopy(plain))
+    view0, view1, _ = batch(0)
+    before = bits(plain)
+    model(view0, view1)
+    if name != "oracle":
+        plain(view0)
+        assert not same_bits(bits(plain), before)
+    assert same_bits(bits(model.student), bits(plain))
+    assert all(layer.track_running_stats for layer in model.student.modules() if hasattr(layer, "running_mean"))
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_a_step_that_is_skipped_leaves_no_nan_behind(name):
+    model = synreal.attach(Toy(), tiny(name)).train()
+    optimizer = optimizer_of(model)
+    scaler = torch.amp.GradScaler("cpu")
+    for step in range(4):
+        view0, view1, target = batch(step)
+        if step == 1:
+            view0, view1 = view0 * torch.inf, view1 * torch.inf
+        before = bits(model.terms)
+        output = model(view0, view1)
+        loss = torch.nn.functional.cross_entropy(output["output"], target) + output["penalty"]
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        assert same_bits(bits(model.terms), before) == (step == 1)
+    for key, value in model.terms.state_dict().items():
+        assert value.isfinite().all(), key
+
+
+def test_every_spec_describes_itself(name):
+    spec = tiny(name)
+    assert spec.name == name
+    assert spec.summary
+    assert spec.source
+    assert type(spec).__doc__

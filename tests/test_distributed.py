@@ -1,0 +1,95 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from synreal.distributed import all_gather_rows, all_reduce_sum, broadcast, is_distributed, rank, world_size
+from tests.distributed import two_ranks
+from tests.regularizers.contract import bits, same_bits
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What the two ranks of one run wrote."""
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d"]
+    done = subprocess.run(
+        [*command, "--rdzv-endpoint", "localhost:0", two_ranks.__file__, str(folder)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [torch.load(folder / f"rank{number}.pt", weights_only=True) for number in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The state after the same training in one process, with the whole batch."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    model, _, _ = two_ranks.train()
+    torch.set_num_threads(threads)
+    return bits(model)
+
+
+def test_ragged_rows_are_gathered_in_rank_order(ranks):
+    for result in ranks:
+        for counts, rows in result["ragged"].items():
+            want = [[float(number), float(row)] for number in (0, 1) for row in range(counts[number])]
+            assert rows.tolist() == want
+            assert rows.shape == (sum(counts), 2)
+            assert not rows.requires_grad
+
+
+def test_sums_and_broadcasts_agree(ranks):
+    for result in ranks:
+        assert result["sum"].tolist() == [2.0, 1.0]
+        assert result["broadcast"].tolist() == [5.0]
+
+
+@pytest.mark.parametrize("moment", ["state", "after ragged batch"])
+def test_both_ranks_hold_the_same_bits(ranks, moment):
+    first, second = (result[moment] for result in ranks)
+    for kind in ("head.layers", "key_head", "queue.bank", "queue.pointer", "queue.count", "blocks.0.0.weight"):
+        assert any(kind in key for key in first)
+    assert same_bits(first, second)
+
+
+def test_two_ranks_train_like_one(ranks, alone):
+    state = ranks[0]["state"]
+    assert list(state) == list(alone)
+    for key, value in alone.items():
+        torch.testing.assert_close(state[key], value, rtol=1e-6, atol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
+    counts = [value for key, value in alone.items() if key.endswith("queue.count")]
+    assert [int(count) for count in counts] == [20, 20]
+
+
+def test_a_ragged_batch_brings_every_row(ranks):
+    for key, before in ranks[0]["state"].items():
+        if key.endswith("queue.pointer"):
+            assert int(ranks[0]["after ragged batch"][key]) == (int(before) + 4) % 20
+
+
+def test_without_gathering_the_queues_part(ranks):
+    first, second = (result["not gathered"] for result in ranks)
+    banks = [key for key in first if key.endswith("queue.bank")]
+    assert banks
+    assert not any(torch.equal(first[key], second[key]) for key in banks)
+
+
+def test_one_process_needs_no_group():
+    rows = torch.ones(3, 2, requires_grad=True)
+    assert (world_size(), rank(), is_distributed()) == (1, 0, False)
+    assert torch.equal(all_gather_rows(rows), rows)
+    assert not all_gather_rows(rows).requires_grad
+    value = torch.tensor([3.0])
+    broadcast(value)
+    assert all_reduce_sum(value).tolist() == [3.0]
