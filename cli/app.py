@@ -70,4 +70,5 @@ def _complain(error: Exception) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True).print(Text("Error: ", style="bold red").append(Text(str(error), style="not bold default")))
+    text = Text("Error: ", style="bold red").append(Text(str(error), style="not bold default"))
+    Console(stderr=True).print(text, soft_wrap=True)  # a path or a command in it must stay whole to be copied

@@ -29,7 +29,7 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps({name: score.model_dump() for name, score in scores.items()}, indent=2))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     chance = 1 / len(scores["source"].per_class)
     console.print(score_table(scores, chance=chance, title=f"{folder}, last epoch"))
     console.print(class_table(scores))

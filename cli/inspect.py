@@ -39,4 +39,4 @@ def stages(
         table.add_column(heading, justify="right" if heading in ("channels", "stride") else "left")
     for stage in found.values():
         table.add_row(stage.name, stage.path, str(stage.channels), str(stage.stride), stage.layout)
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False, emoji=False).print(table)

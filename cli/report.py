@@ -13,7 +13,7 @@ from synreal.records import RunRecord, Score, percent
 
 def print_result(record: RunRecord, folder: Path) -> None:
     """Print the headline table, recall by class, and where the run is."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     scores = {"source": record.source_heldout, **record.targets}
     origin = record.weights["detail"] or record.weights["source"]
     title = (

@@ -40,11 +40,11 @@ def run(
     workers: Annotated[
         int | None, typer.Option(help="Data-loading processes. [default: 2]", rich_help_panel=_DATA)
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="[default: 4]", rich_help_panel=_TRAINING)] = None,
+    epochs: Annotated[int | None, typer.Option(help="[default: 5]", rich_help_panel=_TRAINING)] = None,
     max_steps: Annotated[int | None, typer.Option(help="Stop after so many steps.", rich_help_panel=_TRAINING)] = None,
     batch_size: Annotated[int | None, typer.Option(help="[default: 32]", rich_help_panel=_TRAINING)] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Peak rate of the heads. [default: 0.05]", rich_help_panel=_TRAINING)
+        float | None, typer.Option(help="Peak rate of the heads. [default: 0.02]", rich_help_panel=_TRAINING)
     ] = None,
     seed: Annotated[int | None, typer.Option(help="[default: 0]", rich_help_panel=_TRAINING)] = None,
     device: Annotated[

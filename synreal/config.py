@@ -18,6 +18,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
 from synreal.errors import ConfigError, unknown_name
@@ -87,10 +88,10 @@ class RunConfig(BaseModel):
     image_size: int = Field(default=64, ge=8, le=4096)
     augment_ops: int = Field(default=1, ge=0)
     augment_magnitude: float = Field(default=6, ge=0, le=30)
-    epochs: int = Field(default=4, ge=0)
+    epochs: int = Field(default=5, ge=0)
     max_steps: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=32, ge=1)
-    lr: float = Field(default=0.05, ge=0)
+    lr: float = Field(default=0.02, ge=0)
     backbone_lr_scale: float = Field(default=0.1, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
@@ -105,11 +106,19 @@ class RunConfig(BaseModel):
     data_seed: int = Field(default=0, ge=0, lt=2**31)
     workers: int = Field(default=2, ge=0)
     eval_batch_size: int = Field(default=250, ge=1)
-    eval_every: int = Field(default=2, ge=0)
+    eval_every: int = Field(default=3, ge=0)
     log_every: int = Field(default=10, ge=1)
     checkpoint_every: int | None = Field(default=None, ge=1)
     keep_checkpoints: int = Field(default=2, ge=1)
     output: Path | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch(cls, value: Any) -> Any:
+        # pydantic would take true for 1; no setting of a run is a switch.
+        if isinstance(value, bool):
+            raise PydanticCustomError("switch", "Input should not be true or false")
+        return value
 
     @field_validator("task")
     @classmethod
@@ -177,10 +186,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raw = Path(path).read_bytes()
         if len(raw) > _MOST_BYTES:
             raise ConfigError(f"{path} is {len(raw)} bytes long; a configuration has at most {_MOST_BYTES}.")
-        values = yaml.safe_load(raw.decode("utf-8"))
+        values = _parse(raw.decode("utf-8"))
     except OSError as error:
         raise ConfigError(f"Cannot read the configuration {path}: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no YAML: {error}") from None
     if values is None:
         return {}
@@ -205,7 +214,7 @@ def apply_settings(values: dict[str, Any], settings: Sequence[str]) -> dict[str,
         if not equals or not path:
             raise ConfigError(f"--set expects key=value, e.g. --set lr=0.01, got {setting!r}.")
         try:
-            value = yaml.safe_load(text)
+            value = _parse(text)
         except yaml.YAMLError:
             raise ConfigError(f"--set {setting!r}: the value is no YAML.") from None
         keys = path.split(".")
@@ -222,10 +231,28 @@ def apply_settings(values: dict[str, Any], settings: Sequence[str]) -> dict[str,
 
 def _with_regularizer_setting(current: Any, keys: list[str], value: Any, path: str) -> list[dict[str, Any]]:
     specs = [spec.model_dump(mode="json") for spec in as_specs(current)]
-    if len(keys) != 2 or not keys[0].isdecimal() or int(keys[0]) >= len(specs):
+    if len(keys) != 2 or keys[0] not in map(str, range(len(specs))):
         raise ConfigError(f"--set {path}: expected regularizers.INDEX.KEY with an index below {len(specs)}.")
     specs[int(keys[0])][keys[1]] = value
     return specs
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases: a few lines of them can stand for billions of values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not allowed, write the value out")
+        return super().compose_node(parent, index)
+
+
+def _parse(text: str) -> Any:
+    """Read YAML; every fault of the text is a ``yaml.YAMLError``."""
+    try:
+        return yaml.load(text, Loader=_PlainLoader)
+    except (ValueError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+        # PyYAML lets these through: 2024-13-45 is a ValueError, "!!bool x" a KeyError, deep nesting a RecursionError.
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from None
 
 
 def _explain(problem: Any) -> str:

@@ -48,7 +48,7 @@ class TrainingError(SynrealError, RuntimeError):
     """A run cannot go on: a loss is not finite, an optimizer was never bound, a second view is missing."""
 
 
-class Interrupted(SynrealError):  # noqa: N818 - it reports a request, not a fault
+class Interrupted(SynrealError):
     """The run was asked to stop (Ctrl-C or SIGTERM) and has stopped cleanly.
 
     Args:

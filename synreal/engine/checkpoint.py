@@ -83,7 +83,7 @@ def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
         raise CheckpointError(
             f"Cannot write the checkpoint {final}: {error.strerror or error}. Older ones are kept."
         ) from None
-    _prune(folder, keep)
+    _prune(final, keep)
     return final
 
 
@@ -205,8 +205,9 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _prune(folder: Path, keep: int) -> None:
-    found = sorted(path for path in folder.glob("step-*") if path.suffix != ".tmp")
+def _prune(newest: Path, keep: int) -> None:
+    # A later checkpoint is a damaged one that the run fell back from: it must not take the place of a whole one.
+    found = sorted(path for path in newest.parent.glob("step-*") if path.suffix != ".tmp" and path <= newest)
     for path in found[:-keep]:
         try:
             shutil.rmtree(path)
@@ -214,11 +215,12 @@ def _prune(folder: Path, keep: int) -> None:
             warnings.warn(f"Cannot remove the old checkpoint {path}: {error.strerror}.", stacklevel=2)
 
 
-def export_student(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def export_student(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write the student alone, as a state dict that plain timm, smp or torchvision loads."""
     aside = path.with_suffix(".tmp")
     try:
-        _write(aside, pack_tensors(_own(state), metadata=dict(metadata)))
+        # One entry: safetensors writes several in random order, and two runs of one seed give one file.
+        _write(aside, pack_tensors(_own(state), metadata={"synreal": json.dumps(metadata, sort_keys=True)}))
         aside.replace(path)
     except OSError as error:
         aside.unlink(missing_ok=True)

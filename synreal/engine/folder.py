@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,7 @@ def create(path: Path, *, overwrite: bool) -> Path:
 
     Args:
         path: Where.
-        overwrite: Remove a run that is there already.
+        overwrite: Accept a run that is there already; it goes when ``clear`` is called.
 
     Raises:
         ConfigError: If it cannot be written, or holds something and ``overwrite`` is off.
@@ -52,18 +54,41 @@ def create(path: Path, *, overwrite: bool) -> Path:
                 )
             if not (path / "config.yaml").is_file():
                 raise ConfigError(f"{path} is not empty and holds no config.yaml: it is no run, and is not removed.")
-            shutil.rmtree(path)
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
         probe.write_text("")
         probe.unlink()
-    except OSError as error:
-        raise ConfigError(f"Cannot write the run folder {path}: {error.strerror}. Give another --output.") from None
+    except ConfigError:
+        raise
+    except (OSError, ValueError) as error:  # a path with a null character is a ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"Cannot write the run folder {path}: {reason}. Give another --output.") from None
     return path
 
 
-def truncate_metrics(path: Path, step: int) -> None:
-    """Drop rows past a step, so that a resumed run writes each step once."""
+def clear(path: Path) -> None:
+    """Remove what an earlier run left in the folder, once it is sure that the new one can start."""
+    for entry in path.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def discard(path: Path) -> None:
+    """Remove the folder of a run that could not start; an earlier run in it stays."""
+    with contextlib.suppress(OSError):
+        path.rmdir()
+
+
+def truncate_metrics(path: Path, step: int, tested: Collection[int] = ()) -> None:
+    """Drop rows past a step and tests that a resumed run makes again, so that it writes each row once.
+
+    Args:
+        path: The ``metrics.jsonl``.
+        step: The step that the run goes on from.
+        tested: Steps whose test it does not make again.
+    """
     if not path.exists():
         return
     kept = []
@@ -72,7 +97,8 @@ def truncate_metrics(path: Path, step: int) -> None:
             row = json.loads(line)
         except ValueError:
             break  # the row that was being written when the run died
-        if row["step"] <= step:
+        again = any(key.startswith("eval/") for key in row) and row["step"] not in tested
+        if row["step"] <= step and not again:
             kept.append(line)
     aside = path.with_suffix(".tmp")
     aside.write_text("".join(line + "\n" for line in kept), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -24,7 +25,7 @@ from synreal.engine import checkpoint, folder
 from synreal.engine.progress import RunProgress
 from synreal.engine.schedule import BatchPlan, warmup_poly
 from synreal.engine.signals import StopRequest, deaf, listening
-from synreal.errors import CheckpointError, ConfigError, Interrupted, TrainingError
+from synreal.errors import CheckpointError, ConfigError, Interrupted, SynrealError, TrainingError
 from synreal.norm import freeze_norm_stats, norm_layers
 from synreal.records import Protocol, RunRecord, Score, TargetSelected, write_json
 from synreal.stages import find_head
@@ -132,6 +133,7 @@ class _Run:
         self.request = request
         self.main = accelerator.is_main_process
         self.step = 0
+        self.saved = -1
         self.history: list[dict[str, Any]] = []
         self.seconds = {"training": 0.0, "testing": 0.0}
 
@@ -139,18 +141,22 @@ class _Run:
         config = self.config
         if resume:
             _check_same_config(self.path, config)
-        elif self.main:
-            (self.path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
-        self.task = task_class(config.task).load(
-            config.source, config.targets, seed=config.data_seed, image_size=config.image_size
-        )
-        self._build()
+        try:
+            self._build()
+        except SynrealError:
+            if self.main and not resume:
+                folder.discard(self.path)
+            raise
         if resume:
             self._restore()
         elif self.main:
+            folder.clear(self.path)
+            (self.path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+        if self.main and not (self.path / "environment.json").exists():
             facts = folder.environment(self.accelerator.device, self.accelerator.num_processes)
             facts |= {"data": self.task.fingerprints, "weights": self.origin.as_dict()}
             write_json(self.path / "environment.json", facts)
+        self.accelerator.wait_for_everyone()
         with self._metrics_file() as self.metrics:
             self._train()
             scores = self._test()
@@ -158,6 +164,9 @@ class _Run:
 
     def _build(self) -> None:
         config, accelerator = self.config, self.accelerator
+        self.task = task_class(config.task).load(
+            config.source, config.targets, seed=config.data_seed, image_size=config.image_size
+        )
         specs = config.regularizers
         self.views = max((p.view for spec in specs for p in spec.passes), default=0) + 1
         data = self.task.training_data(
@@ -294,7 +303,8 @@ class _Run:
                 distributed.broadcast(buffer)
 
     def _save_and_stop(self) -> None:
-        self._save()
+        if self.saved != self.step:  # replacing a whole checkpoint by its equal could only lose it
+            self._save()
         raise _stopped(self.request, self.path, self.step)
 
     def _save(self) -> None:
@@ -316,6 +326,7 @@ class _Run:
                 },
             )
             checkpoint.save(self.path / "checkpoints", snapshot, keep=self.config.keep_checkpoints)
+        self.saved = self.step
         self.accelerator.wait_for_everyone()
 
     def _restore(self) -> None:
@@ -341,15 +352,16 @@ class _Run:
         self.optimizer.load_state_dict(snapshot.optimizer)
         if self.accelerator.scaler and facts["scaler"]:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
-        self.step = snapshot.step
+        self.step = self.saved = snapshot.step
         self.history = list(facts["history"])
         self.seconds = dict(facts["seconds"])
         if self.main:
-            folder.truncate_metrics(self.path / "metrics.jsonl", self.step)
+            tested = [row["step"] for row in self.history]
+            folder.truncate_metrics(self.path / "metrics.jsonl", self.step, tested)
         self.progress.say(f"Resuming {self.path} at step {self.step}.")
 
     def _metrics_file(self) -> Any:
-        return (self.path / "metrics.jsonl").open("a" if self.main else "r", encoding="utf-8")
+        return (self.path / "metrics.jsonl").open("a", encoding="utf-8") if self.main else contextlib.nullcontext()
 
     def _log(self, row: Mapping[str, float]) -> None:
         epoch = math.ceil(self.step / self.plan.steps_per_epoch)
@@ -386,7 +398,7 @@ class _Run:
             seconds={name: round(value, 1) for name, value in self.seconds.items()},
         )
         if self.main:
-            metadata = {"backbone": config.backbone, "classes": json.dumps(self.task.classes), "library": "timm"}
+            metadata = {"backbone": config.backbone, "classes": self.task.classes, "library": "timm"}
             checkpoint.export_student(self.path / "model.safetensors", self.model.student.state_dict(), metadata)
             for name, score in scores.items():
                 figures.confusion_matrix(

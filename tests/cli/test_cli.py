@@ -1,0 +1,613 @@
+import contextlib
+import functools
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import typer.main
+import yaml
+from synreal_cli.app import app, main
+
+import synreal
+from synreal import engine
+from synreal.config import RunConfig, make_config
+from synreal.errors import Interrupted
+from synreal.tasks import data
+from synreal.tasks.data.base import ArrayImages
+from synreal.teachers import UntrainedTeacherWarning
+
+SMALL = ["--backbone", "test_efficientnet", "--weights", "none"]
+
+
+@pytest.fixture(autouse=True)
+def plain_terminal(monkeypatch):
+    """Wide and without colour, so that no text is broken in the middle."""
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("TERMINAL_WIDTH", "300")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+
+
+@pytest.fixture
+def call(capsys):
+    """Run a command line in this process; gives exit code, stdout and stderr."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return stopped.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def resolved(call):
+    """Resolve the options of `run` without running; gives the configuration as printed."""
+
+    def run(*arguments):
+        code, out, err = call("run", "--dry-run", *arguments)
+        assert code == 0, err
+        return yaml.safe_load(out)
+
+    return run
+
+
+def tiny_images(name, split, *, seed=0, cache=None):
+    """Stands for ``data.load``: a few noisy images of each class, other ones for each set."""
+    entry = data.info(name)
+    each = 2 if split == "train" else 1
+    labels = torch.arange(len(entry.classes)).repeat(each)
+    if name == "uci":  # unbalanced, so that the two accuracies differ
+        labels = torch.cat([torch.zeros(5, dtype=torch.int64), labels])
+    generator = torch.Generator().manual_seed(sum(map(ord, name + split)) + seed)
+    images = torch.randint(0, 256, (len(labels), 3, 32, 32), dtype=torch.uint8, generator=generator)
+    return ArrayImages(name, split, images, labels, entry.classes)
+
+
+@pytest.fixture
+def tiny_data(monkeypatch):
+    monkeypatch.setattr(data, "load", tiny_images)
+
+
+# --- wrong usage: exit code 2, one message, nothing left behind ---
+
+
+@functools.cache
+def without_pretrained_weights():
+    known = {name.partition(".")[0] for name in timm.list_pretrained()}
+    return next(name for name in timm.list_models() if name not in known)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--regularizer", "cgs"], "Unknown regularizer 'cgs'. Did you mean 'csg'?"),
+        (["--regularizer", "csg(stages=(9,))"], "stages.0"),
+        (["--regularizer", "csg(stages=(9,))"], "less than or equal to 4, got 9"),
+        (["--regularizer", "csg(que_size=3)"], "Unknown setting of csg 'que_size'. Did you mean 'queue_size'?"),
+        (["--regularizer", "csg(stages="], "Expected name(key=value, ...)"),
+        (["--task", "clss"], "Unknown task 'clss'. Did you mean 'cls'?"),
+        (["--backbone", "resnet5o"], "Unknown backbone 'resnet5o'. Did you mean 'resnet50'?"),
+        (["--weights", "pakaged"], "auto, timm, packaged, none"),
+        (["--weights", "missing.pt"], "'missing.pt' does not exist"),
+        (["--source", "digit"], "Unknown data set 'digit'. Did you mean 'digits'?"),
+        (["--source", "mnist"], "'mnist' is real data"),
+        (["--target", "digits"], "'digits' is synthetic"),
+        (["--device", "gpu"], "Unknown device 'gpu'"),
+        (["--precision", "fp8"], "'fp32', 'bf16' or 'fp16', got 'fp8'"),
+        (["--set", "learning_rat=1"], "Unknown setting 'learning_rat'"),
+        (["--set", "bachsize=1"], "Did you mean 'batch_size'?"),
+        (["--set", "lr=fast"], "lr: Input should be a valid number"),
+        (["--set", "lr"], "--set expects key=value"),
+        (["--set", "regularizers.0.wieght=1"], "Did you mean 'weight'?"),
+        (["--epochs", "-1"], "epochs: Input should be greater than or equal to 0, got -1"),
+        (["--batch-size", "0"], "batch_size: Input should be greater than or equal to 1, got 0"),
+        (["--config", "missing.yaml"], "Cannot read the configuration missing.yaml"),
+        (["--precision", "fp16", "--device", "cpu"], "precision 'fp16' needs a GPU"),
+        (["--lr", "fast"], "'--lr'"),
+        (["--learning-rate", "1"], "No such option: --learning-rate"),
+        (["surplus"], "unexpected extra argument"),
+    ],
+)
+def test_wrong_usage_of_run(arguments, expected, call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = [] if {"--backbone", "--weights"} & set(arguments) else SMALL
+    code, out, err = call("run", *arguments, *small, "--output", "new")
+    assert code == 2
+    assert expected in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_is_one_line_that_a_terminal_wraps_and_a_script_need_not(call, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    _, _, err = call("run", "--config", "a/" + "long/" * 30 + "path.yaml")
+    assert err.count("\n") == 1
+    assert "long/" * 30 in err
+
+
+def test_a_backbone_without_pretrained_weights_names_the_ways_out(call, tmp_path):
+    code, _, err = call("run", "--backbone", without_pretrained_weights(), "--output", tmp_path / "new")
+    assert code == 2
+    assert "First way, timm" in err
+    assert "weights='none'" in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_output_below_a_file_cannot_be_written(call, tmp_path):
+    (tmp_path / "file").write_text("precious")
+    for output in (tmp_path / "file" / "new", tmp_path / "file"):
+        code, _, err = call("run", *SMALL, "--output", output)
+        assert code == 2
+        assert str(output) in err
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_an_output_that_holds_something_is_left_alone(call, tmp_path):
+    (tmp_path / "notes.txt").write_text("precious")
+    code, _, err = call("run", *SMALL, "--output", tmp_path)
+    assert code == 2
+    assert "exists and is not empty" in err
+    assert "--overwrite" in err
+    assert f"--resume {tmp_path}" in err
+    code, _, err = call("run", *SMALL, "--output", tmp_path, "--overwrite")
+    assert code == 2
+    assert "it is no run, and is not removed" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_stage_that_the_backbone_lacks(call, tmp_path, tiny_data):
+    spec = "csg(stages=(layer9,))"
+    code, _, err = call("run", *SMALL, "--regularizer", spec, "--batch-size", 4, "--output", tmp_path / "new")
+    assert code == 2
+    assert "no module 'layer9'" in err
+    assert "A stage is 0 to 4 or a module path" in err
+    assert "Traceback" not in err
+
+
+def test_a_batch_larger_than_the_data(call, tmp_path, tiny_data):
+    code, _, err = call("run", *SMALL, "-r", "none", "--batch-size", 21, "--output", tmp_path / "new")
+    assert code == 2
+    assert "batch_size 21" in err
+    assert "Use at most batch_size=20" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--config", "c.yaml"], "leave out the others"),
+        (["--output", "elsewhere"], "leave out the others"),
+        ([], "it holds no config.yaml, so it is no run folder"),
+    ],
+)
+def test_wrong_usage_of_resume(arguments, expected, call, tmp_path):
+    code, _, err = call("run", "--resume", tmp_path, *arguments)
+    assert code == 2
+    assert expected in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["evaluate", "FOLDER"], "holds no config.yaml, so it is no run folder"),
+        (["evaluate", "FOLDER/none"], "holds no config.yaml, so it is no run folder"),
+        (["inspect", "stages", "resnet5o"], "Did you mean 'resnet50'?"),
+        (["list", "regularizer"], "'regularizers', 'tasks', 'datasets', 'backbones'"),
+        (["data", "show", "digit"], "Did you mean 'digits'?"),
+        (["data", "show", "mnist"], "'mnist' is a target, expected a source: digits"),
+        (["data", "show", "digits", "-o", "FOLDER/x.jpg"], "The contact sheet is a PNG"),
+        (["ran"], "No such command 'ran'"),
+    ],
+)
+def test_wrong_usage_of_other_commands(arguments, expected, call, tmp_path):
+    code, out, err = call(*(argument.replace("FOLDER", str(tmp_path)) for argument in arguments))
+    assert code == 2
+    assert expected in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- interrupts ---
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected_code", "expected_text"),
+    [
+        (KeyboardInterrupt(), 130, ""),
+        (Interrupted("Stopped at step 3; everything is saved.", 130), 130, "Stopped at step 3"),
+        (Interrupted("Stopped at step 4; everything is saved.", 143), 143, "Stopped at step 4"),
+        (synreal.SynrealError("It failed."), 1, "Error: It failed."),
+    ],
+)
+def test_exit_codes_of_a_run_that_stops(raised, expected_code, expected_text, call, monkeypatch):
+    def stop(*args, **kwargs):
+        raise raised
+
+    monkeypatch.setattr(engine, "run", stop)
+    code, _, err = call("run", *SMALL)
+    assert code == expected_code
+    assert expected_text in err
+    assert "Traceback" not in err
+
+
+def test_a_fault_of_the_program_is_not_hidden(monkeypatch):
+    def fail(*args, **kwargs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(engine, "run", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["run", *SMALL])
+
+
+# --- configuration ---
+
+
+def test_dry_run_prints_the_configuration_and_creates_nothing(resolved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    printed = resolved("-r", "csg(queue_size=9)", "-r", "feature_l2", "--output", "new")
+    config = make_config(printed)
+    assert config.regularizers == (synreal.CSG(queue_size=9), synreal.FeatureL2())
+    assert printed == config.model_dump(mode="json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_options_the_defaults_apply(resolved):
+    assert make_config(resolved()) == RunConfig()
+
+
+def test_set_goes_before_options_before_the_file_before_defaults(resolved, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("{lr: 0.1, epochs: 7, seed: 3, batch_size: 8, regularizers: [csg(dim=3), none]}")
+    printed = resolved(
+        "--config", path, "--epochs", 8, "--seed", 4, "--set", "seed=5", "--set", "regularizers.0.weight=0.7"
+    )
+    assert printed["momentum"] == 0.9
+    assert (printed["lr"], printed["batch_size"]) == (0.1, 8)
+    assert printed["epochs"] == 8
+    assert printed["seed"] == 5
+    assert [spec["name"] for spec in printed["regularizers"]] == ["csg", "none"]
+    assert (printed["regularizers"][0]["dim"], printed["regularizers"][0]["weight"]) == (3, 0.7)
+
+
+def test_an_option_given_several_times_replaces_the_list_of_the_file(resolved, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("{targets: [mnist], regularizers: csg}")
+    printed = resolved("-c", path, "--target", "uci", "--target", "mnist", "-r", "none")
+    assert printed["targets"] == ["uci", "mnist"]
+    assert [spec["name"] for spec in printed["regularizers"]] == ["none"]
+
+
+OPTIONS = {
+    "--task": ("task", "classification"),
+    "--backbone": ("backbone", "resnet18"),
+    "--weights": ("weights", "none"),
+    "--source": ("source", "digits"),
+    "--target": ("targets", ["uci"]),
+    "--image-size": ("image_size", 48),
+    "--workers": ("workers", 1),
+    "--epochs": ("epochs", 3),
+    "--max-steps": ("max_steps", 5),
+    "--batch-size": ("batch_size", 6),
+    "--lr": ("lr", 0.007),
+    "--seed": ("seed", 8),
+    "--device": ("device", "cpu"),
+    "--precision": ("precision", "bf16"),
+    "--output": ("output", "here"),
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_option_is_the_field_it_names(option, resolved):
+    key, value = OPTIONS[option]
+    argument = value[0] if isinstance(value, list) else value
+    assert resolved("--weights", "none", option, argument)[key] == value
+
+
+OTHER_VALUES = {
+    "task": "cls",
+    "regularizers": "none",
+    "backbone": "resnet18",
+    "weights": "none",
+    "source": "digits",
+    "targets": "[uci]",
+    "schedule": "constant",
+    "norm": "train",
+    "precision": "bf16",
+    "device": "cpu",
+    "output": "here",
+    "momentum": 0.5,
+}
+
+
+def other_value(name):
+    """A valid value that is not the field's default."""
+    default = RunConfig.model_fields[name].default
+    return OTHER_VALUES[name] if name in OTHER_VALUES else (default or 0) + 1
+
+
+@pytest.mark.parametrize("name", RunConfig.model_fields)
+def test_every_field_can_be_set(name, resolved):
+    value = other_value(name)
+    printed = resolved("--set", "weights=none", "--set", f"{name}={value}")
+    assert printed == make_config({"weights": "none", name: yaml.safe_load(str(value))}).model_dump(mode="json")
+    if name not in ("task", "source"):  # these have one value yet
+        assert printed[name] != RunConfig().model_dump(mode="json")[name]
+
+
+# --- help ---
+
+
+def parameters(command):
+    return {parameter.name: parameter for parameter in typer.main.get_command(app).commands[command].params}
+
+
+def test_help_lists_the_commands(call):
+    code, out, _ = call("--help")
+    assert code == 0
+    commands = typer.main.get_command(app).commands
+    assert set(commands) == {"run", "evaluate", "list", "inspect", "data"}
+    for name in commands:
+        assert re.search(rf"^│ {name}\s+\S", out, re.MULTILINE), name
+
+
+def test_help_of_run_mentions_every_option(call):
+    code, out, _ = call("run", "--help")
+    assert code == 0
+    for parameter in parameters("run").values():
+        for option in parameter.opts:
+            assert re.search(rf"(?<![\w-]){option}(?![\w-])", out), option
+
+
+@pytest.mark.parametrize("path", ["", "run", "evaluate", "list", "inspect", "inspect stages", "data", "data show"])
+def test_every_command_explains_itself(path, call):
+    code, out, _ = call(*path.split(), "-h")
+    assert code == 0
+    assert "Usage:" in out
+
+
+FIELD_OF_OPTION = {"regularizer": "regularizers", "target": "targets"}
+# Where the help says in words what the default value stands for.
+IN_WORDS = {
+    "regularizers": ("csg", (synreal.CSG(),)),
+    "targets": ("all of the source's", ()),
+    "output": ("a new one in runs/", None),
+    "task": ("cls", "classification"),
+}
+
+
+def test_defaults_in_the_help_are_those_of_the_configuration():
+    stated = set()
+    for name, parameter in parameters("run").items():
+        match = re.search(r"\[default: (.+?)\]", parameter.help or "")
+        if match is None:
+            continue
+        field = FIELD_OF_OPTION.get(name, name)
+        default = RunConfig.model_fields[field].default
+        if field in IN_WORDS:
+            assert (match[1], default) == IN_WORDS[field]
+        else:
+            assert match[1] == str(default), name
+        stated.add(field)
+    # Every option of a field states its default, but for the limit that is off.
+    offered = {FIELD_OF_OPTION.get(name, name) for name in parameters("run")} & set(RunConfig.model_fields)
+    assert offered - stated == {"max_steps"}
+
+
+def test_the_version(call):
+    assert call("--version") == (0, f"synreal {synreal.__version__}\n", "")
+
+
+def test_shell_completion_lists_the_commands():
+    source = "import sys; sys.argv[0] = 'synreal'; from synreal_cli.app import main; main()"
+    environment = {**os.environ, "_SYNREAL_COMPLETE": "complete_bash", "COMP_WORDS": "synreal ", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", source], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert set(done.stdout.split()) == {"run", "evaluate", "list", "inspect", "data"}, done.stderr
+
+
+# --- listings ---
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("regularizers", synreal.list_regularizers()),
+        ("tasks", ["classification"]),
+        ("datasets", data.available()),
+    ],
+)
+def test_lists(kind, names, call):
+    code, out, _ = call("list", kind)
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == names
+    assert all(len(line.split()) > 1 for line in out.splitlines()), "a name without a word about it"
+    code, out, _ = call("list", kind, "--json")
+    assert code == 0
+    assert list(json.loads(out)) == names
+
+
+def test_list_of_backbones_says_where_weights_come_from(call):
+    code, out, _ = call("list", "backbones", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert set(rows) == set(timm.list_models())
+    assert rows["tf_efficientnet_lite0"] == "timm's weights, packaged weights"
+    assert rows["resnet50"] == "timm's weights"
+    assert rows[without_pretrained_weights()] == "no pretrained weights"
+
+
+def test_a_list_can_be_filtered(call):
+    _, out, _ = call("list", "backbones", "--filter", "efficientnet_lite0")
+    assert [line.split()[0] for line in out.splitlines()] == ["efficientnet_lite0", "tf_efficientnet_lite0"]
+    assert call("list", "tasks", "--filter", "nothing") == (0, "", "")
+    assert json.loads(call("list", "tasks", "--filter", "nothing", "--json")[1]) == {}
+
+
+def test_stages_of_a_backbone(call):
+    code, out, _ = call("inspect", "stages", "tf_efficientnet_lite0", "--json")
+    assert code == 0
+    stages = json.loads(out)
+    assert [(stage["name"], stage["stride"], stage["channels"]) for stage in stages] == [
+        ("0", 2, 16),
+        ("1", 4, 24),
+        ("2", 8, 40),
+        ("3", 16, 112),
+        ("4", 32, 320),
+    ]
+    code, out, _ = call("inspect", "stages", "tf_efficientnet_lite0")
+    assert code == 0
+    for stage in stages:
+        pattern = (
+            rf"{stage['name']} *│ {stage['path']} *│ *{stage['channels']} │ *{stage['stride']} │ {stage['layout']}"
+        )
+        assert re.search(pattern, out), stage
+
+
+def test_list_of_data(call):
+    code, out, _ = call("data", "list")
+    assert code == 0
+    assert [line.split()[:2] for line in out.splitlines()] == [
+        [name, data.info(name).domain] for name in data.available()
+    ]
+    rows = json.loads(call("data", "list", "--json")[1])
+    assert [row["name"] for row in rows] == data.available()
+    assert rows[0]["classes"] == list(data.info(rows[0]["name"]).classes)
+
+
+def test_a_contact_sheet_is_a_png(call, tmp_path, tiny_data):
+    path = tmp_path / "new folder" / "x.png"
+    code, out, _ = call("data", "show", "digits", "-o", path)
+    assert code == 0
+    assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert str(path) in out
+
+
+def test_a_contact_sheet_that_cannot_be_written(call, tmp_path, tiny_data):
+    (tmp_path / "file").write_text("precious")
+    code, _, err = call("data", "show", "digits", "-o", tmp_path / "file" / "x.png")
+    assert code == 2
+    assert "Cannot write" in err
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+# --- a whole run ---
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of four steps on tiny data; gives its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("runs") / "[/b]run:x:"  # rich would take this for markup
+    arguments = [*SMALL, "-r", "csg(queue_size=8, dim=4)", "--image-size", 32, "--epochs", 2, "--batch-size", 10]
+    arguments += ["--workers", 0, "--device", "cpu", "--output", folder, "--set", "eval_every=1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", tiny_images)
+        patch.setenv("COLUMNS", "300")
+        patch.setenv("NO_COLOR", "1")
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.warns(UntrainedTeacherWarning),
+            pytest.raises(SystemExit) as stopped,
+        ):
+            main(["run", *map(str, arguments)])
+    assert stopped.value.code == 0, err.getvalue()
+    return folder, out.getvalue()
+
+
+def percents(out, row):
+    """Numbers in the cells of a table's row that starts with a text."""
+    line = next(line for line in out.splitlines() if line.strip("│┃ ").startswith(row))
+    return [float(cell) for cell in line.strip("│ ").split("│")[1:]]
+
+
+def test_a_run_prints_every_set_chance_recall_and_its_folder(finished):
+    folder, out = finished
+    result = json.loads((folder / "result.json").read_text())
+    scores = {"digits": result["source_heldout"], **result["targets"]}
+    assert list(scores) == ["digits", "mnist", "uci"]
+    for name, score in scores.items():
+        kind = "synthetic, held out" if name == "digits" else "real"
+        expected = [score["images"], 100 * score["mean_class_accuracy"], 100 * score["accuracy"], 10]
+        assert percents(out, f"{name} ({kind})") == pytest.approx(expected, abs=0.05)
+    assert scores["uci"]["images"] == 15
+    assert scores["uci"]["accuracy"] != scores["uci"]["mean_class_accuracy"]
+    assert "csg on test_efficientnet" in out
+    assert "4 steps, seed 0" in out
+    recall = out[out.index("Recall by class") :]
+    for label in data.info("digits").classes:
+        expected = [100 * score["per_class"][label] for score in scores.values()]
+        assert percents(recall, f"{label} ") == pytest.approx(expected, abs=0.05)
+    assert "Weights were random (weights: none)" in out
+    peeking = {name: best for name, best in result["target_selected"].items() if best["step"] != 4}
+    assert re.findall(r"peeks at the target: (\w+) would read", out) == list(peeking)
+    assert out.rstrip().endswith(f"Run folder: {folder}")
+
+
+def test_the_folder_of_a_run_holds_its_configuration(finished):
+    folder, _ = finished
+    config = make_config(yaml.safe_load((folder / "config.yaml").read_text()))
+    assert config.regularizers == (synreal.CSG(queue_size=8, dim=4),)
+    assert config.model_dump(mode="json") == json.loads((folder / "result.json").read_text())["config"]
+
+
+def test_evaluate_gives_the_scores_of_the_run(finished, call, tiny_data):
+    folder, _ = finished
+    result = json.loads((folder / "result.json").read_text())
+    code, out, _ = call("evaluate", folder, "--device", "cpu", "--json")
+    assert code == 0
+    assert json.loads(out) == {"source": result["source_heldout"], **result["targets"]}
+    code, out, _ = call("evaluate", folder, "--device", "cpu", "--target", "uci")
+    assert code == 0
+    assert "uci (real)" in out
+    assert "mnist" not in out
+    assert percents(out, "uci (real)")[2] == pytest.approx(100 * result["targets"]["uci"]["accuracy"], abs=0.05)
+
+
+def test_evaluate_refuses_an_unknown_target(finished, call):
+    code, _, err = call("evaluate", finished[0], "--target", "mnits")
+    assert code == 2
+    assert "Did you mean 'mnist'?" in err
+
+
+def test_resuming_a_finished_run_prints_its_result_again(finished, call):
+    folder, out = finished
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    code, again, _ = call("run", "--resume", folder)
+    assert code == 0
+    assert again == out
+    code, text, _ = call("run", "--resume", folder, "--json")
+    assert code == 0
+    assert json.loads(text) == json.loads((folder / "result.json").read_text())
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_finished_run_is_not_overwritten_by_accident(finished, call):
+    folder, _ = finished
+    result = (folder / "result.json").read_bytes()
+    code, _, err = call("run", *SMALL, "--output", folder)
+    assert code == 2
+    assert "--overwrite" in err
+    assert (folder / "result.json").read_bytes() == result
+
+
+def test_the_way_out_that_an_existing_folder_names_works(finished, call):
+    folder, _ = finished
+    _, _, err = call("run", *SMALL, "--output", folder)
+    named = re.search(r"--resume (\S+)\.\s*$", err)
+    assert named is not None
+    assert Path(shlex.split(named[1])[0]) == folder
