@@ -2,8 +2,8 @@
 
     python benchmarks/seeds.py digits-classification none csg --seeds 0 1 2
 
-leaves one run folder a seed under ``runs/benchmarks/``, all records in ``benchmarks/results/NAME.json`` and the table in
-``benchmarks/results/NAME.md``. A run that is there already is not run again.
+leaves one run folder a seed under ``runs/benchmarks/``, all records in ``benchmarks/results/NAME.json`` and the table
+in ``benchmarks/results/NAME.md``. A run that is there already is not run again.
 """
 
 from __future__ import annotations
