@@ -115,6 +115,34 @@ def pool(features: Tensor, kind: Pooling) -> Tensor:
     raise unknown_name("pooling", kind, get_args(Pooling))
 
 
+def patches(features: Tensor, n: int) -> Tensor:
+    """Cut a map in n x n patches (CSG: Chen et al., ICLR 2021, eq. 6).
+
+    A size that n does not divide is first averaged adaptively to the next smaller multiple of n, and a size below n is
+    stretched to n, so that the patches always cover the whole map.
+
+    Args:
+        features: (N, C, H, W).
+        n: Patches along each side, at least 1.
+
+    Returns:
+        (N * n * n, C, H // n, W // n), at least 1 x 1 each, in the dtype of ``features``; ordered by sample, then by
+        row, then by column.
+
+    Raises:
+        ConfigError: If ``n`` is below 1 or ``features`` is no map.
+    """
+    _check_map(features)
+    if n < 1:
+        raise ConfigError(f"A map is cut in n x n patches with n of at least 1, got {n}.")
+    samples, channels, height, width = features.shape
+    rows, columns = max(1, height // n), max(1, width // n)
+    if (height, width) != (n * rows, n * columns):
+        features = F.adaptive_avg_pool2d(features, (n * rows, n * columns))
+    cut = features.reshape(samples, channels, n, rows, n, columns).permute(0, 2, 4, 1, 3, 5)
+    return cut.reshape(samples * n * n, channels, rows, columns)
+
+
 def grid_average(features: Tensor, cells: int) -> Tensor:
     """Average a map in a grid of cells: (N, C, H, W) -> (N, C, cells, cells).
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from synreal import functional
 from synreal.errors import ConfigError
+from synreal.functional import patches
 from tests.reference import maths
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
@@ -236,3 +237,34 @@ def test_a_source_that_is_no_map_is_named():
 def test_an_unknown_pooling_suggests_the_nearest():
     with pytest.raises(ConfigError, match="Did you mean 'spatial'"):
         functional.pool(torch.zeros(1, 1, 1, 1), "spatail")
+
+
+@pytest.mark.parametrize(("size", "n"), [((8, 8), 8), ((8, 12), 4), ((6, 4), 2), ((5, 7), 1)])
+def test_patches_are_slices_ordered_by_sample_row_and_column(size, n):
+    maps = torch.rand(3, 2, *size)
+    cut = patches(maps, n)
+    rows, columns = size[0] // n, size[1] // n
+    expected = [
+        maps[sample, :, r * rows : (r + 1) * rows, c * columns : (c + 1) * columns]
+        for sample in range(3)
+        for r in range(n)
+        for c in range(n)
+    ]
+    assert torch.equal(cut, torch.stack(expected))
+
+
+@pytest.mark.parametrize(("size", "shape"), [((9, 10), (2, 2)), ((3, 3), (1, 1)), ((7, 4), (1, 1))])
+def test_patches_of_sizes_that_n_does_not_divide_cover_the_whole_map(size, shape):
+    maps = torch.full((2, 3, *size), 5.0)
+    maps[:, :, -1, -1] = 50.0
+    cut = patches(maps, 4)
+    assert cut.shape == (2 * 16, 3, *shape)
+    assert cut[15].max() > 5  # the last cell is in the last patch of its sample
+    assert cut.min() == 5
+
+
+def test_patches_refuse_what_cannot_be_cut():
+    with pytest.raises(ConfigError, match="at least 1, got 0"):
+        patches(torch.rand(1, 1, 4, 4), 0)
+    with pytest.raises(ConfigError, match=r"\(N, C, H, W\)"):
+        patches(torch.rand(1, 4, 4), 2)
