@@ -236,5 +236,9 @@ def percent(values: Sequence[float]) -> str:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON that every reader accepts: a NaN is an error here, not an invalid word in the file."""
-    Path(path).write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    """Write JSON that every reader accepts: whole or not at all, and a NaN is an error, not an invalid word in it."""
+    path = Path(path)
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
