@@ -34,7 +34,7 @@ def list_data(as_json: Annotated[bool, typer.Option("--json", help="Print as JSO
 @app.command()
 def show(
     source: Annotated[str, typer.Argument(help="Synthetic data set; its targets are shown beside it.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="PNG to write. [default: SOURCE.png]")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="PNG to write. (default: SOURCE.png)")] = None,
     seed: Annotated[int, typer.Option(help="Seed of a rendered source.")] = 0,
 ) -> None:
     """Write a contact sheet of the source and its targets."""

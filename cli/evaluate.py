@@ -11,7 +11,7 @@ import typer
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="Run folder.")],
     target: Annotated[
-        list[str] | None, typer.Option(help="Real data to test on; several times. [default: the run's]")
+        list[str] | None, typer.Option(help="Real data to test on; several times. (default: the run's)")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,

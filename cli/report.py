@@ -11,9 +11,9 @@ from rich.table import Table
 from synreal.records import RunRecord, Score, percent
 
 
-def print_result(record: RunRecord, folder: Path) -> None:
-    """Print the headline table, recall by class, and where the run is."""
-    console = Console(highlight=False, markup=False, emoji=False)
+def print_result(record: RunRecord, folder: Path | None, console: Console | None = None) -> None:
+    """Print the headline table, recall by class, and where the run is (unless that is of no interest)."""
+    console = console or Console(highlight=False, markup=False, emoji=False)
     scores = {"source": record.source_heldout, **record.targets}
     origin = record.weights["detail"] or record.weights["source"]
     title = (
@@ -29,14 +29,15 @@ def print_result(record: RunRecord, folder: Path) -> None:
                 f"Not the result, for it peeks at the target: {name} would read "
                 f"{percent([best.mean_class_accuracy])} % at step {best.step}."
             )
-    console.print(f"Run folder: {folder}", soft_wrap=True)
+    if folder is not None:
+        console.print(f"Run folder: {folder}", soft_wrap=True)
 
 
 def score_table(scores: Mapping[str, Score], *, chance: float, title: str) -> Table:
-    """Make the table of accuracies: one row a set, the held-out source first."""
+    """Make the table of accuracies, in percent: one row a set, the held-out source first."""
     table = Table(title=title, title_justify="left")
     table.add_column("tested on")
-    for heading in ("images", "mean-class accuracy %", "overall accuracy %", "chance %"):
+    for heading in ("images", "mean-class %", "overall %", "chance %"):
         table.add_column(heading, justify="right")
     for name, score in scores.items():
         kind = "synthetic, held out" if name == "source" else "real"

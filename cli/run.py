@@ -19,39 +19,39 @@ def run(
     regularizer: Annotated[
         list[str] | None,
         typer.Option(
-            "--regularizer", "-r", help='Name or "name(key=value)"; may be given several times. [default: csg]'
+            "--regularizer", "-r", help='Name or "name(key=value)"; may be given several times. (default: csg)'
         ),
     ] = None,
-    task: Annotated[str | None, typer.Option("--task", "-t", help="cls (classification). [default: cls]")] = None,
-    backbone: Annotated[str | None, typer.Option(help="timm name. [default: tf_efficientnet_lite0]")] = None,
+    task: Annotated[str | None, typer.Option("--task", "-t", help="cls (classification). (default: cls)")] = None,
+    backbone: Annotated[str | None, typer.Option(help="timm name. (default: tf_efficientnet_lite0)")] = None,
     weights: Annotated[
-        str | None, typer.Option(help="auto, timm, packaged, none or a file. [default: auto]", metavar="SOURCE")
+        str | None, typer.Option(help="auto, timm, packaged, none or a file. (default: auto)", metavar="SOURCE")
     ] = None,
     source: Annotated[
-        str | None, typer.Option(help="Synthetic data to train on. [default: digits]", rich_help_panel=_DATA)
+        str | None, typer.Option(help="Synthetic data to train on. (default: digits)", rich_help_panel=_DATA)
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="Real data to test on; several times. [default: all of the source's]", rich_help_panel=_DATA),
+        typer.Option(help="Real data to test on; several times. (default: all of the source's)", rich_help_panel=_DATA),
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Side of the input in pixels. [default: 64]", rich_help_panel=_DATA)
+        int | None, typer.Option(help="Side of the input in pixels. (default: 64)", rich_help_panel=_DATA)
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Data-loading processes. [default: 2]", rich_help_panel=_DATA)
+        int | None, typer.Option(help="Data-loading processes. (default: 2)", rich_help_panel=_DATA)
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="[default: 5]", rich_help_panel=_TRAINING)] = None,
+    epochs: Annotated[int | None, typer.Option(help="(default: 5)", rich_help_panel=_TRAINING)] = None,
     max_steps: Annotated[int | None, typer.Option(help="Stop after so many steps.", rich_help_panel=_TRAINING)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="[default: 32]", rich_help_panel=_TRAINING)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="(default: 32)", rich_help_panel=_TRAINING)] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Peak rate of the heads. [default: 0.02]", rich_help_panel=_TRAINING)
+        float | None, typer.Option(help="Peak rate of the heads. (default: 0.02)", rich_help_panel=_TRAINING)
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="[default: 0]", rich_help_panel=_TRAINING)] = None,
+    seed: Annotated[int | None, typer.Option(help="(default: 0)", rich_help_panel=_TRAINING)] = None,
     device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps. [default: auto]", rich_help_panel=_TRAINING)
+        str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps. (default: auto)", rich_help_panel=_TRAINING)
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, bf16 or fp16. [default: fp32]", rich_help_panel=_TRAINING)
+        str | None, typer.Option(help="fp32, bf16 or fp16. (default: fp32)", rich_help_panel=_TRAINING)
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="YAML with any settings.", rich_help_panel=_FILES)
@@ -67,7 +67,7 @@ def run(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Run folder. [default: a new one in runs/]", rich_help_panel=_FILES),
+        typer.Option("--output", "-o", help="Run folder. (default: a new one in runs/)", rich_help_panel=_FILES),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run in --output.", rich_help_panel=_FILES)

@@ -388,10 +388,11 @@ IN_WORDS = {
 }
 
 
-def test_defaults_in_the_help_are_those_of_the_configuration():
+def test_defaults_in_the_help_are_those_of_the_configuration(call):
+    _, shown, _ = call("run", "--help")
     stated = set()
     for name, parameter in parameters("run").items():
-        match = re.search(r"\[default: (.+?)\]", parameter.help or "")
+        match = re.search(r"\(default: (.+?)\)", parameter.help or "")
         if match is None:
             continue
         field = FIELD_OF_OPTION.get(name, name)
@@ -404,6 +405,8 @@ def test_defaults_in_the_help_are_those_of_the_configuration():
     # Every option of a field states its default, but for the limit that is off.
     offered = {FIELD_OF_OPTION.get(name, name) for name in parameters("run")} & set(RunConfig.model_fields)
     assert offered - stated == {"max_steps"}
+    # Square brackets would be taken for markup and never be printed.
+    assert shown.count("(default:") == len(stated)
 
 
 def test_the_version(call):
