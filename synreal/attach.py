@@ -20,7 +20,7 @@ from synreal.regularizers import Pass, Regularizer, Site, Step, Term
 from synreal.regularizers.base import STUDENT
 from synreal.regularizers.registry import as_specs, unique_names
 from synreal.stages import Stage, find_entry, find_head, resolve
-from synreal.taps import FeatureTap, check_untouched, tapped, versions
+from synreal.taps import FeatureTap, tapped
 from synreal.teachers import Reference
 
 _UNBOUND_LIMIT = 50
@@ -182,13 +182,10 @@ class RegularizedModel(nn.Module):
                 output = self.student(views[0], **student_kwargs)
             entry_input = self.tap.take_input()
             self._check_grad(student_maps)
-            before = None if torch.compiler.is_compiling() else versions(student_maps)
             maps = {STUDENT: student_maps}
             for needed in self.extra_passes:
                 # At the entry, view 0 is what the student's entry saw: a detector resizes at random before it.
                 maps[needed] = self._run(needed, entry_input if needed.view == 0 else views[needed.view])
-            if before is not None:
-                check_untouched(student_maps, before)
         return {"output": output, **self._penalties(Step(maps))}
 
     def _terms(self) -> dict[str, Term]:

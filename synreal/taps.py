@@ -88,7 +88,7 @@ class FeatureTap:
         maps: dict[str, Tensor] = {}
         outputs: dict[str, Any] = {}
         inputs: list[Tensor] = []
-        self._store.outputs, self._store.inputs = outputs, inputs
+        self._store.outputs, self._store.inputs, self._store.versions = outputs, inputs, {}
         try:
             yield maps
         finally:
@@ -96,15 +96,27 @@ class FeatureTap:
         silent = [f"{s.name} ({s.path})" for s in self.stages if s.name not in outputs]
         if silent or not inputs:
             raise StageError(
-                f"Stage {', '.join(silent)} did not run in this forward pass, so there is nothing to regularize. "
-                "Gradient checkpointing that goes around the module, or a branch not taken, can do this."
+                f"{'Stage ' + ', '.join(silent) if silent else 'The entry'} did not run in this forward pass, so there "
+                "is nothing to regularize. Gradient checkpointing that goes around the module, or a branch not taken, "
+                "can do this."
             )
         size = (int(inputs[0].shape[-2]), int(inputs[0].shape[-1]))
         self.last_input = inputs[0]
         for stage in self.stages:
             maps[stage.name] = as_map(outputs[stage.name], stage, size)
         if not torch.compiler.is_compiling():
-            check_untouched(maps, self._store.versions)
+            self._check_untouched(maps)
+
+    def _check_untouched(self, maps: dict[str, Tensor]) -> None:
+        # A hook inside a compiled graph notes no version; there, nothing can be compared.
+        changed = [
+            name for name, value in maps.items() if value._version != self._store.versions.get(name, value._version)
+        ]
+        if changed:
+            raise StageError(
+                f"The map of stage {', '.join(changed)} was changed in place after it was recorded (an in-place "
+                "activation does this). Name a module further on, whose output is final."
+            )
 
     def take_input(self) -> Tensor:
         """Return the entry's input of the last recorded pass, and forget it."""
@@ -122,25 +134,6 @@ class FeatureTap:
 def tapped(model: nn.Module) -> bool:
     """Return whether a network carries hooks of a FeatureTap."""
     return any(isinstance(h, _OutputHook) for m in model.modules() for h in m._forward_hooks.values())
-
-
-def versions(maps: dict[str, Tensor]) -> dict[str, int]:
-    """Return the in-place version of each map, to be compared by ``check_untouched``."""
-    return {name: value._version for name, value in maps.items()}
-
-
-def check_untouched(maps: dict[str, Tensor], before: dict[str, int]) -> None:
-    """Raise if a recorded map was changed in place since ``versions`` was called.
-
-    Raises:
-        StageError: Names the stages.
-    """
-    changed = [name for name, value in maps.items() if value._version != before[name]]
-    if changed:
-        raise StageError(
-            f"The map of stage {', '.join(changed)} was changed in place after it was recorded (an in-place "
-            "activation does this). Name a module further on, whose output is final."
-        )
 
 
 def without_hooks(model: nn.Module) -> torch.nn.Module:
