@@ -82,7 +82,10 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False, sho
     elif accelerator.is_main_process:
         folder.create(path, overwrite=overwrite)
     with listening() as request, RunProgress(show=show_progress and accelerator.is_main_process) as progress:
-        return _Run(config, path, accelerator, progress, request).go(resume=resume)
+        try:
+            return _Run(config, path, accelerator, progress, request).go(resume=resume)
+        except OSError as error:  # a full disk, a folder that went away
+            raise TrainingError(f"The run in {path} cannot go on: {error}. Its checkpoints are whole.") from error
 
 
 def evaluate(
@@ -309,10 +312,17 @@ class _Run:
 
     def _save(self) -> None:
         self._same_norm_stats()
+        state = self.model.state_dict()
+        broken = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+        if broken:
+            raise TrainingError(
+                f"After step {self.step} {len(broken)} tensors are not finite, e.g. {broken[0]}: no checkpoint was "
+                f"made of them; earlier ones are in {self.path / 'checkpoints'}. Lower lr, or set clip_norm."
+            )
         if self.main:
             snapshot = checkpoint.Snapshot(
                 self.step,
-                self.model.state_dict(),
+                state,
                 self.optimizer.state_dict(),
                 {
                     "config": self.config.model_dump(mode="json"),

@@ -1,0 +1,684 @@
+import contextlib
+import json
+import math
+import shutil
+
+import pytest
+import timm
+import torch
+import yaml
+from torch.utils.data import DataLoader
+
+import synreal
+from synreal import figures
+from synreal.engine import evaluate, loop
+from synreal.engine.checkpoint import load_latest, read_student
+from synreal.engine.progress import RunProgress
+from synreal.engine.schedule import warmup_poly
+from synreal.engine.signals import StopRequest
+from synreal.errors import CheckpointError, ConfigError, Interrupted, TrainingError, WeightsError
+from synreal.records import RunRecord, read_record
+from synreal.tasks import data
+from synreal.tasks.classification import AccuracyMeter, Classification
+from tests.engine import tiny
+from tests.engine.tiny import outcome, rows, run, steps_saved
+
+pytestmark = pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+
+REGULARIZERS = synreal.list_regularizers()
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def snapshot_of(folder):
+    """Every file's bytes and time of change."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def student(folder):
+    return read_student(folder / "model.safetensors")
+
+
+def changed(first, second):
+    """Names of the tensors that differ between two finished runs."""
+    before, after = student(first), student(second)
+    assert before.keys() == after.keys()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+class Crash(Exception):
+    """Stands for what nobody foresaw: a killed process leaves the same files."""
+
+
+def after_step(patch, number, act):
+    """Call ``act(request)`` once step ``number`` is made."""
+    original, requests = RunProgress.step, []
+
+    @contextlib.contextmanager
+    def listening():
+        requests.append(StopRequest())
+        yield requests[-1]
+
+    def step(self, made, losses):
+        original(self, made, losses)
+        if made == number:
+            act(requests[-1])
+
+    patch.setattr(loop, "listening", listening)
+    patch.setattr(RunProgress, "step", step)
+
+
+def ask(request):
+    request.exit_code = 143
+
+
+def crash(request):
+    raise Crash
+
+
+def stop_run(output, step, *, resume=False, act=ask, error=Interrupted, **changes):
+    """Make a run that ends after a step."""
+    with pytest.MonkeyPatch.context() as patch:
+        after_step(patch, step, act)
+        with pytest.raises(error):
+            run(output, resume=resume, **changes)
+
+
+def stop_in_test(output, batch, **changes):
+    """Make a run that is asked to stop in the ``batch``-th batch that it tests."""
+    original, seen = AccuracyMeter.update, []
+    with pytest.MonkeyPatch.context() as patch:
+        requests = []
+
+        @contextlib.contextmanager
+        def listening():
+            requests.append(StopRequest())
+            yield requests[-1]
+
+        def update(self, output, targets):
+            original(self, output, targets)
+            seen.append(1)
+            if len(seen) == batch:
+                ask(requests[-1])
+
+        patch.setattr(loop, "listening", listening)
+        patch.setattr(AccuracyMeter, "update", update)
+        with pytest.raises(Interrupted):
+            run(output, **changes)
+    assert len(seen) == batch
+
+
+@pytest.fixture(scope="module")
+def _halfway(tmp_path_factory):
+    output = tmp_path_factory.mktemp("halfway") / "run"
+    stop_run(output, 6)
+    return output
+
+
+@pytest.fixture
+def halfway(_halfway, tmp_path):
+    """A run that was stopped after step 6 of 8."""
+    return shutil.copytree(_halfway, tmp_path / "halfway")
+
+
+@pytest.fixture
+def no_data(monkeypatch):
+    """Any reading of data fails the test."""
+    monkeypatch.setattr(data, "load", lambda *args, **kwargs: pytest.fail("data were read"))
+
+
+# ---------------------------------------------------------------------------------------------- what a run leaves
+
+
+def test_a_run_leaves_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "confusion_matrix", tiny.confusion_matrix)
+    output = tmp_path / "some" / "run"
+    result = run(output)
+    assert result.folder == output
+    files = {"config.yaml", "environment.json", "metrics.jsonl", "model.safetensors", "result.json"}
+    assert {path.name for path in output.iterdir()} == files | {"checkpoints", "figures"}
+    assert steps_saved(output) == ["step-00000004", "step-00000008"]
+    pictures = sorted((output / "figures").iterdir())
+    assert [path.name for path in pictures] == [f"confusion-{name}.png" for name in ("mnist", "source", "uci")]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+    assert yaml.safe_load((output / "config.yaml").read_text()) == tiny.make_config(output).model_dump(mode="json")
+    assert result.record == read_record(output)
+
+    environment = json.loads((output / "environment.json").read_text())
+    assert environment["threads"] == torch.get_num_threads()
+    assert environment["processes"] == 1
+    assert environment["device"] == "cpu"
+    assert torch.__version__.startswith(environment["versions"]["torch"])
+    assert environment["weights"] == {"source": "none", "detail": "random initialisation", "sha256": None}
+    prints = {name: tiny.load(*name).fingerprint for name in tiny.COUNTS}
+    assert environment["data"] == {
+        "train": prints["digits", "train"], "source": prints["digits", "heldout"],
+        "mnist": prints["mnist", "test"], "uci": prints["uci", "test"],
+    }  # fmt: skip
+
+
+def test_metrics_hold_each_step_once(whole):
+    found = rows(whole())
+    training = [row for row in found if "loss" in row]
+    tests = [row for row in found if "eval/mnist/accuracy" in row]
+    assert len(training) + len(tests) == len(found)
+    assert [row["step"] for row in training] == list(range(1, 9))
+    assert [row["epoch"] for row in training] == [1] * 4 + [2] * 4
+    assert [row["step"] for row in tests] == [4, 8]
+    assert [row["step"] for row in found] == sorted(row["step"] for row in found)
+    for row in training:
+        assert row.keys() == {"step", "epoch", "loss", "penalty", "penalty/csg", "lr"}
+        assert row["penalty"] == row["penalty/csg"]
+        # The row of step i + 1 shows the rate that it was made with.
+        assert row["lr"] == pytest.approx(0.05 * warmup_poly(row["step"] - 1, 8, warmup=3), rel=1e-6)
+    names = ("source", "mnist", "uci")
+    for row in tests:
+        assert row.keys() == {"step", "epoch"} | {
+            f"eval/{name}/{kind}" for name in names for kind in ("accuracy", "mean_class_accuracy")
+        }
+
+
+def test_rows_are_written_every_so_many_steps_and_at_the_end(tmp_path):
+    run(tmp_path / "run", regularizers="none", epochs=1, max_steps=3, log_every=2, eval_every=0)
+    assert [row["step"] for row in rows(tmp_path / "run") if "loss" in row] == [2, 3]
+
+
+@pytest.mark.parametrize(("regularizer", "views"), [("csg", 2), ("none", 1)])
+def test_the_record_tells_the_protocol(whole, regularizer, views):
+    path = whole(regularizers=regularizer)
+    record = RunRecord.model_validate_json((path / "result.json").read_text())
+    protocol = record.protocol
+    assert protocol.views == views
+    assert (protocol.task, protocol.source, protocol.source_images) == ("classification", "digits", 24)
+    assert (protocol.steps, protocol.epochs, protocol.batch_size, protocol.processes) == (8, 2, 6, 1)
+    assert (protocol.seed, protocol.image_size, protocol.chance) == (0, 32, 0.1)
+    assert protocol.checkpoint == "last"
+    assert protocol.source_fingerprint == tiny.load("digits", "train").fingerprint
+    assert record.method == regularizer
+    assert record.weights["source"] == "none"  # random weights are never silent
+    scores = {"digits": record.source_heldout, **record.targets}
+    assert {name: score.images for name, score in scores.items()} == {"digits": 10, "mnist": 11, "uci": 7}
+    for name, score in scores.items():
+        split = "heldout" if name == "digits" else "test"
+        assert (score.data, score.split) == (name, split)
+        assert score.fingerprint == tiny.load(name, split).fingerprint
+        assert sum(map(sum, score.confusion)) == score.images
+    assert record.targets["uci"].per_class["9"] is None  # seven images: no seven, eight or nine
+    tests = [row for row in rows(path) if "eval/uci/accuracy" in row]
+    assert tests[-1]["eval/uci/accuracy"] == record.targets["uci"].accuracy  # the headline is the last, not the best
+    for name, best in record.target_selected.items():
+        assert best.mean_class_accuracy == max(row[f"eval/{name}/mean_class_accuracy"] for row in tests)
+
+
+def test_plain_timm_loads_the_student_and_gives_the_same_logits(whole, monkeypatch):
+    path = whole()
+    seen = {}
+    original = AccuracyMeter.update
+
+    def update(self, output, targets):
+        seen.setdefault(self.images.name, []).append(output.clone())
+        original(self, output, targets)
+
+    monkeypatch.setattr(AccuracyMeter, "update", update)
+    evaluate(path, device="cpu", show_progress=False)
+
+    model = timm.create_model("test_efficientnet", num_classes=10).eval()
+    model.load_state_dict(student(path))
+    mean, std = (torch.tensor(model.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
+    with torch.no_grad():
+        logits = [model((images / 255 - mean) / std) for images, _ in DataLoader(tiny.load("mnist", "test"), 4)]
+    assert torch.allclose(torch.cat(seen["mnist"]), torch.cat(logits), rtol=1e-5, atol=1e-6)
+    record = read_record(path)
+    right = torch.cat(logits).argmax(1) == torch.arange(11) % 10
+    assert record.targets["mnist"].accuracy == float(right.sum()) / 11
+    assert torch.cat(logits).std() > 1e-3  # or any network would agree
+
+
+# ---------------------------------------------------------------------------------------------- same seed, same bits
+
+
+def test_one_seed_gives_one_run(tmp_path, whole):
+    run(tmp_path / "again")
+    assert outcome(tmp_path / "again") == outcome(whole())
+
+
+def test_another_seed_gives_another_run(tmp_path, whole):
+    run(tmp_path / "other", seed=1)
+    first, second = outcome(whole()), outcome(tmp_path / "other")
+    assert first["model"] != second["model"]
+    assert first["metrics"] != second["metrics"]
+
+
+def test_workers_change_no_bit(tmp_path, whole):
+    run(tmp_path / "run", workers=2)
+    assert outcome(tmp_path / "run") == outcome(whole())
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_every_regularizer_runs_and_reports(whole, name):
+    path = whole(regularizers=name)
+    record = read_record(path)
+    assert [spec["name"] for spec in record.regularizers] == [name]
+    training = [row for row in rows(path) if "loss" in row]
+    assert all(math.isfinite(row[f"penalty/{name}"]) for row in training)
+    assert len(training) == tiny.STEPS
+
+
+# ---------------------------------------------------------------------------------------------- resume
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_resumed_mid_epoch_is_bit_equal(tmp_path, whole, name):
+    output = tmp_path / "run"
+    stop_run(output, 6, regularizers=name)
+    assert steps_saved(output)[-1] == "step-00000006"
+    run(output, resume=True, regularizers=name)
+    assert outcome(output) == outcome(whole(regularizers=name))
+
+
+@pytest.mark.parametrize("step", [1, 4, 8], ids=["first step", "last of an epoch", "last of all"])
+def test_resumed_after_a_stop_is_bit_equal(tmp_path, whole, step):
+    output = tmp_path / "run"
+    stop_run(output, step)
+    assert steps_saved(output)[-1] == f"step-{step:08d}"
+    assert not (output / "result.json").exists()
+    run(output, resume=True)
+    assert outcome(output) == outcome(whole())
+
+
+def test_resumed_after_a_stop_with_moving_statistics_is_bit_equal(tmp_path, whole):
+    changes = {"norm": "train", "clip_norm": 1.0, "regularizers": ("feature_l2",)}
+    stop_run(tmp_path / "run", 5, **changes)
+    run(tmp_path / "run", resume=True, **changes)
+    assert outcome(tmp_path / "run") == outcome(whole(**changes))
+
+
+def test_resumed_after_a_crash_before_the_first_checkpoint(tmp_path, whole):
+    output = tmp_path / "run"
+    stop_run(output, 3, act=crash, error=Crash)
+    assert [row["step"] for row in rows(output)] == [1, 2]
+    assert not (output / "checkpoints").exists()
+    (output / "environment.json").unlink()  # killed even earlier
+    run(output, resume=True)
+    assert outcome(output) == outcome(whole())
+    assert json.loads((output / "environment.json").read_text())["processes"] == 1
+
+
+def test_rows_past_the_checkpoint_are_dropped(tmp_path, whole):
+    output = tmp_path / "run"
+    stop_run(output, 7, act=crash, error=Crash)
+    assert steps_saved(output) == ["step-00000004"]
+    assert [row["step"] for row in rows(output)] == [1, 2, 3, 4, 4, 5, 6]
+    with (output / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 7, "epo')  # the row that was being written
+    run(output, resume=True)
+    assert outcome(output) == outcome(whole())
+
+
+def test_a_stop_in_a_test_between_epochs_is_bit_equal(tmp_path, whole):
+    output = tmp_path / "run"
+    stop_in_test(output, 5)
+    assert steps_saved(output) == ["step-00000004"]
+    assert [row["step"] for row in rows(output)] == [1, 2, 3, 4]
+    run(output, resume=True)
+    assert outcome(output) == outcome(whole())
+
+
+def test_a_stop_in_the_last_test_is_bit_equal(tmp_path, whole):
+    output = tmp_path / "run"
+    stop_in_test(output, tiny.BATCHES_PER_TEST + 4)
+    assert steps_saved(output) == ["step-00000004", "step-00000008"]
+    run(output, resume=True)
+    assert outcome(output) == outcome(whole())
+
+
+def test_a_stop_in_a_test_does_not_touch_a_checkpoint_of_that_step(tmp_path, monkeypatch):
+    saved = []
+    original = loop.checkpoint.save
+    monkeypatch.setattr(
+        loop.checkpoint, "save", lambda folder, snapshot, keep: saved.append(original(folder, snapshot, keep=keep))
+    )
+    output = tmp_path / "run"
+    stop_in_test(output, tiny.BATCHES_PER_TEST + 1)
+    assert [path.name for path in saved] == ["step-00000004", "step-00000008"]
+    stop_in_test(output, 2, resume=True)
+    assert len(saved) == 2
+
+
+def test_a_crash_after_the_last_test_gives_no_row_twice(tmp_path, whole, monkeypatch):
+    output = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Run, "_finish", lambda self, scores: crash(None))
+        with pytest.raises(Crash):
+            run(output)
+    assert [row["step"] for row in rows(output)][-2:] == [8, 8]
+    run(output, resume=True)
+    assert outcome(output) == outcome(whole())
+
+
+def test_a_resumed_run_can_be_resumed(tmp_path, whole):
+    output = tmp_path / "run"
+    stop_run(output, 2)
+    # None of these moves a number of the result.
+    stop_run(output, 3, resume=True, workers=1, keep_checkpoints=1)
+    stop_run(output, 7, resume=True, eval_batch_size=3, checkpoint_every=5)
+    run(output, resume=True)
+    after = outcome(output)
+    after["result"]["config"]["checkpoint_every"] = None
+    assert after == outcome(whole())
+
+
+def test_a_finished_run_is_left_alone(finished, no_data):
+    before = snapshot_of(finished)
+    result = run(finished, resume=True)
+    assert result.record == read_record(finished)
+    assert snapshot_of(finished) == before
+
+
+@pytest.mark.filterwarnings("ignore:.*Falling back")
+def test_a_damaged_checkpoint_costs_steps_but_no_bit(halfway, whole):
+    assert steps_saved(halfway) == ["step-00000004", "step-00000006"]
+    (halfway / "checkpoints" / "step-00000006" / "model.safetensors").write_bytes(b"")
+    run(halfway, resume=True)
+    assert outcome(halfway) == outcome(whole())
+
+
+def test_resume_refuses_another_configuration(halfway, no_data):
+    before = snapshot_of(halfway)
+    with pytest.raises(ConfigError) as caught:
+        run(halfway, resume=True, lr=0.01, image_size=64, regularizers="none")
+    assert caught.value.exit_code == 2
+    message = str(caught.value)
+    assert "lr was 0.05, now 0.01" in message
+    assert "image_size was 32, now 64" in message
+    assert "regularizers was" in message
+    assert "seed" not in message
+    assert snapshot_of(halfway) == before
+
+
+def test_resume_refuses_other_data(halfway, monkeypatch):
+    monkeypatch.setattr(
+        data, "load", lambda name, split, seed=0, cache=None: tiny.load(name, split, seed=5 if split == "train" else 0)
+    )
+    with pytest.raises(CheckpointError, match=r"The data changed since the checkpoint was made: train\."):
+        run(halfway, resume=True)
+    assert not (halfway / "result.json").exists()
+
+
+def test_resume_refuses_another_teacher(halfway, monkeypatch):
+    build = Classification.build_student
+
+    def build_other(self, backbone, weights):
+        network, origin = build(self, backbone, weights)
+        network.conv_stem.weight.data.mul_(2)
+        return network, origin
+
+    monkeypatch.setattr(Classification, "build_student", build_other)
+    with pytest.raises(CheckpointError, match="another teacher"):
+        run(halfway, resume=True)
+
+
+def test_resume_needs_a_run_folder(tmp_path, no_data):
+    with pytest.raises(ConfigError, match=r"holds no config\.yaml"):
+        run(tmp_path, resume=True)
+
+
+# ---------------------------------------------------------------------------------------------- numerics
+
+
+def tensors_saved(folder):
+    return [value for value in load_latest(folder / "checkpoints").model.values() if value.is_floating_point()]
+
+
+def spoil(patch, at, spoiled):
+    """Replace the task's loss of the ``at``-th step, counted from 0, by ``spoiled(loss, output)``."""
+    original, calls = Classification.loss, []
+
+    def loss(self, output, targets):
+        calls.append(1)
+        value = original(self, output, targets)
+        return spoiled(value, output) if len(calls) == at + 1 else value
+
+    patch.setattr(Classification, "loss", loss)
+
+
+def infinite_gradient(loss, output):
+    output.register_hook(lambda gradient: gradient * math.inf)
+    return loss
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, monkeypatch, value):
+    spoil(monkeypatch, 5, lambda loss, output: loss * value)
+    with pytest.raises(TrainingError, match=rf"Step 5 is not finite: loss = {value}, penalty = \d.*penalty/csg = \d"):
+        run(tmp_path / "run")
+    assert steps_saved(tmp_path / "run") == ["step-00000004"]
+    assert all(tensor.isfinite().all() for tensor in tensors_saved(tmp_path / "run"))
+    assert [row["step"] for row in rows(tmp_path / "run")] == [1, 2, 3, 4, 4, 5]
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_gradient_that_is_not_finite_ends_a_clipped_run(tmp_path, monkeypatch):
+    spoil(monkeypatch, 2, infinite_gradient)
+    with pytest.raises(TrainingError, match=r"Step 2 is not finite: loss = \d.*grad_norm = (nan|inf)"):
+        run(tmp_path / "run", regularizers="none", clip_norm=1.0)
+
+
+@pytest.mark.parametrize("at", [2, 7], ids=["mid-run", "last step"])
+def test_broken_weights_are_never_saved(tmp_path, monkeypatch, at):
+    spoil(monkeypatch, at, infinite_gradient)
+    with pytest.raises(TrainingError, match=rf"After step {at + 1} \d+ tensors are not finite, e\.g\. student\."):
+        run(tmp_path / "run", regularizers="none", checkpoint_every=1)
+    assert steps_saved(tmp_path / "run")[-1] == f"step-{at:08d}"
+    assert all(tensor.isfinite().all() for tensor in tensors_saved(tmp_path / "run"))
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_half_precision_on_a_cpu(tmp_path, no_data):
+    with pytest.raises(ConfigError, match="precision 'fp16' needs a GPU"):
+        run(tmp_path / "fp16", precision="fp16")
+    assert not (tmp_path / "fp16").exists()
+
+
+def test_bfloat16_runs_on_a_cpu_and_differs(tmp_path, whole):
+    run(tmp_path / "bf16", precision="bf16")
+    half, full = ([row["loss"] for row in rows(path) if "loss" in row] for path in (tmp_path / "bf16", whole()))
+    assert half != full
+    assert half == pytest.approx(full, rel=0.2)
+    assert all(value.dtype != torch.bfloat16 for value in student(tmp_path / "bf16").values())
+    # The next run of this process is not in half precision too.
+    run(tmp_path / "full")
+    assert outcome(tmp_path / "full") == outcome(whole())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_device_that_is_not_there(tmp_path, device, no_data):
+    with pytest.raises(ConfigError, match=f"device '{device}' was asked for"):
+        run(tmp_path / "run", device=device)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["none", "csg"])
+def test_frozen_norm_keeps_the_statistics(whole, name):
+    moved = changed(whole(regularizers=name, epochs=0), whole(regularizers=name))
+    assert "conv_stem.weight" in moved
+    assert "bn1.weight" in moved  # the affine parameters learn
+    assert not [key for key in moved if key.endswith(STATISTICS)]
+
+
+@pytest.mark.parametrize("name", ["none", "csg"])
+def test_trained_norm_moves_the_statistics_once_a_step(whole, name):
+    start, end = whole(regularizers=name, epochs=0), whole(regularizers=name, norm="train")
+    statistics = {key for key in student(start) if key.endswith(STATISTICS)}
+    assert statistics
+    assert statistics <= changed(start, end)
+    # Two views, two passes of the student in CSG: still one update a step.
+    assert int(student(end)["bn1.num_batches_tracked"]) == tiny.STEPS
+
+
+@pytest.mark.parametrize("norm", ["frozen", "train"])
+def test_oracle_changes_the_classifier_alone(whole, norm):
+    start = whole(regularizers="oracle", epochs=0)
+    assert changed(start, whole(regularizers="oracle", norm=norm)) == {"classifier.weight", "classifier.bias"}
+
+
+@pytest.mark.parametrize("name", ["none", "csg"])
+def test_rate_zero_leaves_the_weights(tmp_path, whole, name):
+    run(tmp_path / "run", regularizers=name, lr=0, max_steps=3)
+    assert changed(whole(regularizers=name, epochs=0), tmp_path / "run") == set()
+
+
+def test_backbone_rate_is_scaled(tmp_path, whole):
+    run(tmp_path / "run", regularizers="none", backbone_lr_scale=0, max_steps=3)
+    start = whole(regularizers="none", epochs=0)
+    assert changed(start, tmp_path / "run") == {"classifier.weight", "classifier.bias"}
+
+
+def test_clip_norm_bounds_the_step(tmp_path, whole):
+    plain = {"momentum": 0, "weight_decay": 0, "backbone_lr_scale": 1, "lr": 1, "schedule": "constant", "max_steps": 1}
+    plain |= {"regularizers": "none", "eval_every": 0}
+    run(tmp_path / "clipped", clip_norm=0.01, **plain)
+    run(tmp_path / "free", **plain)
+    (clipped, *_), (free, *_) = rows(tmp_path / "clipped"), rows(tmp_path / "free")
+    assert "grad_norm" not in free
+    start = student(whole(regularizers="none", epochs=0))
+
+    def length(folder):
+        return math.sqrt(sum(float((value - start[key]).square().sum()) for key, value in student(folder).items()))
+
+    assert clipped["grad_norm"] > 0.1  # what is logged is the norm before clipping
+    assert length(tmp_path / "free") == pytest.approx(clipped["grad_norm"], rel=1e-3)
+    assert length(tmp_path / "clipped") == pytest.approx(0.01, rel=1e-3)
+
+
+def test_no_epochs_only_evaluate(whole):
+    path = whole(regularizers="none", epochs=0)
+    record = read_record(path)
+    assert record.protocol.steps == 0
+    assert record.target_selected == {}
+    assert [row["step"] for row in rows(path)] == [0]
+    assert not (path / "checkpoints").exists()
+    assert record.source_heldout.images == 10
+
+
+def test_most_steps_end_run_and_schedule(tmp_path):
+    record = run(tmp_path / "run", regularizers="none", max_steps=6).record
+    assert record.protocol.steps == 6
+    training = [row for row in rows(tmp_path / "run") if "loss" in row]
+    assert [row["step"] for row in training] == [1, 2, 3, 4, 5, 6]
+    assert training[-1]["lr"] == pytest.approx(0.05 * warmup_poly(5, 6, warmup=3), rel=1e-6)
+    assert steps_saved(tmp_path / "run") == ["step-00000004", "step-00000006"]
+
+
+# ---------------------------------------------------------------------------------------------- what is refused early
+
+
+@pytest.mark.parametrize(
+    ("backbone", "weights", "error", "message"),
+    [
+        ("resnet5O", "none", ConfigError, "Unknown backbone 'resnet5O'.*Did you mean 'resnet50'"),
+        ("botnet50ts_256", "auto", WeightsError, "No pretrained weights for 'botnet50ts_256'"),
+        ("test_resnet", "missing.pth", WeightsError, r"'missing\.pth' does not exist"),
+    ],
+)
+def test_backbones_are_checked_before_data_and_folder(tmp_path, no_data, backbone, weights, error, message):
+    with pytest.raises(error, match=message) as caught:
+        run(tmp_path / "run", backbone=backbone, weights=weights)
+    assert caught.value.exit_code == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_larger_than_the_data_leaves_no_folder(tmp_path):
+    with pytest.raises(ConfigError, match="Use at most batch_size=24"):
+        run(tmp_path / "run", batch_size=25)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_is_not_overwritten_by_accident(finished, no_data):
+    before = snapshot_of(finished)
+    with pytest.raises(ConfigError, match="exists and is not empty"):
+        run(finished)
+    assert snapshot_of(finished) == before
+
+
+def test_overwriting_leaves_nothing_of_the_old_run(finished):
+    (finished / "figures").mkdir(exist_ok=True)
+    (finished / "figures" / "old.png").write_text("old")
+    run(finished, overwrite=True, regularizers="none", max_steps=2)
+    assert not (finished / "figures" / "old.png").exists()
+    assert read_record(finished).method == "none"
+    assert [row["step"] for row in rows(finished)] == [1, 2, 2]
+    assert steps_saved(finished) == ["step-00000002"]
+
+
+def test_a_run_that_cannot_start_overwrites_nothing(finished):
+    before = snapshot_of(finished)
+    with pytest.raises(ConfigError, match="batch_size"):
+        run(finished, overwrite=True, batch_size=25)
+    assert snapshot_of(finished) == before
+
+
+def test_a_folder_that_is_no_run_is_never_removed(tmp_path, no_data):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigError, match="is no run, and is not removed"):
+        run(tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_an_empty_folder_is_used(tmp_path):
+    assert run(tmp_path, regularizers="none", epochs=0).folder == tmp_path
+
+
+def test_a_path_below_a_file_is_refused(tmp_path, no_data):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(ConfigError, match="Cannot write the run folder"):
+        run(tmp_path / "file" / "run")
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match="is a file"):
+            run(tmp_path / "file", overwrite=overwrite)
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+# ---------------------------------------------------------------------------------------------- evaluate
+
+
+def test_evaluate_gives_the_numbers_of_the_record(whole):
+    path = whole()
+    record = read_record(path)
+    before = snapshot_of(path)
+    assert evaluate(path, device="cpu", show_progress=False) == {"source": record.source_heldout, **record.targets}
+    other = evaluate(path, targets=["uci"], device="cpu", show_progress=False)
+    assert other == {"source": record.source_heldout, "uci": record.targets["uci"]}
+    assert snapshot_of(path) == before
+
+
+@pytest.mark.parametrize(
+    ("target", "message"), [("mnits", "Did you mean 'mnist'"), ("digits", "'digits' is synthetic: it is no target")]
+)
+def test_evaluate_refuses_what_is_no_target(finished, no_data, target, message):
+    with pytest.raises(ConfigError, match=message):
+        evaluate(finished, targets=[target], device="cpu", show_progress=False)
+
+
+def test_evaluate_needs_a_finished_run(tmp_path, halfway, no_data):
+    with pytest.raises(ConfigError, match=r"holds no config\.yaml"):
+        evaluate(tmp_path, device="cpu", show_progress=False)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: No such file"):
+        evaluate(halfway, device="cpu", show_progress=False)
+
+
+def test_evaluate_refuses_a_student_of_another_network(finished):
+    text = (finished / "config.yaml").read_text()
+    (finished / "config.yaml").write_text(text.replace("test_efficientnet", "test_resnet"))
+    with pytest.raises(CheckpointError, match="does not fit the run's configuration"):
+        evaluate(finished, device="cpu", show_progress=False)
+
+
+def test_a_full_disk_ends_the_run_with_a_message(monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "result.json")
+
+    monkeypatch.setattr(loop, "write_json", full)
+    with pytest.raises(TrainingError, match=r"cannot go on: .*No space left on device"):
+        run(tmp_path / "run", regularizers="none")

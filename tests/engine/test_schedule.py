@@ -1,0 +1,123 @@
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synreal.engine.schedule import BatchPlan, warmup_poly
+from synreal.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("step", "total", "expected"),
+    [
+        # min(0.01 + 0.99 (i/100)^2, 1) * (1 - i/max)^0.9, computed with 30 decimal digits
+        (0, 1000, 0.01),
+        (1, 1000, 0.01008991044537828),
+        (50, 1000, 0.24588298576753620),
+        (99, 1000, 0.89250543916241794),
+        (100, 1000, 0.90953257608296219),
+        (500, 1000, 0.53588673126814658),
+        (999, 1000, 0.00199526231496888),
+        (50, 100, 0.13799083330154775),
+        (1000, 1000, 0.0),
+    ],
+)
+def test_schedule_against_numbers_computed_apart(step, total, expected):
+    assert warmup_poly(step, total) == pytest.approx(expected, rel=1e-12)
+
+
+def test_schedule_rises_to_the_end_of_the_warm_up_and_falls_after_it():
+    factors = [warmup_poly(step, 5000, warmup=100) for step in range(5001)]
+    assert all(0 <= factor <= 1 for factor in factors)
+    assert all(a < b for a, b in itertools.pairwise(factors[:101]))
+    assert all(a > b for a, b in itertools.pairwise(factors[100:]))
+
+
+def test_schedule_without_warm_up_starts_at_the_peak():
+    assert warmup_poly(0, 10, warmup=0) == 1
+    assert warmup_poly(5, 10, warmup=0, power=1) == 0.5
+    assert warmup_poly(9, 10, warmup=0, power=0) == 1
+
+
+def epochs_of(plan):
+    """The indices that each epoch shows, in order."""
+    shown = {}
+    for batch in plan:
+        for epoch, index in batch:
+            shown.setdefault(epoch, []).append(index)
+    return shown
+
+
+def test_every_epoch_is_a_permutation_without_its_ragged_end():
+    plan = BatchPlan(25, 6, 3, seed=0)
+    assert len(plan) == plan.total == 12
+    assert [len(batch) for batch in plan] == [6] * 12
+    assert [{epoch for epoch, _ in batch} for batch in plan] == [{step // 4} for step in range(12)]
+    shown = epochs_of(plan)
+    assert list(shown) == [0, 1, 2]
+    for indices in shown.values():
+        assert len(indices) == len(set(indices)) == 24
+        assert set(indices) < set(range(25))
+
+
+def test_order_is_a_function_of_seed_and_epoch():
+    shown = epochs_of(BatchPlan(24, 6, 2, seed=0))
+    assert shown == epochs_of(BatchPlan(24, 6, 2, seed=0))
+    assert shown[0] != shown[1]
+    other = epochs_of(BatchPlan(24, 6, 2, seed=1))
+    assert shown[0] != other[0]
+    assert shown[0] != list(range(24))
+    # A longer run begins like a shorter one.
+    assert shown == {epoch: epochs_of(BatchPlan(24, 6, 5, seed=0))[epoch] for epoch in shown}
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_resumed_plan_is_the_tail_of_the_whole_one(world):
+    whole = list(BatchPlan(26, 3, 3, seed=7, rank=world - 1, world=world))
+    for start in range(len(whole) + 1):
+        plan = BatchPlan(26, 3, 3, seed=7, rank=world - 1, world=world)
+        plan.start = start
+        assert list(plan) == whole[start:]
+        assert len(plan) == len(whole) - start
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    images=st.integers(1, 60),
+    batch_size=st.integers(1, 8),
+    world=st.integers(1, 4),
+    epochs=st.integers(0, 3),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_ranks_partition_every_global_batch(images, batch_size, world, epochs, seed):
+    if images < batch_size * world:
+        with pytest.raises(ConfigError):
+            BatchPlan(images, batch_size, epochs, seed, world=world)
+        return
+    plans = [BatchPlan(images, batch_size, epochs, seed, rank=rank, world=world) for rank in range(world)]
+    alone = list(BatchPlan(images, batch_size * world, epochs, seed))
+    assert {len(plan) for plan in plans} == {len(alone)}
+    for parts, batch in zip(zip(*plans, strict=True), alone, strict=True):
+        # In rank order the parts are the batch that one process would see.
+        assert [item for part in parts for item in part] == batch
+        assert {len(part) for part in parts} == {batch_size}
+
+
+@pytest.mark.parametrize(("world", "largest"), [(1, 10), (2, 5), (3, 3)])
+def test_batch_larger_than_the_data_names_the_largest_that_fits(world, largest):
+    with pytest.raises(ConfigError, match=rf"Use at most batch_size={largest}\."):
+        BatchPlan(10, 11, 1, seed=0, world=world)
+    assert BatchPlan(10, largest, 1, seed=0, world=world).total == 1
+
+
+def test_most_cuts_the_plan_and_never_lengthens_it():
+    whole = list(BatchPlan(24, 6, 2, seed=0))
+    assert list(BatchPlan(24, 6, 2, seed=0, most=5)) == whole[:5]
+    assert list(BatchPlan(24, 6, 2, seed=0, most=99)) == whole
+
+
+def test_no_epochs_no_batches():
+    plan = BatchPlan(24, 6, 0, seed=0)
+    assert plan.total == len(plan) == 0
+    assert list(plan) == []

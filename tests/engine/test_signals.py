@@ -1,0 +1,160 @@
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from synreal.engine.checkpoint import load_latest
+from synreal.engine.signals import listening
+from tests.engine import tiny
+from tests.engine.tiny import ROOT, outcome, steps_saved
+
+pytestmark = pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+
+PATIENCE = 90  # seconds; a child mostly imports torch
+
+
+@contextlib.contextmanager
+def child(output, **order):
+    """A run in a process and a process group of its own."""
+    order["config"] = {"output": str(output), **order.pop("config", {})}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.engine.tiny", json.dumps(order)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def wait_for(process, happened):
+    give_up = time.monotonic() + PATIENCE
+    while not happened():
+        assert process.poll() is None, process.communicate()[1][-2000:]
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def exit_code(process):
+    _, errors = process.communicate(timeout=PATIENCE)
+    return process.returncode, errors[-2000:]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_the_group_saves_and_ends_every_process(tmp_path, whole, number, code):
+    output, marker = tmp_path / "run", tmp_path / "held"
+    with child(output, hold=3, marker=str(marker), config={"workers": 2}) as process:
+        wait_for(process, marker.exists)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert len(workers) >= 2
+        # As a terminal's Ctrl-C and most schedulers do: the workers get it too.
+        os.killpg(process.pid, number)
+        found, errors = exit_code(process)
+        assert found == code, errors
+        _, alive = psutil.wait_procs(workers, timeout=20)
+        assert not alive
+    assert steps_saved(output) == ["step-00000003"]
+    assert not (output / "result.json").exists()
+    tiny.run(output, resume=True)
+    assert outcome(output) == outcome(whole())
+
+
+def test_a_second_signal_ends_the_run_at_once(tmp_path):
+    output, marker = tmp_path / "run", tmp_path / "held"
+    # Held in step 5 the first signal is heard, but the step does not end before the second one.
+    with child(output, hold=5, marker=str(marker), deaf_hold=True) as process:
+        wait_for(process, marker.exists)
+        process.send_signal(signal.SIGTERM)
+        wait_for(process, lambda: not marker.exists())
+        process.send_signal(signal.SIGTERM)
+        assert exit_code(process)[0] == -signal.SIGTERM
+    assert load_latest(output / "checkpoints").step == 4
+
+
+def test_killed_again_and_again_the_run_ends_equal(tmp_path, whole):
+    output = tmp_path / "run"
+    # In the middle of the second file of the first checkpoint: there is none to go on from.
+    with child(output, die_while_writing=2) as process:
+        assert exit_code(process)[0] == -signal.SIGKILL
+    assert steps_saved(output) == ["step-00000004.tmp"]
+
+    # In the middle of the manifest of the second one.
+    with child(output, resume=True, die_while_writing=8) as process:
+        assert exit_code(process)[0] == -signal.SIGKILL
+    assert steps_saved(output) == ["step-00000004", "step-00000008.tmp"]
+    assert load_latest(output / "checkpoints").step == 4
+
+    # While it trains; its workers must not outlive it. Writing is killed at random in test_checkpoint.py.
+    marker = tmp_path / "held"
+    with child(output, resume=True, hold=6, deaf_hold=True, marker=str(marker), config={"workers": 2}) as process:
+        wait_for(process, marker.exists)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert len(workers) >= 2
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs(workers, timeout=30)
+        assert not alive
+    tiny.run(output, resume=True)
+    assert outcome(output) == outcome(whole())
+
+
+# ---------------------------------------------------------------------------------------------- in this process
+
+
+@pytest.fixture
+def handlers():
+    """The handlers of before, put back whatever the test does."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield before
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_first_signal_is_a_request_and_the_second_has_its_effect(handlers, number, code):
+    heard = []
+    signal.signal(number, lambda *_: heard.append(1))
+    with listening() as request:
+        assert request.exit_code == 0
+        signal.raise_signal(number)
+        assert request.exit_code == code
+        assert heard == []
+        signal.raise_signal(number)
+        assert heard == [1]
+
+
+def test_handlers_are_put_back(handlers):
+    def fail():
+        with listening():
+            assert signal.getsignal(signal.SIGTERM) is not handlers[signal.SIGTERM]
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert {number: signal.getsignal(number) for number in handlers} == handlers
+
+
+def test_listening_outside_the_main_thread_leaves_signals_alone(handlers):
+    seen = []
+
+    def work():
+        with listening() as request:
+            seen.append((request.exit_code, signal.getsignal(signal.SIGTERM)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(0, handlers[signal.SIGTERM])]

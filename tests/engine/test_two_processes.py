@@ -1,0 +1,87 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from synreal.engine import evaluate
+from synreal.engine.checkpoint import load_latest
+from synreal.records import read_record
+from tests.engine import tiny
+from tests.engine.tiny import ROOT, rows, steps_saved
+
+pytestmark = pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+
+# Dropout draws by process, so two processes equal one without it only.
+SETTINGS = {"regularizers": "csg", "seed": 4}
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """A run of two processes with three images a step each, and what both say of it."""
+    folder = tmp_path_factory.mktemp("together")
+    order = {"config": {"output": str(folder / "run"), "batch_size": 3, **SETTINGS}, "drop_rate": 0.0}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d"]
+    launch += ["--rdzv-endpoint", "localhost:0", "-m", "tests.engine.tiny"]
+    done = subprocess.run(
+        [*launch, json.dumps({**order, "report": str(folder)})],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The same steps of six images in one process."""
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.install(patch.setattr, drop_rate=0.0)
+        return tiny.run(tmp_path_factory.mktemp("alone") / "run", batch_size=6, **SETTINGS).folder
+
+
+def test_there_is_one_run_folder(together):
+    assert sorted(path.name for path in together.iterdir()) == ["rank0.json", "rank1.json", "run"]
+    assert steps_saved(together / "run") == ["step-00000004", "step-00000008"]
+    found = rows(together / "run")
+    assert [row["step"] for row in found if "loss" in row] == list(range(1, 9))
+    assert [row["step"] for row in found if "eval/uci/accuracy" in row] == [4, 8]
+    assert json.loads((together / "run" / "environment.json").read_text())["processes"] == 2
+
+
+def test_both_processes_have_the_same_result(together):
+    first, second = (json.loads((together / f"rank{rank}.json").read_text())["record"] for rank in (0, 1))
+    written = read_record(together / "run").model_dump(mode="json")
+    assert first == written
+    del first["seconds"], second["seconds"]  # each process has its own clock
+    assert first == second
+    assert first["protocol"]["processes"] == 2
+    assert first["protocol"]["steps"] == 8
+
+
+def test_every_image_is_tested_once(together):
+    record = read_record(together / "run")
+    scores = {"source": record.source_heldout, **record.targets}
+    assert {name: score.images for name, score in scores.items()} == {"source": 10, "mnist": 11, "uci": 7}
+    # One process, every image in order: the same counts.
+    assert evaluate(together / "run", device="cpu", show_progress=False) == scores
+
+
+def test_a_set_smaller_than_the_number_of_processes_is_tested_once(together):
+    for rank in (0, 1):
+        images = json.loads((together / f"rank{rank}.json").read_text())["images"]
+        assert images == {"source": 10, "mnist": 11, "uci": 1}
+
+
+def test_two_processes_train_like_one(together, alone):
+    ours, theirs = (load_latest(folder / "checkpoints") for folder in (together / "run", alone))
+    assert ours.step == theirs.step == 8
+    assert ours.model.keys() == theirs.model.keys()
+    for name, value in ours.model.items():
+        # Not bit-equal: two halves of a batch add up in another order.
+        torch.testing.assert_close(value, theirs.model[name], rtol=1e-4, atol=1e-5, msg=name)

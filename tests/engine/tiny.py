@@ -1,0 +1,168 @@
+"""Runs that take a fraction of a second: a handful of random images in place of the data sets.
+
+``python -m tests.engine.tiny '{"config": {...}}'`` makes one in a process of its own, for tests that kill it.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import torch
+
+from synreal import distributed, engine, figures
+from synreal.config import RunConfig
+from synreal.engine import checkpoint, folder
+from synreal.engine.progress import RunProgress
+from synreal.errors import Interrupted
+from synreal.tasks import data
+from synreal.tasks.classification import Classification
+from synreal.tasks.data.base import ArrayImages
+from synreal.teachers import UntrainedTeacherWarning
+from synreal.views import derive_seed
+from tests.regularizers.contract import tiny as tiny_spec
+
+ROOT = Path(__file__).parents[2]
+COUNTS = {("digits", "train"): 24, ("digits", "heldout"): 10, ("mnist", "test"): 11, ("uci", "test"): 7}
+STEPS_PER_EPOCH = 4
+STEPS = 8
+BATCHES_PER_TEST = 8  # batches of 4 of 10, 11 and 7 images
+
+confusion_matrix = figures.confusion_matrix
+
+
+def load(name, split, *, seed=0, cache=None):
+    """What ``synreal.tasks.data.load`` gives, with random images."""
+    count = COUNTS[name, split]
+    generator = torch.Generator().manual_seed(derive_seed(name, split, seed))
+    images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    return ArrayImages(name, split, images, torch.arange(count) % 10, data.info(name).classes)
+
+
+def install(setattr=setattr, drop_rate=0.3):
+    """Put the small data in place; give the network dropout, which a resumed run has to repeat; draw no figures."""
+    build = Classification.build_student
+
+    def build_student(self, backbone, weights):
+        student, origin = build(self, backbone, weights)
+        student.drop_rate = drop_rate
+        return student, origin
+
+    setattr(data, "load", load)
+    setattr(Classification, "build_student", build_student)
+    setattr(figures, "confusion_matrix", lambda *args, **kwargs: None)
+    setattr(folder, "_git_commit", lambda: None)
+
+
+def make_config(output, **changes):
+    """A run of two epochs of four steps that tests after each and logs every step."""
+    settings = {
+        "regularizers": "csg",
+        "backbone": "test_efficientnet",
+        "weights": "none",
+        "image_size": 32,
+        "epochs": 2,
+        "batch_size": 6,
+        "lr": 0.05,
+        "warmup_steps": 3,
+        "eval_every": 1,
+        "eval_batch_size": 4,
+        "log_every": 1,
+        "device": "cpu",
+        "workers": 0,
+        "output": output,
+        **changes,
+    }
+    if isinstance(settings["regularizers"], str):
+        settings["regularizers"] = tiny_spec(settings["regularizers"])
+    return RunConfig(**settings)
+
+
+def run(output, *, resume=False, overwrite=False, **changes):
+    return engine.run(make_config(output, **changes), resume=resume, overwrite=overwrite, show_progress=False)
+
+
+def rows(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def outcome(path):
+    """Everything that two runs of one seed must share to the bit; digests keep a failure's message short."""
+    result = json.loads((path / "result.json").read_text(encoding="utf-8"))
+    del result["seconds"]
+    for free in ("output", "workers", "keep_checkpoints", "eval_batch_size"):
+        del result["config"][free]
+    return {
+        "model": hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest(),
+        "metrics": (path / "metrics.jsonl").read_text(encoding="utf-8"),
+        "result": result,
+    }
+
+
+def steps_saved(path):
+    return sorted(entry.name for entry in (path / "checkpoints").iterdir())
+
+
+def hold(at, marker, *, deaf=False):
+    """After step ``at``, leave a marker until the run's signal handler has been called; if deaf, wait on and on."""
+    original = RunProgress.step
+
+    def step(self, number, losses):
+        original(self, number, losses)
+        if number == at:
+            Path(marker).touch()
+            give_up = time.monotonic() + 60
+            # The handlers of before are back as soon as the first signal was heard.
+            while signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL and time.monotonic() < give_up:
+                time.sleep(0.01)
+            Path(marker).unlink()
+            while deaf and time.monotonic() < give_up:
+                time.sleep(0.01)
+
+    RunProgress.step = step
+
+
+def die_while_writing(at):
+    """Kill this very process when half of the ``at``-th file of its checkpoints is written."""
+    original, written = checkpoint._write, []
+
+    def write(path, raw):
+        written.append(path)
+        if len(written) == at:
+            path.write_bytes(raw[: len(raw) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        original(path, raw)
+
+    checkpoint._write = write
+
+
+def main(order):
+    """Make one run as told; see the callers for the keys."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore", UntrainedTeacherWarning)
+    install(drop_rate=order.get("drop_rate", 0.3))
+    if "hold" in order:
+        hold(order["hold"], order["marker"], deaf=order.get("deaf_hold", False))
+    if "die_while_writing" in order:
+        die_while_writing(order["die_while_writing"])
+    path = Path(order["config"].pop("output"))
+    try:
+        result = run(path, resume=order.get("resume", False), **order["config"])
+    except Interrupted as stop:
+        sys.exit(stop.exit_code)
+    if "report" in order:
+        COUNTS["uci", "test"] = 1  # fewer images than processes
+        again = engine.evaluate(path, device="cpu", show_progress=False)
+        report = {"record": result.record.model_dump(mode="json"), "images": {k: s.images for k, s in again.items()}}
+        Path(order["report"], f"rank{distributed.rank()}.json").write_text(json.dumps(report), encoding="utf-8")
+    with contextlib.suppress(ValueError, AssertionError):
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
