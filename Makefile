@@ -9,8 +9,8 @@ READY := $(VENV)/.ready
 run: $(READY)  ## install, train on synthetic digits with CSG, test on real handwriting
 	$(BIN)/synreal run --regularizer csg --task cls
 
-test: $(READY)  ## every test but the slow ones
-	$(BIN)/pytest -m "not slow"
+test: $(READY)  ## every test
+	$(BIN)/pytest
 
 check: $(READY)  ## lint, types, layers
 	$(BIN)/ruff check .
