@@ -1,0 +1,44 @@
+import json
+import sys
+
+import pytest
+import torch
+
+from benchmarks import seeds, tables
+from synreal.tasks import data
+from synreal.tasks.data.base import ArrayImages
+
+
+@pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+def test_seeds_leaves_records_and_a_table_and_runs_nothing_twice(monkeypatch, tmp_path, capsys):
+    labels = torch.arange(40) % 10
+    images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8)
+
+    def load(name, split, *, seed=0, cache=None):
+        return ArrayImages(name, split, images, labels, [str(i) for i in range(10)])
+
+    monkeypatch.setattr(data, "load", load)
+    monkeypatch.setattr(seeds, "RESULTS", tmp_path / "results")
+    small = ["backbone=test_efficientnet", "weights=none", "image_size=32", "epochs=1", "batch_size=8", "workers=0"]
+    arguments = ["seeds.py", "toy", "none", "csg(queue_size=8)", "--seeds", "0", "1", "--runs", str(tmp_path / "runs")]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--set", *small])
+    seeds.main()
+    records = json.loads((tmp_path / "results" / "toy.json").read_text())
+    assert [(r["regularizers"][0]["name"], r["protocol"]["seed"]) for r in records] == [
+        ("none", 0), ("csg", 0), ("none", 1), ("csg", 1),
+    ]  # fmt: skip
+    table = (tmp_path / "results" / "toy.md").read_text()
+    assert "| `none` | 2 |" in table
+    assert "| `csg` | 2 |" in table
+    assert table.splitlines()[2:7] == [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.safetensors")}
+    seeds.main()
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.safetensors")} == before
+
+
+def test_the_table_of_regularizers_lists_the_registry():
+    import synreal
+
+    listed = [line.split("|")[1].strip(" `") for line in tables.regularizers().splitlines()[2:]]
+    assert listed == synreal.list_regularizers()

@@ -1,0 +1,104 @@
+"""Every command and every Python block of README and docs is run; every generated part is up to date."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from synreal_cli.app import main
+
+import synreal
+from synreal.tasks import data
+from synreal.tasks.data.base import ArrayImages
+
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))]
+SMALL = shlex.split("--backbone test_efficientnet --weights none --image-size 32 --max-steps 2 --workers 0")
+# Run by .ci/run itself, or hours long: the script behind the last is tested in test_benchmarks.py.
+ELSEWHERE = ("make run", "make test", "make check", "make docs", "python benchmarks/seeds.py digits-classification")
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands(page):
+    return [line for block in blocks(page, "bash") for line in block.splitlines() if line.strip()]
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+    """A working directory of its own, and data that take no time."""
+
+    def load(name, split, *, seed=0, cache=None):
+        generator = torch.Generator().manual_seed(seed)
+        images = torch.randint(0, 256, (70, 3, 32, 32), generator=generator, dtype=torch.uint8)
+        return ArrayImages(name, split, images, torch.arange(70) % 10, [str(i) for i in range(10)])
+
+    monkeypatch.setattr(data, "load", load)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SYNREAL_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_works(page, tiny, capsys):
+    lines = commands(page)
+    if not any("--output runs/mine" in line for line in lines):
+        lines.insert(0, "synreal run --regularizer none --output runs/mine")
+    for line in lines:
+        if line.startswith(ELSEWHERE):
+            continue
+        words = shlex.split(line)
+        if words[:2] == ["python", "examples/plain.py"]:
+            continue  # tests/test_examples.py
+        assert words[0] == "synreal", f"{page}: nothing runs {line!r}"
+        starts_run = words[1] == "run" and not {"--resume", "--dry-run"} & set(words)
+        with pytest.raises(SystemExit) as stop:
+            main([*words[1:], *(SMALL if starts_run else [])])
+        assert not stop.value.code, f"{page}: {line}\n{capsys.readouterr().err}"
+        assert capsys.readouterr().out.strip(), line
+
+
+@pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+@pytest.mark.parametrize("page", PAGES)
+def test_every_python_block_works(page, tiny, monkeypatch):
+    real = timm.create_model
+
+    def create(name, pretrained=False, num_classes=12):
+        return real("test_efficientnet", num_classes=num_classes)
+
+    monkeypatch.setattr(timm, "create_model", create)
+    if blocks(page, "python") and page == "docs/guide.md":
+        with pytest.raises(SystemExit):
+            main(["run", "--regularizer", "none", "--output", "runs/mine", *SMALL])
+    loader = [((torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)), torch.tensor([0, 1]))] * 2
+    for block in blocks(page, "python"):
+        space = {"synreal": synreal, "torch": torch, "F": torch.nn.functional, "loader": loader}
+        space["student"] = create("resnet50")
+        exec(compile(block, page, "exec"), space)
+
+
+def test_generated_parts_are_up_to_date():
+    done = subprocess.run(
+        [sys.executable, "benchmarks/tables.py", "--check"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_generated_part_that_was_edited_is_noticed():
+    from benchmarks.tables import filled
+
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert filled(text) == text
+    assert filled(text.replace("| `csg` |", "| `csg2` |")) == text
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / page).read_text("utf-8")):
+            assert ((ROOT / page).parent / link).exists(), f"{page} links to {link}"
