@@ -139,6 +139,7 @@ class _Run:
         self.saved = -1
         self.history: list[dict[str, Any]] = []
         self.seconds = {"training": 0.0, "testing": 0.0}
+        self.since = time.monotonic()
 
     def go(self, *, resume: bool) -> RunResult:
         config = self.config
@@ -205,11 +206,11 @@ class _Run:
     def _train(self) -> None:
         config = self.config
         self.progress.start(self.plan.total, self.step)
+        self.since = time.monotonic()
         self.plan.start = self.step
         if self._test_due() and self.step not in [row["step"] for row in self.history]:
             self._test()  # the run was stopped before this test had ended
         self._train_mode()
-        began = time.monotonic()
         for views, targets in self.loader:
             row = self._one_step(views, targets)
             self.step += 1
@@ -217,10 +218,8 @@ class _Run:
             if self.main and (self.step % config.log_every == 0 or self.step == self.plan.total):
                 self._log(row)
             if self._test_due():
-                self.seconds["training"] += time.monotonic() - began
                 self._test()
                 self._train_mode()
-                began = time.monotonic()
             every = config.checkpoint_every or self.plan.steps_per_epoch
             due = self.step % every == 0 or self.step == self.plan.total
             if due:
@@ -229,7 +228,6 @@ class _Run:
                 if not due:
                     self._save()
                 raise _stopped(self.request, self.path, self.step)
-        self.seconds["training"] += time.monotonic() - began
 
     def _test_due(self) -> bool:
         """Whether an epoch has just ended after which to test; the test after the last step is made in any case."""
@@ -281,13 +279,13 @@ class _Run:
             freeze_norm_stats(self.model.student)
 
     def _test(self) -> dict[str, Score]:
-        began = time.monotonic()
+        self._count("training")
         self._same_norm_stats()
         scores = _test_all(
             self.model.student, self.task, self.config, self.accelerator, self.progress, self.request,
             on_stop=self._save_and_stop,
         )  # fmt: skip
-        self.seconds["testing"] += time.monotonic() - began
+        self._count("testing")
         self.history.append(
             {"step": self.step, **{name: [s.mean_class_accuracy, s.accuracy] for name, s in scores.items()}}
         )
@@ -305,12 +303,20 @@ class _Run:
             for buffer in layer.buffers():
                 distributed.broadcast(buffer)
 
+    def _count(self, phase: str) -> None:
+        """Add the time since the last call to a phase."""
+        now = time.monotonic()
+        self.seconds[phase] += now - self.since
+        self.since = now
+
     def _save_and_stop(self) -> None:
+        self._count("testing")
         if self.saved != self.step:  # replacing a whole checkpoint by its equal could only lose it
             self._save()
         raise _stopped(self.request, self.path, self.step)
 
     def _save(self) -> None:
+        self._count("training")
         self._same_norm_stats()
         state = self.model.state_dict()
         broken = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]

@@ -682,3 +682,10 @@ def test_a_full_disk_ends_the_run_with_a_message(monkeypatch, tmp_path):
     monkeypatch.setattr(loop, "write_json", full)
     with pytest.raises(TrainingError, match=r"cannot go on: .*No space left on device"):
         run(tmp_path / "run", regularizers="none")
+
+
+def test_a_checkpoint_counts_the_time_of_training_up_to_it(tmp_path):
+    result = run(tmp_path / "run", regularizers="none", epochs=1, eval_every=0)
+    spent = load_latest(result.folder / "checkpoints").facts["seconds"]
+    assert spent["training"] > 0
+    assert spent["testing"] == 0
