@@ -121,17 +121,16 @@ def run(
 
 
 def _resolve(config: Path | None, options: dict[str, Any], settings: list[str], resume: Path | None) -> RunConfig:
-    from synreal.config import apply_settings, make_config, read_yaml
+    from synreal.config import apply_settings, make_config, read_yaml, stored_config
     from synreal.errors import ConfigError
 
     if resume is not None:
         if config is not None or "output" in options:
             raise ConfigError("--resume takes configuration and output from the run's folder; leave out the others.")
-        if not (resume / "config.yaml").is_file():
-            raise ConfigError(f"Cannot resume {resume}: it holds no config.yaml, so it is no run folder.")
-        config = resume / "config.yaml"
+        values = stored_config(resume, "resume")
         options["output"] = resume
-    values = read_yaml(config) if config is not None else {}
+    else:
+        values = read_yaml(config) if config is not None else {}
     resolved = make_config(apply_settings({**values, **options}, settings))
     from synreal.weights import check
 

@@ -147,7 +147,7 @@ class RegularizedModel(nn.Module):
         self.entry = entry
         passes = frozenset[Pass]().union(*(spec.passes for spec in specs))
         self.extra_passes = tuple(sorted(passes - {STUDENT}, key=lambda p: (p.net, p.view)))
-        self.views = 1 + max((p.view for p in passes), default=0)
+        self.views = max(spec.views for spec in specs)
         self.tap: FeatureTap | None = FeatureTap(student, stages, entry=entry) if stages else None
         parameters = dict(student.named_parameters())
         self._backbone = tuple(parameters[name] for name in sorted(backbone))
@@ -213,7 +213,7 @@ class RegularizedModel(nn.Module):
 
     def _check(self, views: Sequence[Any]) -> None:
         if len(views) < self.views:
-            asking = [s.name for s in self.specs if any(p.view >= len(views) for p in s.passes)]
+            asking = [spec.name for spec in self.specs if spec.views > len(views)]
             raise TrainingError(
                 f"{', '.join(asking)} needs {self.views} views, got {len(views)}. Call model(view0, view1) with two "
                 "independently augmented views of the same images (synreal.views.MultiView makes them)."

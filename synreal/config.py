@@ -198,6 +198,22 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return values
 
 
+def stored_config(folder: Path, purpose: str) -> dict[str, Any]:
+    """Read the ``config.yaml`` of a run folder, as plain values.
+
+    Args:
+        folder: The run folder.
+        purpose: What it is wanted for, e.g. ``"resume"``; for the message.
+
+    Raises:
+        ConfigError: If it is no run folder.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"Cannot {purpose} {folder}: it holds no config.yaml, so it is no run folder.")
+    return read_yaml(path)
+
+
 def apply_settings(values: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     """Apply ``key.path=value`` settings to plain values; values are read as YAML.
 

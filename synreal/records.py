@@ -6,13 +6,13 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from synreal.errors import ConfigError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 
 
 class Score(BaseModel):
@@ -91,7 +91,7 @@ class RunRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    schema_version: Literal[1] = SCHEMA_VERSION  # type: ignore[assignment]
+    schema_version: Literal[1] = SCHEMA_VERSION
     regularizers: list[dict[str, Any]]
     backbone: str
     weights: dict[str, str | None]

@@ -96,8 +96,8 @@ def load_latest(folder: Path) -> Snapshot | None:
     Raises:
         CheckpointError: If there are checkpoints but none is whole.
     """
-    found = sorted((path for path in folder.glob("step-*") if path.suffix != ".tmp"), reverse=True)
-    for path in found:
+    found = _written(folder)
+    for path in reversed(found):
         try:
             return load(path)
         except CheckpointError as error:
@@ -205,9 +205,14 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _written(folder: Path) -> list[Path]:
+    """Return the checkpoints that were written to their end, oldest first; they may have been damaged since."""
+    return sorted(path for path in folder.glob("step-*") if path.suffix != ".tmp")
+
+
 def _prune(newest: Path, keep: int) -> None:
     # A later checkpoint is a damaged one that the run fell back from: it must not take the place of a whole one.
-    found = sorted(path for path in newest.parent.glob("step-*") if path.suffix != ".tmp" and path <= newest)
+    found = [path for path in _written(newest.parent) if path <= newest]
     for path in found[:-keep]:
         try:
             shutil.rmtree(path)

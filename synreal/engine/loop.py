@@ -20,14 +20,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from synreal import distributed, figures, weights
 from synreal.attach import RegularizedModel, attach
-from synreal.config import RunConfig, make_config, read_yaml
+from synreal.config import RunConfig, make_config, stored_config
 from synreal.engine import checkpoint, folder
 from synreal.engine.progress import RunProgress
 from synreal.engine.schedule import BatchPlan, warmup_poly
 from synreal.engine.signals import StopRequest, deaf, listening
 from synreal.errors import CheckpointError, ConfigError, Interrupted, SynrealError, TrainingError
 from synreal.norm import freeze_norm_stats, norm_layers
-from synreal.records import Protocol, RunRecord, Score, TargetSelected, write_json
+from synreal.records import Protocol, RunRecord, Score, TargetSelected, read_record, write_json
 from synreal.stages import find_head
 from synreal.tasks import task_class
 from synreal.tasks.base import Task
@@ -74,11 +74,9 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False, sho
     accelerator = _accelerator(config)
     path = config.output or folder.default_output(config)
     if resume:
-        if not (path / "config.yaml").is_file():
-            raise ConfigError(f"Cannot resume {path}: it holds no config.yaml, so it is no run folder.")
-        finished = path / "result.json"
-        if finished.is_file():
-            return RunResult(path, RunRecord.model_validate_json(finished.read_text(encoding="utf-8")))
+        stored_config(path, "resume")
+        if (path / "result.json").is_file():
+            return RunResult(path, read_record(path))
     elif accelerator.is_main_process:
         folder.create(path, overwrite=overwrite)
     with listening() as request, RunProgress(show=show_progress and accelerator.is_main_process) as progress:
@@ -107,9 +105,7 @@ def evaluate(
         CheckpointError: If the student cannot be read.
     """
     path = Path(path)
-    if not (path / "config.yaml").is_file():
-        raise ConfigError(f"{path} holds no config.yaml, so it is no run folder.")
-    stored = read_yaml(path / "config.yaml")
+    stored = stored_config(path, "evaluate")
     config = make_config({**stored, "device": device, **({"targets": tuple(targets)} if targets else {})})
     state = checkpoint.read_student(path / "model.safetensors")
     accelerator = _accelerator(config)
@@ -172,7 +168,7 @@ class _Run:
             config.source, config.targets, seed=config.data_seed, image_size=config.image_size
         )
         specs = config.regularizers
-        self.views = max((p.view for spec in specs for p in spec.passes), default=0) + 1
+        self.views = max(spec.views for spec in specs)
         data = self.task.training_data(
             views=self.views,
             seed=config.seed,
@@ -432,7 +428,8 @@ class _Run:
             return {}
         best = {}
         for name in self.config.targets:
-            row = max(self.history, key=lambda row, name=name: row[name][0])  # type: ignore[misc]
+            means = [row[name][0] for row in self.history]
+            row = self.history[means.index(max(means))]
             best[name] = TargetSelected(mean_class_accuracy=row[name][0], accuracy=row[name][1], step=row["step"])
         return best
 
@@ -517,10 +514,10 @@ def _loader(
     batch_sampler: Sampler[Any] | None = None,
     sampler: Any = None,
 ) -> DataLoader[Any]:
-    shared = {"num_workers": workers, "worker_init_fn": deaf, "pin_memory": torch.cuda.is_available()}
+    shared: dict[str, Any] = {"num_workers": workers, "worker_init_fn": deaf, "pin_memory": torch.cuda.is_available()}
     if batch_sampler is not None:
-        return DataLoader(data, batch_sampler=batch_sampler, **shared)  # type: ignore[arg-type]
-    return DataLoader(data, batch_size=batch_size, sampler=sampler, **shared)  # type: ignore[arg-type]
+        return DataLoader(data, batch_sampler=batch_sampler, **shared)
+    return DataLoader(data, batch_size=batch_size, sampler=sampler, **shared)
 
 
 def _length(data: Any) -> int:
@@ -538,7 +535,7 @@ def _stopped(request: StopRequest, path: Path, step: int) -> Interrupted:
 
 
 def _check_same_config(path: Path, config: RunConfig) -> None:
-    stored = make_config(read_yaml(path / "config.yaml")).model_dump(mode="json")
+    stored = make_config(stored_config(path, "resume")).model_dump(mode="json")
     given = config.model_dump(mode="json")
     different = [key for key in given if key not in _FREE_ON_RESUME and stored.get(key) != given[key]]
     if different:

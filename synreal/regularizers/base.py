@@ -161,6 +161,11 @@ class Regularizer(BaseModel):
         """Forward passes that the term needs."""
         return frozenset()
 
+    @property
+    def views(self) -> int:
+        """How many views of each image the term needs, at least 1."""
+        return 1 + max((needed.view for needed in self.passes), default=0)
+
     @abstractmethod
     def build(self, site: Site) -> Term:
         """Build the term for a network."""
