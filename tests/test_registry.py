@@ -236,3 +236,11 @@ def test_every_module_is_imported():
     for module in modules:
         registered = [name for name in available() if get(name).__module__ == f"synreal.regularizers.{module}"]
         assert registered, f"synreal/regularizers/{module}.py registers nothing"
+
+
+@pytest.mark.parametrize("stage", ["9", "-1", "True", "2.5", "''", "None"])
+def test_what_is_no_stage_is_refused_in_words(stage):
+    with pytest.raises(
+        ConfigError, match=r"^Regularizer csg: stages\.1: a stage is a number from 0 to 4 or a module path"
+    ):
+        parse(f"csg(stages=(3, {stage}))")

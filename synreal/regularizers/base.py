@@ -112,17 +112,18 @@ class Term(nn.Module, ABC):
 
 
 def _stage_name(value: Any) -> Any:
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
+    value = int(value) if isinstance(value, str) and value.isdecimal() else value
+    number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 4
+    if not number and not (isinstance(value, str) and value):
+        raise ValueError("a stage is a number from 0 to 4 or a module path")
+    return value
 
 
 def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, (int, str)) and not isinstance(value, bool) else value
 
 
-StageName = Annotated[
-    Annotated[int, Field(ge=0, le=4, strict=True)] | Annotated[str, Field(min_length=1, strict=True)],
-    BeforeValidator(_stage_name),
-]
+StageName = Annotated[int | str, BeforeValidator(_stage_name)]
 
 
 def _distinct(value: tuple[int | str, ...]) -> tuple[int | str, ...]:

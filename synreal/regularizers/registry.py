@@ -61,7 +61,9 @@ def build_spec(name: str, settings: Mapping[str, Any]) -> Regularizer:
     try:
         return spec(**settings)
     except ValidationError as error:
-        problems = "; ".join(f"{_where(e['loc'])}: {e['msg']}, got {e['input']!r}" for e in error.errors())
+        problems = "; ".join(
+            f"{_where(e['loc'])}: {e['msg'].removeprefix('Value error, ')}, got {e['input']!r}" for e in error.errors()
+        )
         raise ConfigError(f"Regularizer {name}: {problems}.") from None
 
 

@@ -93,7 +93,7 @@ def without_pretrained_weights():
     [
         (["--regularizer", "cgs"], "Unknown regularizer 'cgs'. Did you mean 'csg'?"),
         (["--regularizer", "csg(stages=(9,))"], "stages.0"),
-        (["--regularizer", "csg(stages=(9,))"], "less than or equal to 4, got 9"),
+        (["--regularizer", "csg(stages=(9,))"], "stages.0: a stage is a number from 0 to 4 or a module path, got 9"),
         (["--regularizer", "csg(que_size=3)"], "Unknown setting of csg 'que_size'. Did you mean 'queue_size'?"),
         (["--regularizer", "csg(stages="], "Expected name(key=value, ...)"),
         (["--task", "clss"], "Unknown task 'clss'. Did you mean 'cls'?"),
