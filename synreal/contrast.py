@@ -1,7 +1,7 @@
 """Losses against a queue of embeddings that never build an N x K matrix.
 
-With ``lse_t(z) = logsumexp_k(z.q_k / t)`` and ``A_t(z) = sum_k softmax_k(z.q_k / t) q_k``, the gradient of the first is
-``A_t(z) / t``. One pass over the queue in pieces, with a running maximum, gives both in O(N d) memory.
+With ``lse(s) = logsumexp_k(s.q_k)`` and ``A(s) = sum_k softmax_k(s.q_k) q_k``, the gradient of the first is the second.
+One pass over the queue in pieces, with a running maximum, gives both in O(N d) memory.
 """
 
 from __future__ import annotations
@@ -19,57 +19,81 @@ Reduction = Literal["mean", "sum", "none"]
 _PIECE_ELEMENTS = 1 << 19  # scores held at once: 2 MiB in float32, which stays in a core's cache
 
 
-class _QueueLogSumExp(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, embeddings: Tensor, queue: Tensor, temperature: float) -> Tensor:
-        rows, dim = embeddings.shape
-        piece = max(1, _PIECE_ELEMENTS // max(1, rows))
-        highest = embeddings.new_full((rows, 1), -torch.inf)
-        total = embeddings.new_zeros((rows, 1))
-        attended = embeddings.new_zeros((rows, dim))
-        scaled = embeddings / temperature
-        for start in range(0, queue.shape[0], piece):
-            keys = queue[start : start + piece]
-            scores = scaled @ keys.T
-            new_highest = torch.maximum(highest, scores.amax(1, keepdim=True))
-            shrink = (highest - new_highest).exp_()
-            weights = scores.sub_(new_highest).exp_()
-            total = total * shrink + weights.sum(1, keepdim=True)
-            attended = torch.addmm(attended * shrink, weights, keys)
-            highest = new_highest
-        if queue.shape[0]:
-            attended /= total
-        ctx.save_for_backward(attended)
-        ctx.temperature = temperature
-        return (highest + total.log()).squeeze(1)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            raise NotImplementedError("The queue losses have no second derivative: call backward without create_graph.")
-        (attended,) = ctx.saved_tensors
-        return grads[0].unsqueeze(1) * attended / ctx.temperature, None, None
+# An operator of its own, so that a compiled model holds it as one node: its loop is not unrolled, and the number of
+# rows that are filled may change from call to call.
+@torch.library.custom_op("synreal::attend", mutates_args=())
+def _attend(scaled: Tensor, bank: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``lse`` (M,) and ``A`` (M, d) of rows (M, d) over the first ``count`` rows of a bank (K, d)."""
+    rows, dim = scaled.shape
+    keys_in_all = int(count)
+    piece = max(1, _PIECE_ELEMENTS // max(1, rows))
+    highest = scaled.new_full((rows, 1), -torch.inf)
+    total = scaled.new_zeros((rows, 1))
+    attended = scaled.new_zeros((rows, dim))
+    for start in range(0, keys_in_all, piece):
+        keys = bank[start : min(start + piece, keys_in_all)].to(scaled.dtype)
+        scores = scaled @ keys.T
+        new_highest = torch.maximum(highest, scores.amax(1, keepdim=True))
+        shrink = (highest - new_highest).exp_()
+        weights = scores.sub_(new_highest).exp_()
+        total = total * shrink + weights.sum(1, keepdim=True)
+        attended = torch.addmm(attended * shrink, weights, keys)
+        highest = new_highest
+    if keys_in_all:
+        attended /= total
+    return (highest + total.log()).squeeze(1), attended
 
 
-def queue_logsumexp(embeddings: Tensor, queue: Tensor, temperature: float) -> Tensor:
+@_attend.register_fake
+def _(scaled: Tensor, bank: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    return scaled.new_empty(scaled.shape[0]), torch.empty_like(scaled)
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(output[1])
+
+
+def _gradient(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor, None, None]:
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise NotImplementedError("The queue losses have no second derivative: call backward without create_graph.")
+    (attended,) = ctx.saved_tensors
+    return grad.unsqueeze(1) * attended, None, None
+
+
+_attend.register_autograd(_gradient, setup_context=_keep)
+
+
+def _over_queue(scaled: Tensor, queue: Tensor, count: Tensor | None) -> tuple[Tensor, Tensor]:
+    filled = torch.full((), queue.shape[0], dtype=torch.int64) if count is None else count
+    lse, attended = _attend(scaled, queue.detach(), filled)
+    return lse, attended.detach()
+
+
+def queue_logsumexp(embeddings: Tensor, queue: Tensor, temperature: float, *, count: Tensor | None = None) -> Tensor:
     """Compute ``logsumexp_k(z.q_k / t)`` for each row without storing the N x K scores.
 
     Args:
         embeddings: (N, d), float32 or float64; half precision is computed in float32.
         queue: (K, d); receives no gradient. An empty queue gives minus infinity.
         temperature: Above 0.
+        count: How many of the first rows of ``queue`` are keys, 0-d int64; all of them when None.
 
     Returns:
         (N,).
     """
     wide = torch.promote_types(embeddings.dtype, torch.float32)
     with torch.autocast(embeddings.device.type, enabled=False):
-        result: Tensor = _QueueLogSumExp.apply(embeddings.to(wide), queue.detach().to(wide), float(temperature))
-    return result
+        return _over_queue(embeddings.to(wide) / temperature, queue, count)[0]
 
 
 def info_nce(
-    anchor: Tensor, positive: Tensor, queue: Tensor, temperature: float = 0.07, reduction: Reduction = "mean"
+    anchor: Tensor,
+    positive: Tensor,
+    queue: Tensor,
+    temperature: float = 0.07,
+    reduction: Reduction = "mean",
+    *,
+    count: Tensor | None = None,
 ) -> Tensor:
     """InfoNCE with negatives from a queue (CSG: Chen et al., ICLR 2021, eq. 3; MoCo v2).
 
@@ -83,6 +107,7 @@ def info_nce(
             the positive from, and the loss is 0.
         temperature: ``t``, above 0.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        count: How many of the first rows of ``queue`` are keys, 0-d int64; all of them when None.
 
     Returns:
         Scalar, or (N,) for ``"none"``; float32 (float64 for float64 inputs).
@@ -90,19 +115,71 @@ def info_nce(
     Raises:
         ConfigError: If shapes do not fit, the temperature is not above 0 or the reduction is unknown.
     """
-    if anchor.ndim != 2 or anchor.shape != positive.shape:
-        raise ConfigError(
-            f"anchor and positive must both be (N, d), got {tuple(anchor.shape)}, {tuple(positive.shape)}."
-        )
-    if queue.ndim != 2 or queue.shape[1] != anchor.shape[1]:
-        raise ConfigError(f"queue must be (K, {anchor.shape[1]}), got {tuple(queue.shape)}.")
-    if not temperature > 0:
-        raise ConfigError(f"temperature must be above 0, got {temperature}.")
+    _check(anchor, positive, queue, ("anchor", "positive"), temperature=temperature)
     wide = torch.promote_types(anchor.dtype, torch.float32)
     with torch.autocast(anchor.device.type, enabled=False):
         similarity = (anchor.to(wide) * positive.to(wide)).sum(1) / temperature
-        losses = F.softplus(queue_logsumexp(anchor, queue, temperature) - similarity)
+        losses = F.softplus(queue_logsumexp(anchor, queue, temperature, count=count) - similarity)
     return reduce(losses, reduction)
+
+
+def causal_invariance(
+    online: Tensor,
+    target: Tensor,
+    queue: Tensor,
+    temperature: float = 0.12,
+    target_temperature: float = 0.04,
+    reduction: Reduction = "mean",
+    *,
+    count: Tensor | None = None,
+) -> Tensor:
+    """Causal invariance, one direction (GCISG: Nam et al., ECCV 2022, eq. 1 and 2).
+
+    ``-sum_k p_tb(z_bar)[k] log p_t(z)[k]`` with ``p_t(z)[k] = softmax_k(z.q_k / t)``, computed as
+    ``lse_t(z) - z.A_tb(z_bar) / t``.
+
+    Args:
+        online: ``z``, (N, d), L2-normalised by the caller.
+        target: ``z_bar``, (N, d), L2-normalised by the caller; receives no gradient.
+        queue: ``q``, (K, d), L2-normalised, without gradient. With K = 0 there is nothing to compare with, and
+            the loss is 0.
+        temperature: ``t``, above 0.
+        target_temperature: ``tb``, above 0.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        count: How many of the first rows of ``queue`` are keys, 0-d int64; all of them when None.
+
+    Returns:
+        Scalar, or (N,) for ``"none"``; float32 (float64 for float64 inputs).
+
+    Raises:
+        ConfigError: If shapes do not fit, a temperature is not above 0 or the reduction is unknown.
+    """
+    _check(
+        online, target, queue, ("online", "target"), temperature=temperature, target_temperature=target_temperature
+    )  # fmt: skip
+    wide = torch.promote_types(online.dtype, torch.float32)
+    with torch.autocast(online.device.type, enabled=False):
+        scaled = online.to(wide) / temperature
+        # Both sides in one pass over the queue.
+        both = torch.cat([scaled, target.detach().to(wide) / target_temperature])
+        lse, attended = _over_queue(both, queue, count)
+        rows = online.shape[0]
+        losses = lse[:rows] - (scaled * attended[rows:]).sum(1)
+        # An empty queue has no distribution: its logsumexp is minus infinity.
+        losses = torch.where(lse[:rows].isneginf(), scaled.sum(1) * 0, losses)
+    return reduce(losses, reduction)
+
+
+def _check(first: Tensor, second: Tensor, queue: Tensor, names: tuple[str, str], **temperatures: float) -> None:
+    if first.ndim != 2 or first.shape != second.shape:
+        raise ConfigError(
+            f"{names[0]} and {names[1]} must both be (N, d), got {tuple(first.shape)}, {tuple(second.shape)}."
+        )
+    if queue.ndim != 2 or queue.shape[1] != first.shape[1]:
+        raise ConfigError(f"queue must be (K, {first.shape[1]}), got {tuple(queue.shape)}.")
+    for name, value in temperatures.items():
+        if not value > 0:
+            raise ConfigError(f"{name} must be above 0, got {value}.")
 
 
 def reduce(losses: Tensor, reduction: Reduction) -> Tensor:
