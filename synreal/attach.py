@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -17,11 +18,11 @@ from typing_extensions import Self
 from synreal.errors import ConfigError, StageError, TrainingError
 from synreal.norm import hold_norm_stats
 from synreal.regularizers import Pass, Regularizer, Site, Step, Term
-from synreal.regularizers.base import STUDENT
+from synreal.regularizers.base import CLASSIFIER_INPUT, STUDENT
 from synreal.regularizers.registry import as_specs, unique_names
-from synreal.stages import Stage, find_entry, find_head, resolve
+from synreal.stages import Stage, find_classifier, find_entry, find_head, probe_input, resolve
 from synreal.taps import FeatureTap, tapped
-from synreal.teachers import Reference
+from synreal.teachers import Average, AveragedNetwork, Reference, UntrainedTeacherWarning
 
 _UNBOUND_LIMIT = 50
 _ATTACHED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
@@ -52,7 +53,8 @@ def attach(
             pretrained weights before: the frozen reference is copied from it now.
         regularizers: One or several of: a name (``"csg"``), a text (``"csg(stages=(3, 4))"``), a spec
             (``synreal.CSG(queue_size=4096)``).
-        reference: Another network to be the frozen teacher, copied; by default the student as it is now.
+        reference: Another network to be the frozen teacher, copied; by default the student as it is now. If both are
+            timm models that were pretrained with different input statistics, images are renormalised for it.
         stages: Stage names and module paths that go before what is found, e.g. ``{4: "layer4"}``.
         entry: Path of the module that turns images into stage maps; found by default (``encoder`` of smp,
             ``backbone.body`` of torchvision detectors, else the network itself).
@@ -72,31 +74,24 @@ def attach(
     if student in _ATTACHED or tapped(student) or isinstance(student, RegularizedModel):
         raise ConfigError("Regularizers are attached to this network already: give all of them to one attach().")
     known = {str(name): path for name, path in (stages or {}).items()}
-    wanted = list(dict.fromkeys(name for spec in specs for name in spec.wanted_stages))
     entry = find_entry(student) if entry is None else entry
-    found = resolve(student, wanted, known=known, entry=entry)
+    wanted = list(dict.fromkeys(name for spec in specs for name in spec.wanted_stages))
+    classifier = find_classifier(student) if not entry else ""
+    if CLASSIFIER_INPUT in wanted and not classifier:  # a dense task has no classifier: its last map is read instead
+        wanted.append(4)
+    maps = list(dict.fromkeys(name for name in wanted if name != CLASSIFIER_INPUT))
+    found = resolve(student, maps, known=known, entry=entry)
+    if CLASSIFIER_INPUT in wanted and classifier:
+        found[CLASSIFIER_INPUT] = probe_input(student, CLASSIFIER_INPUT, classifier)
     head = find_head(student)
-    frozen, frozen_stages = None, found
-    if any(needed.net == "reference" for spec in specs for needed in spec.passes):
-        teacher = student if reference is None else reference
-        teacher_entry = entry if reference is None else find_entry(reference)
-        if reference is not None:
-            modules = dict(reference.named_modules())
-            theirs = {name: path for name, path in known.items() if path in modules}
-            frozen_stages = resolve(reference, wanted, known=theirs, entry=teacher_entry)
-        # Of an smp model or a detector the head lies outside the entry; a classifier's lies inside.
-        ignore = find_head(teacher) if not teacher_entry else frozenset[str]()
-        frozen = Reference(
-            teacher.get_submodule(teacher_entry),
-            [dataclasses.replace(s, path=_inside(s.path, teacher_entry)) for s in frozen_stages.values()],
-            ignore=ignore,
-        )
-    elif reference is not None:
-        raise ConfigError(
-            f"A reference was given, but {', '.join(spec.name for spec in specs)} compares with no teacher."
-        )
+    frozen, frozen_stages = _frozen_reference(student, specs, reference, found, known, entry)
+    settings = {needed.average for spec in specs for needed in spec.passes if needed.average is not None}
+    averages = {
+        one: AveragedNetwork(student.get_submodule(entry), _seen_from(entry, found), one)
+        for one in sorted(settings, key=repr)
+    }
     backbone = frozenset(name for name, _ in student.named_parameters()) - head
-    site = Site(student, found, frozen_stages, backbone)
+    site = Site(student, found, frozen_stages, backbone, frozen, entry)
     terms: dict[str, Term] = {}
     try:
         for name, spec in zip(unique_names(specs), specs, strict=True):
@@ -106,7 +101,7 @@ def attach(
             term.release()
         raise
     device = next(student.parameters()).device
-    model = RegularizedModel(student, specs, terms, frozen, list(found.values()), entry, backbone)
+    model = RegularizedModel(student, specs, terms, frozen, averages, list(found.values()), entry, backbone)
     model.terms.to(device)
     if frozen is not None:
         frozen.to(device)
@@ -115,6 +110,103 @@ def attach(
     model.terms.train(student.training)
     _ATTACHED.add(student)
     return model
+
+
+def _frozen_reference(
+    student: nn.Module,
+    specs: Sequence[Regularizer],
+    reference: nn.Module | None,
+    found: Mapping[str, Stage],
+    known: Mapping[str, str],
+    entry: str,
+) -> tuple[Reference | None, dict[str, Stage]]:
+    """Build the frozen teacher, if some term asks for one, and find the student's stages on it."""
+    reading = list(dict.fromkeys(spec.name for spec in specs if spec.needs_classifier))
+    if not any(spec.needs_reference for spec in specs):
+        if reference is not None:
+            raise ConfigError(
+                f"A reference was given, but {', '.join(spec.name for spec in specs)} compares with no teacher."
+            )
+        return None, dict(found)
+    teacher = student if reference is None else reference
+    teacher_entry = entry if reference is None else find_entry(reference)
+    if reading:
+        _check_classifier(teacher, teacher_entry, reading)
+    theirs = dict(found)
+    if reference is not None:
+        modules = dict(reference.named_modules())
+        own = {name: path for name, path in known.items() if path in modules}
+        names = [name for name in found if name != CLASSIFIER_INPUT]
+        theirs = resolve(reference, names, known=own, entry=teacher_entry)
+        if CLASSIFIER_INPUT in found:
+            theirs[CLASSIFIER_INPUT] = probe_input(reference, CLASSIFIER_INPUT, find_classifier(reference))
+    # Maps do not depend on the head. Of an smp model or a detector it lies outside the entry anyway.
+    ignore = frozenset[str]() if teacher_entry or reading else find_head(teacher)
+    frozen = Reference(
+        teacher.get_submodule(teacher_entry),
+        _seen_from(teacher_entry, theirs),
+        ignore=ignore,
+        renormalize=None if reference is None else _renormalization(student, reference),
+    )
+    return frozen, theirs
+
+
+def _check_classifier(teacher: nn.Module, entry: str, reading: Sequence[str]) -> None:
+    """Refuse a teacher without a classifier for terms that read it, and warn of one that was never trained."""
+    hint = "Pass reference= with the pretrained classifier, e.g. timm.create_model('resnet50', pretrained=True)."
+    if entry or not find_classifier(teacher):
+        raise ConfigError(
+            f"{', '.join(reading)} reads the reference's own classifier, but {type(teacher).__name__} has none. {hint}"
+        )
+    pretrained = (getattr(teacher, "pretrained_cfg", None) or {}).get("num_classes")
+    classes = getattr(teacher, "num_classes", None)
+    if pretrained and classes and pretrained != classes:
+        warnings.warn(
+            f"{', '.join(reading)} reads the reference's own classifier, but that has {classes} classes where the "
+            f"pretrained weights have {pretrained}: it is a fresh one and knows nothing. {hint}",
+            UntrainedTeacherWarning,
+            stacklevel=4,
+        )
+
+
+def _renormalization(student: nn.Module, reference: nn.Module) -> tuple[Tensor, Tensor] | None:
+    """Return scale and shift from the student's input statistics to the reference's; None if alike or unknown."""
+    configs = [getattr(model, "pretrained_cfg", None) or {} for model in (student, reference)]
+    if any(len(cfg.get(key) or ()) != 3 for cfg in configs for key in ("mean", "std")):
+        return None
+    (mean, std), (mean_ref, std_ref) = (
+        (torch.tensor(cfg["mean"]), torch.tensor(cfg["std"])) for cfg in configs
+    )  # fmt: skip
+    if torch.equal(mean, mean_ref) and torch.equal(std, std_ref):
+        return None
+    return std / std_ref, (mean - mean_ref) / std_ref
+
+
+def _seen_from(entry: str, stages: Mapping[str, Stage]) -> list[Stage]:
+    """Return stages with paths as seen from inside the entry."""
+    start = len(entry) + 1 if entry else 0
+    return [dataclasses.replace(stage, path=stage.path[start:]) for stage in stages.values()]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """One forward pass and every ``Pass`` that it serves."""
+
+    shared: Pass
+    serves: tuple[Pass, ...]
+
+
+def _plan(specs: Sequence[Regularizer]) -> tuple[_Run, ...]:
+    """Merge what the terms ask for: no network runs twice on one view."""
+    groups: dict[tuple[Any, ...], set[Pass]] = {}
+    for spec in specs:
+        for needed in spec.passes - {STUDENT}:
+            groups.setdefault((needed.net, needed.view, needed.average), set()).add(needed)
+    runs = []
+    for (net, view, average), needs in groups.items():
+        grad, moves = any(n.grad for n in needs), any(n.moves_stats for n in needs)
+        runs.append(_Run(Pass(net, view, grad, moves, average), tuple(sorted(needs, key=repr))))
+    return tuple(sorted(runs, key=lambda run: repr(run.shared)))
 
 
 class RegularizedModel(nn.Module):
@@ -134,6 +226,7 @@ class RegularizedModel(nn.Module):
         specs: Sequence[Regularizer],
         terms: Mapping[str, Term],
         reference: Reference | None,
+        averages: Mapping[Average, AveragedNetwork],
         stages: Sequence[Stage],
         entry: str,
         backbone: frozenset[str],
@@ -141,17 +234,19 @@ class RegularizedModel(nn.Module):
         super().__init__()
         self.student = student
         self.reference = reference
+        self.averages = nn.ModuleDict({str(index): network for index, network in enumerate(averages.values())})
+        self._average_names = {settings: str(index) for index, settings in enumerate(averages)}
         self.terms = nn.ModuleDict(terms)
         self.specs = tuple(specs)
         self.weights = {name: spec.weight for name, spec in zip(terms, specs, strict=True)}
         self.entry = entry
-        passes = frozenset[Pass]().union(*(spec.passes for spec in specs))
-        self.extra_passes = tuple(sorted(passes - {STUDENT}, key=lambda p: (p.net, p.view)))
+        self.extra_runs = _plan(specs)
         self.views = max(spec.views for spec in specs)
         self.tap: FeatureTap | None = FeatureTap(student, stages, entry=entry) if stages else None
         parameters = dict(student.named_parameters())
-        self._backbone = tuple(parameters[name] for name in sorted(backbone))
-        self._handle: Any = None
+        self._backbone: tuple[nn.Parameter, ...] = tuple(parameters[name] for name in sorted(backbone))
+        self._handles: tuple[Any, ...] = ()
+        self._bound = False  # apart from the handles, which torch.compile cannot look at
         self._unbound_forwards = 0
         self._detached = False
 
@@ -183,9 +278,12 @@ class RegularizedModel(nn.Module):
             entry_input = self.tap.take_input()
             self._check_grad(student_maps)
             maps = {STUDENT: student_maps}
-            for needed in self.extra_passes:
+            for run in self.extra_runs:
                 # At the entry, view 0 is what the student's entry saw: a detector resizes at random before it.
-                maps[needed] = self._run(needed, entry_input if needed.view == 0 else views[needed.view])
+                found = self._run(run.shared, entry_input if run.shared.view == 0 else views[run.shared.view])
+                for needed in run.serves:
+                    same = needed.grad == run.shared.grad
+                    maps[needed] = found if same else {name: value.detach() for name, value in found.items()}
         return {"output": output, **self._penalties(Step(maps))}
 
     def _terms(self) -> dict[str, Term]:
@@ -201,14 +299,22 @@ class RegularizedModel(nn.Module):
         return {"penalty": total, **{f"penalty/{name}": share.detach() for name, share in shares.items()}}
 
     def _run(self, needed: Pass, images: Tensor) -> Mapping[str, Tensor]:
+        entry = self.student.get_submodule(self.entry)
+        maps: Mapping[str, Tensor]
         if needed.net == "reference":
             assert self.reference is not None
-            maps: Mapping[str, Tensor] = self.reference(images)
+            maps = self.reference(images)
+            return maps
+        if needed.average is not None:
+            maps = self.averages[self._average_names[needed.average]](images, entry)
             return maps
         assert self.tap is not None
-        with torch.no_grad(), hold_norm_stats(self.student), self.tap.record() as maps:
-            self.student.get_submodule(self.entry)(images)
+        hold = contextlib.nullcontext() if needed.moves_stats else hold_norm_stats(self.student)
+        with torch.set_grad_enabled(needed.grad), hold, self.tap.record() as maps:
+            entry(images)
         self.tap.take_input()
+        if needed.grad:
+            self._check_grad(maps)
         return maps
 
     def _check(self, views: Sequence[Any]) -> None:
@@ -226,7 +332,13 @@ class RegularizedModel(nn.Module):
                 )
         if not torch.is_grad_enabled():
             raise TrainingError("The model is in train mode without gradient; call model.eval() to predict.")
-        if self._handle is None and any(term.stateful for term in self._terms().values()):
+        waiting = [name for name, term in self._terms().items() if term.wants_images]
+        if waiting:
+            raise TrainingError(
+                f"{', '.join(waiting)} must see images before the first step: call model.calibrate(batches) once, with "
+                "batches of images (N, 3, H, W) normalised as for training."
+            )
+        if not self._bound and (self.averages or any(term.stateful for term in self._terms().values())):
             for term in self._terms().values():
                 term.forget()
             self._unbound_forwards += 1
@@ -271,14 +383,53 @@ class RegularizedModel(nn.Module):
                 f"{len(lost)} parameters of the regularizers are not in the optimizer and would never learn, e.g. "
                 f"{lost[0]}. Make it from [p for p in model.parameters() if p.requires_grad], not from the student's."
             )
-        if self._handle is not None:
-            self._handle.remove()
-        self._handle = inner.register_step_post_hook(functools.partial(_after_step, self))
+        reading = [name for name, term in self._terms().items() if term.reads_gradients]
+        if reading and any(group.get("fused") for group in inner.param_groups):
+            raise ConfigError(
+                f"{', '.join(reading)} reads gradients before each step, but a fused optimizer may be handed gradients "
+                "that a GradScaler has not unscaled. Make the optimizer with fused=False."
+            )
+        self._unbind()
+        self._handles = (
+            inner.register_step_pre_hook(functools.partial(_before_step, self)),
+            inner.register_step_post_hook(functools.partial(_after_step, self)),
+        )
+        self._bound = True
         return self
 
-    def after_step(self) -> None:
-        """Update the terms after an optimizer step; ``bind`` calls this, a loop that binds need not."""
+    def _unbind(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = ()
+        self._bound = False
+
+    def calibrate(self, images: Iterable[Tensor]) -> Self:
+        """Show images to the terms that must see some before training, such as ``weight_l2(importance="fisher")``.
+
+        Args:
+            images: Batches (N, 3, H, W), normalised as for training; as many are read as the terms ask for.
+
+        Returns:
+            The model.
+        """
+        waiting = [term for term in self._terms().values() if term.wants_images]
+        # Each term reads the batches from the start, so they are kept if they can be read but once.
+        batches = images if len(waiting) < 2 or isinstance(images, Sequence) else list(images)
+        for term in waiting:
+            term.calibrate(batches)
+        return self
+
+    def before_step(self) -> None:
+        """Let the terms read the gradients before an optimizer step; ``bind`` calls this."""
         with torch.no_grad():
+            for term in self._terms().values():
+                term.before_step()
+
+    def after_step(self) -> None:
+        """Update averages and terms after an optimizer step; ``bind`` calls this, a loop that binds need not."""
+        with torch.no_grad():
+            for average in self.averages.values():
+                cast("AveragedNetwork", average).update(self.student.get_submodule(self.entry))
             for term in self._terms().values():
                 term.after_step()
 
@@ -286,35 +437,34 @@ class RegularizedModel(nn.Module):
         """Remove every hook and return the student; the model cannot be used afterwards."""
         if self.tap is not None:
             self.tap.remove()
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        self._unbind()
         for term in self._terms().values():
             term.release()
         student = self.student
         self._detached = True
         _ATTACHED.discard(student)
         self.reference = None
+        self.averages = nn.ModuleDict()
         self.terms = nn.ModuleDict()
+        self._backbone = ()
         return student
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy is not bound: it has no optimizer of its own yet.
-        return {**self.__dict__, "_handle": None}
+        return {**self.__dict__, "_handles": (), "_bound": False}
 
     @property
     def bound(self) -> bool:
         """Whether the model hears of optimizer steps."""
-        return self._handle is not None
-
-
-def _inside(path: str, entry: str) -> str:
-    """Return a path as seen from inside the entry."""
-    return path[len(entry) + 1 :] if entry else path
+        return self._bound
 
 
 class UnboundWarning(UserWarning):
     """A stateful regularizer trains without hearing of optimizer steps."""
+
+
+def _before_step(model: RegularizedModel, *_: Any) -> None:
+    model.before_step()
 
 
 def _after_step(model: RegularizedModel, *_: Any) -> None:

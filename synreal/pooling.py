@@ -115,6 +115,16 @@ def pool(features: Tensor, kind: Pooling) -> Tensor:
     raise unknown_name("pooling", kind, get_args(Pooling))
 
 
+def unit(vectors: Tensor) -> Tensor:
+    """Scale each row to length 1: (N, D) -> (N, D). A row of zeros stays zero and passes no gradient."""
+    # By the largest magnitude first, so that squares neither overflow nor vanish.
+    scale = vectors.detach().abs().amax(1, keepdim=True)
+    zero = scale == 0
+    scaled = vectors / torch.where(zero, torch.ones_like(scale), scale)
+    length = torch.linalg.vector_norm(torch.where(zero, torch.ones_like(scaled), scaled), dim=1, keepdim=True)
+    return torch.where(zero, torch.zeros_like(scaled), scaled / length)
+
+
 def patches(features: Tensor, n: int) -> Tensor:
     """Cut a map in n x n patches (CSG: Chen et al., ICLR 2021, eq. 6).
 

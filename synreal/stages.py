@@ -1,14 +1,21 @@
 """Where a backbone's stages are: names, module paths, channels, strides and layouts.
 
 Stages are numbered as in the papers: 0 is the stem, 1 to 4 are the resolution groups of a ResNet
-(strides 4, 8, 16 and 32), and the same strides on any other backbone. Nothing here imports a model zoo:
-networks are recognised by what they carry (timm's ``feature_info``) and, failing that, by one forward pass.
+(strides 4, 8, 16 and 32), and the same strides on any other backbone. Where dilation keeps the resolution, depth
+tells the groups apart: a dilated ResNet's last group is stage 4 at any stride. A plain transformer has one
+resolution; its stages 1 to 4 are the blocks in which the four quarters of its depth end (blocks 2, 5, 8 and 11 of
+12, counted from 0), and it has no stage 0.
+
+Nothing here imports a model zoo: networks are recognised by what they carry (timm's ``feature_info``) and, failing
+that, by one forward pass.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,10 +25,13 @@ from torch import Tensor, nn
 
 from synreal.errors import StageError
 
-Layout = Literal["nchw", "nhwc", "tokens"]
+Layout = Literal["nchw", "nhwc", "tokens", "input"]
 
 _NAME_OF_STRIDE = {2: "0", 4: "1", 8: "2", 16: "3", 32: "4"}
-_PROBE_SIZE = 128  # small enough to be quick, large enough that a pooled 1 x 1 map is no stage of stride 32
+# Small enough to be quick, large enough that a pooled 1 x 1 map is no stage of stride 32, and not square: the shape of
+# a map then tells which axis holds the channels.
+_PROBE_SIZE = (128, 160)
+_OTHER_SIZES = ((224, 224), (256, 256), (320, 320))  # for networks whose windows do not fit into the first
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,8 @@ class Stage:
         path: Module path from the root of the network, as in ``named_modules()``.
         channels: Number of channels C of the map.
         stride: Input size over map size, in pixels per cell.
-        layout: Order of the module's output: ``(N, C, H, W)``, ``(N, H, W, C)`` or ``(N, L, C)``.
+        layout: Order of the module's output: ``(N, C, H, W)``, ``(N, H, W, C)`` or ``(N, L, C)``; ``"input"`` marks
+            a place where the module's input is read, as it is.
         prefix_tokens: Class and register tokens before the patch tokens; 0 unless layout is ``"tokens"``.
     """
 
@@ -51,7 +62,7 @@ class Stage:
 
 
 def as_map(output: Tensor, stage: Stage, input_size: tuple[int, int]) -> Tensor:
-    """Bring a stage's output to the order (N, C, H, W), as a view.
+    """Bring a stage's output to the order (N, C, H, W), as a view; an ``"input"`` stays as it is.
 
     Args:
         output: What the stage's module returned.
@@ -64,15 +75,20 @@ def as_map(output: Tensor, stage: Stage, input_size: tuple[int, int]) -> Tensor:
     Raises:
         StageError: If the output does not have the stage's layout.
     """
+    if stage.layout == "input":
+        return output
     if stage.layout == "tokens":
-        rows, columns = input_size[0] // stage.stride, input_size[1] // stage.stride
         tokens = output[:, stage.prefix_tokens :]
-        if tokens.ndim != 3 or tokens.shape[1] != rows * columns:
+        rows, columns = (side // stage.stride for side in input_size)
+        if tokens.ndim == 3 and tokens.shape[1] != rows * columns:  # a network may pad its input to whole patches
+            rows, columns = (-(-side // stage.stride) for side in input_size)
+        if tokens.ndim != 3 or tokens.shape[1:] != (rows * columns, stage.channels):
             raise StageError(
-                f"Stage {stage.name} ({stage.path}) gave {tuple(output.shape)}; expected "
-                f"{stage.prefix_tokens} + {rows} x {columns} tokens for an input of {input_size}."
+                f"Stage {stage.name} ({stage.path}) gave {tuple(output.shape)}; expected {stage.prefix_tokens} + "
+                f"{rows} x {columns} tokens of {stage.channels} channels for an input of {input_size[0]} x "
+                f"{input_size[1]} pixels."
             )
-        return tokens.transpose(1, 2).view(output.shape[0], tokens.shape[2], rows, columns)
+        return tokens.transpose(1, 2).view(output.shape[0], stage.channels, rows, columns)
     channel_axis = 1 if stage.layout == "nchw" else 3
     if output.ndim != 4 or output.shape[channel_axis] != stage.channels:
         raise StageError(
@@ -86,22 +102,27 @@ def find_entry(model: nn.Module) -> str:
     """Return the path of the module that turns images into stage maps.
 
     Args:
-        model: A classifier, an smp model (``encoder``) or a torchvision detector (``backbone.body``).
+        model: A classifier, an smp model (``encoder``), or a torchvision detector or segmentation network
+            (``backbone.body``, or ``backbone`` where it has no feature pyramid).
 
     Returns:
         The path; empty for a network that is its own entry.
     """
     if isinstance(getattr(model, "encoder", None), nn.Module) and hasattr(model, "segmentation_head"):
         return "encoder"
-    if isinstance(getattr(getattr(model, "backbone", None), "body", None), nn.Module):
+    backbone = getattr(model, "backbone", None)
+    if isinstance(getattr(backbone, "body", None), nn.Module):
         return "backbone.body"
+    # A detector resizes images in `transform`; a segmentation network's backbone names the layers that it returns.
+    if isinstance(backbone, nn.Module) and (hasattr(model, "transform") or hasattr(backbone, "return_layers")):
+        return "backbone"
     return ""
 
 
 def find_stages(model: nn.Module, *, entry: str | None = None) -> dict[str, Stage]:
     """Find the stages of a backbone and check them by a real forward pass.
 
-    The pass runs without gradient on one blank image, in eval mode: weights, statistics and modes are untouched.
+    The pass runs without gradient on one made-up image, in eval mode: weights, statistics and modes are untouched.
 
     Args:
         model: The network.
@@ -111,18 +132,29 @@ def find_stages(model: nn.Module, *, entry: str | None = None) -> dict[str, Stag
         Stages by name, in order of depth. Names that the backbone lacks are absent (a ConvNeXt has no stage 0).
 
     Raises:
-        StageError: If no stage can be found.
+        StageError: If no stage can be found, or what is found gives no map.
     """
     entry = find_entry(model) if entry is None else entry
-    found = _declared(model.get_submodule(entry))
-    if found is None:
-        found = _by_stride(model.get_submodule(entry))
+    network = model.get_submodule(entry)
+    modules = {_join(entry, path): module for path, module in network.named_modules()}
+    declared = _declared(network)
+    if declared is None:
+        image, seen = _watch(network, modules, model)
+        found = _by_returned(image, seen) or _by_stride(image, seen)
+        if len(found) < 2:  # no more than a patch embedding
+            found = _by_depth(seen) or found
+    else:
+        found = {name: _join(entry, path) for name, path in declared.items()}
+        image, seen = _watch(network, {path: modules[path] for path in found.values()}, model)
+        if not all(one.final for one in seen):
+            image, seen = _watch(network, modules, model)
+            found = {name: _settled(path, seen) for name, path in found.items()}
     if not found:
         raise StageError(
             f"No stage with a map of stride 4 to 32 was found in {type(model).__name__}. "
             'Name modules yourself, e.g. stages={"4": "layer4"}.'
         )
-    return probe(model, {name: _join(entry, path) for name, path in found.items()}, entry=entry)
+    return _read(network, entry, found, image, seen)
 
 
 def resolve(
@@ -172,11 +204,13 @@ def resolve(
             )
         else:
             raise _no_such_path(name, modules)
+    if all(name in found and found[name].path == path for name, path in paths.items()):
+        return {name: found[name] for name in names}
     return probe(model, {name: paths[name] for name in names}, entry=entry)
 
 
 def probe(model: nn.Module, paths: Mapping[str, str], *, entry: str = "") -> dict[str, Stage]:
-    """Run one blank image through the entry and read each path's channels, stride and layout.
+    """Run one made-up image through the entry and read each path's channels, stride and layout.
 
     Args:
         model: The network.
@@ -187,44 +221,43 @@ def probe(model: nn.Module, paths: Mapping[str, str], *, entry: str = "") -> dic
         Stages by name, in the order given.
 
     Raises:
-        StageError: If a module never runs or gives no 2-D map.
+        StageError: If a module never runs, runs more than once, or gives no 2-D map.
     """
-    image = blank_image(model.get_submodule(entry))
-    outputs: dict[str, Any] = {}
-    handles = [
-        model.get_submodule(path).register_forward_hook(
-            lambda _module, _args, output, name=name: outputs.__setitem__(name, output)
-        )
-        for name, path in paths.items()
-    ]
+    network = model.get_submodule(entry)
+    image, seen = _watch(network, {path: model.get_submodule(path) for path in paths.values()}, model)
+    return _read(network, entry, paths, image, seen)
+
+
+def probe_input(model: nn.Module, name: str, path: str) -> Stage:
+    """Describe the input of a module as a stage, by one forward pass.
+
+    Args:
+        model: The network, which is its own entry.
+        name: Name of the stage.
+        path: Module path.
+
+    Returns:
+        A stage of layout ``"input"`` and stride 0; its channels are the size of axis 1.
+
+    Raises:
+        StageError: If the module does not run or is not given a batch of vectors or maps.
+    """
+    seen: list[Any] = []
+    handle = model.get_submodule(path).register_forward_pre_hook(lambda _module, args: seen.append(args[0]))
     try:
-        with _quiet_eval(model), torch.no_grad():
-            model.get_submodule(entry)(image)
+        _run(model, model, seen.clear)
     finally:
-        for handle in handles:
-            handle.remove()
-    silent = [f"{name} ({path})" for name, path in paths.items() if name not in outputs]
-    if silent:
-        raise StageError(
-            f"No hook fired at stage {', '.join(silent)}: the forward pass goes around that module. With timm's "
-            "set_grad_checkpointing(True), ResNet, EfficientNet and MobileNet do this; switch it off, or name a "
-            "module that is called."
-        )
-    width = image.shape[-1]
-    tokens = _prefix_tokens(model.get_submodule(entry))
-    # timm says so; needed where a map has as many positions along a side as channels.
-    last = getattr(model.get_submodule(entry), "output_fmt", None) == "NHWC"
-    return {
-        name: _describe(name, path, outputs[name], width, tokens, _declared_channels(model, entry, path), last)
-        for name, path in paths.items()
-    }
+        handle.remove()
+    if not seen or not isinstance(seen[0], Tensor) or seen[0].ndim < 2:
+        raise StageError(f"The {name} ({path}) of {type(model).__name__} is not given a batch of features.")
+    return Stage(name, path, int(seen[0].shape[1]), 0, "input")
 
 
 def find_head(model: nn.Module) -> frozenset[str]:
     """Return the names of the parameters that belong to the task's head rather than to the backbone.
 
-    For an smp model or a torchvision detector that is everything outside the entry; for a classifier it is the
-    final classifier (timm's ``get_classifier()``, else ``fc``, ``classifier``, ``head`` or ``heads``).
+    For an smp model or a torchvision detector that is everything outside the entry; for a classifier it is what
+    ``find_classifier`` finds, and the second classifier of a distilled transformer.
 
     Args:
         model: The network.
@@ -233,34 +266,155 @@ def find_head(model: nn.Module) -> frozenset[str]:
         Parameter names as in ``named_parameters()``; empty if the network has no recognisable classifier.
     """
     entry = find_entry(model)
-    names = [name for name, _ in model.named_parameters()]
     if entry:
-        return frozenset(name for name in names if not name.startswith(entry + "."))
-    classifier: Any = getattr(model, "get_classifier", None)
-    head = classifier() if callable(classifier) else None
-    if not isinstance(head, nn.Module):
-        candidates = (getattr(model, name, None) for name in ("fc", "classifier", "head", "heads"))
-        head = next((module for module in candidates if isinstance(module, nn.Module)), None)
-    if head is None:
-        return frozenset()
-    own = {id(parameter) for parameter in head.parameters()}
+        return frozenset(name for name, _ in model.named_parameters() if not name.startswith(entry + "."))
+    own = {id(parameter) for path in _classifiers(model) for parameter in model.get_submodule(path).parameters()}
     return frozenset(name for name, parameter in model.named_parameters() if id(parameter) in own)
 
 
+def find_classifier(model: nn.Module) -> str:
+    """Return the path of the final classifier of a classification network.
+
+    That is timm's ``get_classifier()``, else the module called ``fc``, ``classifier``, ``head`` or ``heads``, as it is:
+    torchvision's ``classifier`` may be a ``Sequential`` with a normalisation or hidden layers before the last one.
+
+    Args:
+        model: The network.
+
+    Returns:
+        The path as in ``named_modules()``; of a distilled transformer's two classifiers the first. Empty if there is
+        none, if it was taken away (an ``Identity`` in its place), or if the network's images enter elsewhere than at
+        its root, as in an smp model or a torchvision detector.
+    """
+    return "" if find_entry(model) else next(iter(_classifiers(model)), "")
+
+
+def _classifiers(model: nn.Module) -> list[str]:
+    """Return the paths of the final classifiers; a distilled transformer has two."""
+    classifier: Any = getattr(model, "get_classifier", None)
+    heads = classifier() if callable(classifier) else None
+    heads = [head for head in (heads if isinstance(heads, tuple) else (heads,)) if isinstance(head, nn.Module)]
+    if not heads:
+        candidates = (getattr(model, name, None) for name in ("fc", "classifier", "head", "heads"))
+        heads = [head for head in candidates if isinstance(head, nn.Module)][:1]
+    paths = {id(module): path for path, module in model.named_modules()}
+    return [paths[id(head)] for head in heads if not isinstance(head, nn.Identity)]
+
+
 def blank_image(model: nn.Module) -> Tensor:
-    """Return one image of zeros of a size and channel count that the network takes, on its device and dtype."""
-    cfg = getattr(model, "pretrained_cfg", None) or {}
-    embed = getattr(model, "patch_embed", None)
-    size: Any = getattr(embed, "img_size", None)
+    """Return one image of zeros of a size and channel count that the network takes, on its device and dtype.
+
+    Returns:
+        (1, C, H, W); not square unless the network says that it takes one size only.
+    """
+    return next(_blank_images(model))
+
+
+def _blank_images(model: nn.Module) -> Iterator[Tensor]:
+    """Yield blank images, the most promising first."""
+    cfg = _says(model, "pretrained_cfg")
+    cfg = cfg if isinstance(cfg, Mapping) else {}
+    size: Any = getattr(_says(model, "patch_embed"), "img_size", None)
     if size is None and cfg.get("fixed_input_size"):
         size = cfg["input_size"][-2:]
     if size is None:
-        size = getattr(model, "image_size", None) or _PROBE_SIZE
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
+        size = getattr(model, "image_size", None)
+    sizes = [_PROBE_SIZE, *_OTHER_SIZES]
+    if size is not None:
+        sizes.insert(0, (size, size) if isinstance(size, int) else tuple(size))
     conv = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    channels = conv.in_channels if conv is not None else 3
+    # A network that folds pixels into channels has a first convolution of more channels than its images.
+    channels = dict.fromkeys([conv.in_channels if conv is not None else 3, 3])
     parameter = next(model.parameters(), torch.zeros(()))
-    return torch.zeros(1, channels, height, width, device=parameter.device, dtype=parameter.dtype)
+    for count in channels:
+        for height, width in sizes:
+            yield torch.zeros(1, count, height, width, device=parameter.device, dtype=parameter.dtype)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one call of a module gave in a trial pass."""
+
+    path: str
+    module: nn.Module
+    output: Any
+    version: int
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing changed the output in place afterwards."""
+        return not isinstance(self.output, Tensor) or self.output._version == self.version
+
+
+def _run(network: nn.Module, model: nn.Module, start: Callable[[], None]) -> Tensor:
+    """Run one image through a network, in eval mode and without gradient.
+
+    Args:
+        network: What takes the image.
+        model: What contains it, put into eval mode as a whole.
+        start: Called before each attempt.
+
+    Returns:
+        The image that went through.
+
+    Raises:
+        StageError: If the network takes no image of any size that is tried.
+    """
+    first: Exception | None = None
+    with _quiet_eval(model), torch.no_grad():
+        for image in _blank_images(network):
+            start()
+            # From zeros, an untrained network would give zeros everywhere, and its maps could not be told apart.
+            image += torch.linspace(-1, 1, image.shape[3], device=image.device, dtype=image.dtype)
+            try:
+                network(image)
+                return image
+            except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+                first = first or error
+    raise StageError(
+        f"{type(network).__name__} failed on an image {tuple(blank_image(network).shape)}, and on other sizes: "
+        f"{type(first).__name__}: {first}. Give entry=, the path of the module that takes images (N, C, H, W)."
+    ) from first
+
+
+def _watch(network: nn.Module, modules: Mapping[str, nn.Module], model: nn.Module) -> tuple[Tensor, list[_Seen]]:
+    """Run one image through a network; give it and what each call of a watched module gave, as they ended."""
+    seen: list[_Seen] = []
+
+    def note(path: str, module: nn.Module, output: Any) -> None:
+        seen.append(_Seen(path, module, output, output._version if isinstance(output, Tensor) else 0))
+
+    handles = [
+        module.register_forward_hook(lambda module, _args, output, path=path: note(path, module, output))
+        for path, module in modules.items()
+    ]
+    try:
+        return _run(network, model, seen.clear), seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _read(
+    network: nn.Module, entry: str, paths: Mapping[str, str], image: Tensor, seen: Sequence[_Seen]
+) -> dict[str, Stage]:
+    """Describe what the modules of some stages gave in a trial pass."""
+    silent = [f"{name} ({path})" for name, path in paths.items() if all(s.path != path for s in seen)]
+    if silent:
+        raise StageError(
+            f"No hook fired at stage {', '.join(silent)}: the forward pass goes around that module. With timm's "
+            "set_grad_checkpointing(True), ResNet, EfficientNet and MobileNet do this; switch it off, or name a "
+            "module that is called."
+        )
+    twice = [f"{name} ({path})" for name, path in paths.items() if sum(s.path == path for s in seen) > 1]
+    if twice:
+        raise StageError(
+            f"Stage {', '.join(twice)} runs several times in one forward pass, so it has no one map. Name a module "
+            "that is called once."
+        )
+    outputs = {s.path: s.output for s in seen}
+    reader = _Reader(network, entry, (image.shape[2], image.shape[3]))
+    return {name: reader.describe(name, path, outputs[path]) for name, path in paths.items()}
 
 
 @contextmanager
@@ -285,98 +439,202 @@ def _no_such_path(path: str, modules: Mapping[str, nn.Module]) -> StageError:
     return StageError(f"The network has no module {path!r}.{hint} A stage is 0 to 4 or a module path.")
 
 
-def _feature_info(model: nn.Module) -> list[dict[str, Any]] | None:
-    info = getattr(model, "feature_info", None)
-    info = getattr(info, "info", info)
-    if not isinstance(info, (list, tuple)) or not info or not all("module" in entry for entry in info):
-        return None
-    return [dict(entry) for entry in info]
+def _zoo(network: Any) -> Iterator[tuple[str, nn.Module]]:
+    """Yield a network and those it wraps as ``model``, as smp's encoders and timm's ``features_only`` do."""
+    path = ""
+    while isinstance(network, nn.Module):
+        yield path, network
+        path, network = _join(path, "model"), getattr(network, "model", None)
 
 
-def _declared(model: nn.Module) -> dict[str, str] | None:
-    """Read stage paths from what timm declares; None if the network declares nothing usable."""
-    for prefix in ("", "model"):  # smp's timm encoders keep the timm network under `model`
-        inner = model if not prefix else getattr(model, prefix, None)
-        info = _feature_info(inner) if isinstance(inner, nn.Module) else None
-        if info is None:
+def _says(network: nn.Module, attribute: str) -> Any:
+    """Return what a network, or one that it wraps, says of itself; None if it says nothing."""
+    values = (getattr(inner, attribute, None) for _, inner in _zoo(network))
+    return next((value for value in values if value is not None), None)
+
+
+def _feature_info(network: nn.Module) -> list[tuple[str, int]] | None:
+    """Return the modules and strides that timm declares, or None.
+
+    Paths are as they are in this network; empty where there is no such module.
+    """
+    modules = dict(network.named_modules())
+    declared = None
+    for prefix, inner in _zoo(network):
+        info = getattr(inner, "feature_info", None)
+        info = getattr(info, "info", info)
+        if not isinstance(info, (list, tuple)) or not info or not all({"module", "reduction"} <= {*i} for i in info):
             continue
-        modules = dict(model.named_modules())
-        paths = []
-        for entry in info:
-            path = _join(prefix, entry["module"])
+        declared = []
+        for item in info:
             # timm's features_only networks flatten `blocks.0` to `blocks_0`.
-            flat = _join(prefix, entry["module"].replace(".", "_"))
-            paths.append(path if path in modules else flat)
-        if not all(path in modules for path in paths):
-            return None
-        strides = [int(entry["reduction"]) for entry in info]
-        if len(set(strides)) == len(strides):
-            return {_NAME_OF_STRIDE[s]: p for s, p in zip(strides, paths, strict=True) if s in _NAME_OF_STRIDE}
-        if len(set(strides)) == 1:  # a plain transformer: the four quarters of its depth
-            quarter = len(paths) / 4
-            return {str(i): paths[round(i * quarter) - 1] for i in (1, 2, 3, 4)} if len(paths) >= 4 else None
-        if len(paths) in (4, 5):  # dilated: several stages share a stride, depth still tells them apart
-            return {str(i + 5 - len(paths)): path for i, path in enumerate(paths)}
+            paths = (_join(prefix, item["module"]), _join(prefix, item["module"].replace(".", "_")))
+            declared.append((next((path for path in paths if path and path in modules), ""), int(item["reduction"])))
+        if any(path for path, _ in declared):
+            break
+    return declared
+
+
+def _declared(network: nn.Module) -> dict[str, str] | None:
+    """Read stage paths from what timm declares; None if the network declares nothing.
+
+    Raises:
+        StageError: If what it declares cannot be read: then a guess from strides would be wrong too.
+    """
+    declared = _feature_info(network)
+    if declared is None:
         return None
-    return None
+    info = [(path, stride) for path, stride in declared if path]
+    paths = [path for path, _ in info]
+    strides = {stride for _, stride in info}
+    named: dict[str, str] = {}
+    if len(strides) == len(info) or max(strides) > 32:
+        named = {_NAME_OF_STRIDE[stride]: path for path, stride in info if stride in _NAME_OF_STRIDE}
+    elif len(strides) == 1 and len(info) >= 4:
+        named = _quarters(paths)
+    elif len(info) in (4, 5):  # several stages share a stride, depth still tells them apart
+        named = {str(i + 5 - len(info)): path for i, path in enumerate(paths)}
+    if not named:
+        raise StageError(
+            f"What {type(network).__name__} declares in feature_info does not tell its stages 0 to 4. Name modules "
+            'yourself, e.g. stages={"4": "layer4"}.'
+        )
+    return named
 
 
-def _declared_channels(model: nn.Module, entry: str, path: str) -> int | None:
-    """Return the channels that timm declares for a path; settles which axis of a square output is which."""
-    module = model.get_submodule(entry)
-    for inner in (module, getattr(module, "model", None)):
-        info = _feature_info(inner) if isinstance(inner, nn.Module) else None
-        for item in info or []:
-            if path.endswith(item["module"]) or path.endswith(item["module"].replace(".", "_")):
-                return int(item["num_chs"])
-    return None
+def _settled(path: str, seen: Sequence[_Seen]) -> str:
+    """Return the module that gave a stage's map its final values, where one later than declared changed it in place."""
+    outputs = [one.output for one in seen if one.path == path]
+    later = (one.path for one in reversed(seen) if any(one.output is output for output in outputs) and one.final)
+    return next(later, path)
 
 
-def _by_stride(model: nn.Module) -> dict[str, str]:
-    """Find, by one forward pass, the outermost module that gives a map of each stride, and the last of these."""
-    image = blank_image(model)
-    seen: list[tuple[str, str, Tensor, int]] = []
+def _quarters(paths: Sequence[str]) -> dict[str, str]:
+    """Return the blocks in which the quarters of a plain transformer's depth end."""
+    return {str(i): paths[math.ceil(i * len(paths) / 4) - 1] for i in (1, 2, 3, 4)}
 
-    def note(path: str, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] > 1:
-            stride = image.shape[-1] / output.shape[-1]
-            name = _NAME_OF_STRIDE.get(int(stride)) if stride.is_integer() else None
-            if name:
-                seen.append((name, path, output, output._version))
 
-    handles = [
-        module.register_forward_hook(lambda _module, _args, output, path=path: note(path, output))
-        for path, module in model.named_modules()
-        if path
-    ]
-    try:
-        with _quiet_eval(model), torch.no_grad():
-            model(image)
-    finally:
-        for handle in handles:
-            handle.remove()
+def _by_returned(image: Tensor, seen: Sequence[_Seen]) -> dict[str, str]:
+    """Find the modules whose maps the network returns as smp's encoders do: after the image, from stride 2 on.
+
+    Where dilation keeps the resolution, the place in the list still tells the stage.
+    """
+    maps = seen[-1].output
+    if not isinstance(maps, (list, tuple)) or not maps or maps[0] is not image:
+        return {}
+    calls = Counter(one.path for one in seen)
+    once = [s for s in reversed(seen) if isinstance(s.output, Tensor) and calls[s.path] == 1 and s.final]
+    found: dict[str, str] = {}
+    for name, given in enumerate(maps[1:6]):
+        # Or a copy of a module's output; and of the modules that pass it on, the outermost.
+        same = [s for s in once if s.output is given] or [s for s in once if torch.equal(s.output, given)]
+        if same:
+            found[str(name)] = min(same, key=lambda s: s.path.count(".")).path
+    return found
+
+
+def _by_stride(image: Tensor, seen: Sequence[_Seen]) -> dict[str, str]:
+    """Find the outermost module that gives a map of each stride, and the last of these."""
+    size = (image.shape[2], image.shape[3])
+    calls = Counter(one.path for one in seen)
+    found: list[tuple[_Seen, int, int]] = []
+    deepest = dilation = 1
+    for one in seen:
+        stride = _map_stride(one.output, size)[0]
+        if stride in _NAME_OF_STRIDE and stride > deepest and size[0] > stride:
+            deepest, dilation = stride, 1
+        if isinstance(one.module, nn.Conv2d):
+            dilation = max(dilation, *map(int, one.module.dilation))
+        # torchvision's DenseNet applies a ReLU in place to its last map.
+        if stride and one is not seen[-1] and calls[one.path] == 1 and one.final and size[0] > stride:
+            found.append((one, stride, dilation))
     last: dict[str, str] = {}
-    for name, path, output, version in seen:
-        final = output._version == version  # torchvision's DenseNet applies a ReLU in place to its last map
-        if final and (name not in last or path.count(".") <= last[name].count(".")):
-            last[name] = path
+    for one, stride, dilation in found:
+        # Where dilation takes the place of a stride, it tells how deep a group of the last resolution lies.
+        name = _NAME_OF_STRIDE.get(min(stride * dilation, 32) if stride == deepest else stride)
+        if name and (name not in last or one.path.count(".") <= last[name].count(".")):
+            last[name] = one.path
     return dict(sorted(last.items()))
 
 
-def _prefix_tokens(model: nn.Module) -> int:
-    return int(getattr(model, "num_prefix_tokens", 0) or 0)
+def _by_depth(seen: Sequence[_Seen]) -> dict[str, str]:
+    """Find the blocks of a plain transformer: the outermost four or more modules of a kind that give equal tokens."""
+    groups: dict[tuple[str, type, torch.Size], list[str]] = {}
+    for one in seen:
+        if isinstance(one.output, Tensor) and one.output.ndim == 3:
+            groups.setdefault((one.path.rpartition(".")[0], type(one.module), one.output.shape), []).append(one.path)
+    chains = [paths for paths in groups.values() if len(paths) >= 4]
+    return _quarters(min(chains, key=lambda paths: paths[0].count("."))) if chains else {}
 
 
-def _describe(
-    name: str, path: str, output: Any, width: int, prefix_tokens: int, channels: int | None, channels_last: bool
-) -> Stage:
-    if isinstance(output, Tensor) and output.ndim == 4:
-        nhwc = channels is not None and output.shape[3] == channels and (channels_last or output.shape[1] != channels)
-        size = output.shape[2] if nhwc else output.shape[3]
-        return Stage(name, path, int(output.shape[3 if nhwc else 1]), round(width / size), "nhwc" if nhwc else "nchw")
-    if isinstance(output, Tensor) and output.ndim == 3:
-        side = round((output.shape[1] - prefix_tokens) ** 0.5)
-        if side > 0 and side * side == output.shape[1] - prefix_tokens:
-            return Stage(name, path, int(output.shape[2]), round(width / side), "tokens", prefix_tokens)
-    got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    raise StageError(f"No 2-D map at stage {name} ({path}): the module gave {got}. Name another module.")
+def _stride(size: tuple[int, int], rows: int, columns: int) -> int | None:
+    """Return the pixels per cell of a grid; None unless it divides the image into squares."""
+    stride = size[0] // rows if rows else 0
+    return stride if stride and (rows * stride, columns * stride) == size else None
+
+
+def _map_stride(output: Any, size: tuple[int, int], prefer_last: bool = False) -> tuple[int | None, bool]:
+    """Return a 4-D output's stride, None if it is no map of whole cells, and whether its channels are in axis 3."""
+    if not isinstance(output, Tensor) or output.ndim != 4:
+        return None, False
+    nchw = _stride(size, output.shape[2], output.shape[3])
+    nhwc = _stride(size, output.shape[1], output.shape[2])
+    if nhwc is not None and (prefer_last or nchw is None):
+        return nhwc, True
+    return nchw, False
+
+
+class _Reader:
+    """Describes the outputs of a network's modules.
+
+    Args:
+        network: The module that turns images into maps.
+        entry: Its path.
+        size: Height and width of the image that went through it.
+    """
+
+    def __init__(self, network: nn.Module, entry: str, size: tuple[int, int]) -> None:
+        self.size = size
+        declared = _feature_info(network) or []
+        self.declared = {_join(entry, path): stride for path, stride in declared}
+        self.strides = dict.fromkeys(stride for _, stride in declared)
+        # Needed where a map of a square image has as many positions along a side as channels.
+        self.channels_last = any(getattr(inner, "output_fmt", None) == "NHWC" for _, inner in _zoo(network))
+        prefix = _says(network, "num_prefix_tokens")
+        if prefix is None:  # torchvision's have a class token and do not say so; the first DINOv2 says half of it
+            prefix = 1 + int(_says(network, "num_register_tokens") or 0)
+        # A class token may join late (CaiT).
+        self.prefixes = (int(prefix), 0)
+        # Hiera keeps tokens by mask units and not by rows; it alone knows how to put them back.
+        self.scrambled = _says(network, "reroll") is not None
+
+    def describe(self, name: str, path: str, output: Any) -> Stage:
+        """Describe an output as a stage."""
+        declared = self.declared.get(path)
+        if isinstance(output, Tensor) and output.ndim == 4:
+            stride, last = _map_stride(output, self.size, self.channels_last)
+            if stride is None:  # a network without padding loses a part of a cell in each layer
+                stride = declared or round(self.size[1] / output.shape[3])
+            return Stage(name, path, int(output.shape[3 if last else 1]), stride, "nhwc" if last else "nchw")
+        if isinstance(output, Tensor) and output.ndim == 3 and self.scrambled:
+            raise StageError(
+                f"Stage {name} ({path}) gives tokens in an order of the network's own, which are no 2-D map. Name a "
+                "module that gives maps."
+            )
+        if isinstance(output, Tensor) and output.ndim == 3:
+            for prefix in self.prefixes:
+                stride = self._token_stride(output.shape[1] - prefix, declared)
+                if stride is not None:
+                    return Stage(name, path, int(output.shape[2]), stride, "tokens", prefix)
+        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise StageError(f"No 2-D map at stage {name} ({path}): the module gave {got}. Name another module.")
+
+    def _token_stride(self, count: int, declared: int | None) -> int | None:
+        height, width = self.size
+        if count < 2:
+            return None
+        # Guessed only where the network is silent: other grids than the right one may have as many cells.
+        for stride in [declared] if declared else self.strides or [math.isqrt(height * width // count)]:
+            if stride and (height // stride) * (width // stride) == count:
+                return stride if declared or self.strides else _stride(self.size, height // stride, width // stride)
+        return None

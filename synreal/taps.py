@@ -46,6 +46,16 @@ class _OutputHook:
             self.store.versions[self.name] = output._version
 
 
+class _BeforeHook:
+    """The same for a stage that is the input of a module."""
+
+    def __init__(self, store: _Store, name: str) -> None:
+        self.inner = _OutputHook(store, name)
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self.inner(module, args, args[0])
+
+
 class _InputHook:
     def __init__(self, store: _Store) -> None:
         self.store = store
@@ -69,10 +79,13 @@ class FeatureTap:
     def __init__(self, model: nn.Module, stages: Sequence[Stage], *, entry: str = "") -> None:
         self.stages = tuple(stages)
         self._store = _Store()
-        self._handles = [
-            model.get_submodule(stage.path).register_forward_hook(_OutputHook(self._store, stage.name))
-            for stage in self.stages
-        ]
+        self._handles = []
+        for stage in self.stages:
+            module = model.get_submodule(stage.path)
+            if stage.layout == "input":
+                self._handles.append(module.register_forward_pre_hook(_BeforeHook(self._store, stage.name)))
+            else:
+                self._handles.append(module.register_forward_hook(_OutputHook(self._store, stage.name)))
         self._handles.append(model.get_submodule(entry).register_forward_pre_hook(_InputHook(self._store)))
 
     @contextmanager
@@ -80,7 +93,8 @@ class FeatureTap:
         """Record one forward pass.
 
         Yields:
-            A dict that holds, once the block has ended, each stage's map as (N, C, H, W), by stage name.
+            A dict that holds, once the block has ended, each stage's map as (N, C, H, W), by stage name; of a stage
+            that is a module's input, that input.
 
         Raises:
             StageError: If a stage did not run, ran twice, or gave another layout than it was probed with.
@@ -133,13 +147,13 @@ class FeatureTap:
 
 def tapped(model: nn.Module) -> bool:
     """Return whether a network carries hooks of a FeatureTap."""
-    return any(isinstance(h, _OutputHook) for m in model.modules() for h in m._forward_hooks.values())
+    return any(isinstance(h, _InputHook) for m in model.modules() for h in m._forward_pre_hooks.values())
 
 
 def without_hooks(model: nn.Module) -> torch.nn.Module:
     """Remove a FeatureTap's hooks from a copied network and return it."""
     for module in model.modules():
         for table in (module._forward_hooks, module._forward_pre_hooks):
-            for key in [k for k, hook in table.items() if isinstance(hook, (_OutputHook, _InputHook))]:
+            for key in [k for k, hook in table.items() if isinstance(hook, (_OutputHook, _BeforeHook, _InputHook))]:
                 del table[key]
     return model

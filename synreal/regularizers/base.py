@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,11 +16,17 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     model_serializer,
+    model_validator,
 )
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from synreal.errors import StageError
 from synreal.stages import Stage
+from synreal.teachers import Average, Reference
+
+# The tensor that a classifier's last module receives; with a blank in it, it is never taken for a module path.
+CLASSIFIER_INPUT = "classifier input"
 
 
 @dataclass(frozen=True)
@@ -28,14 +34,18 @@ class Pass:
     """One forward pass that a term needs; passes that several terms need run once.
 
     Attributes:
-        net: Which network runs: the student or the frozen reference.
+        net: Which network runs: the student, the frozen reference or the student's moving average.
         view: Index of the view it runs on; 0 is the view that the task sees.
-        grad: Whether gradient flows. Only the student's pass on view 0 has it, and it always runs.
+        grad: Whether gradient flows; only the student's passes can have it. Its pass on view 0 always runs.
+        moves_stats: Whether the pass may move the student's running statistics; the pass on view 0 always may.
+        average: Which moving average, where ``net`` is ``"average"``.
     """
 
-    net: Literal["student", "reference"]
+    net: Literal["student", "reference", "average"]
     view: int
     grad: bool = False
+    moves_stats: bool = False
+    average: Average | None = None
 
 
 STUDENT = Pass("student", 0, grad=True)
@@ -50,12 +60,20 @@ class Site:
         stages: The student's stages that some term asked for, by name.
         reference_stages: The reference's stages of the same names.
         backbone: Names of the student's parameters that belong to the backbone, not to the task's head.
+        reference: The frozen teacher, where some term asked for it.
+        entry: Path of the module that turns images into maps; empty for the student itself.
     """
 
     student: nn.Module
     stages: Mapping[str, Stage]
     reference_stages: Mapping[str, Stage]
     backbone: frozenset[str]
+    reference: Reference | None = None
+    entry: str = ""
+
+    def backbone_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the backbone's parameters that learn, by name."""
+        return {n: p for n, p in self.student.named_parameters() if n in self.backbone and p.requires_grad}
 
     def select(self, wanted: tuple[int | str, ...]) -> tuple[Stage, ...]:
         """Return the student's stages that a spec names, in its order."""
@@ -73,7 +91,7 @@ class Site:
                 raise StageError(
                     f"{term} compares stage {stage.name} of student and reference channel by channel, but the student "
                     f"has {stage.channels} channels there and the reference {other.channels}. Use a reference of the "
-                    "same architecture."
+                    "same architecture, a stage where the widths agree, or guidance or kl with adapter=True."
                 )
         return self.select(wanted)
 
@@ -96,8 +114,23 @@ class Term(nn.Module, ABC):
     def forward(self, step: Step) -> Tensor:
         """Return the unweighted penalty, a float32 scalar."""
 
+    def before_step(self) -> None:
+        """Read the gradients right before an optimizer step; a GradScaler has unscaled them."""
+
     def after_step(self) -> None:
         """Update state after an optimizer step, without gradient: queues, moving averages, collectives."""
+
+    @property
+    def wants_images(self) -> bool:
+        """Whether the term must still see images (``calibrate``) before the first step."""
+        return False
+
+    def calibrate(self, images: Iterable[Tensor]) -> None:
+        """Look at images once before training.
+
+        Args:
+            images: Batches (N, 3, H, W), normalised as for the student.
+        """
 
     def forget(self) -> None:
         """Drop what was set aside for ``after_step``; called while no optimizer is bound, so that nothing piles up."""
@@ -108,7 +141,12 @@ class Term(nn.Module, ABC):
     @property
     def stateful(self) -> bool:
         """Whether the term must hear of optimizer steps."""
-        return type(self).after_step is not Term.after_step
+        return self.reads_gradients or type(self).after_step is not Term.after_step
+
+    @property
+    def reads_gradients(self) -> bool:
+        """Whether the term reads gradients before each optimizer step."""
+        return type(self).before_step is not Term.before_step
 
 
 def _stage_name(value: Any) -> Any:
@@ -163,6 +201,25 @@ class Regularizer(BaseModel):
         return frozenset()
 
     @property
+    def needs_classifier(self) -> bool:
+        """Whether the term reads the reference's own classifier, so that a fresh one would teach it nothing."""
+        return False
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the term compares with the frozen teacher."""
+        return self.needs_classifier or any(needed.net == "reference" for needed in self.passes)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether all views must share their geometry and differ in colour alone."""
+        return False
+
+    def scheduled(self, steps_per_epoch: int) -> Self:
+        """Return the spec with what follows from the length of an epoch filled in; asked where synreal trains."""
+        return self
+
+    @property
     def views(self) -> int:
         """How many views of each image the term needs, at least 1."""
         return 1 + max((needed.view for needed in self.passes), default=0)
@@ -181,9 +238,27 @@ class FeatureRegularizer(Regularizer):
 
     Attributes:
         stages: Numbers 0 to 4 or module paths; one or several.
+        stage_weights: What each stage's loss is multiplied by before they are summed, in the order of ``stages``, each
+            at least 0; None weighs all by 1.
     """
 
     stages: Stages
+    stage_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_weight_a_stage(self) -> Self:
+        if self.stage_weights is not None and len(self.stage_weights) != len(self.stages):
+            raise ValueError(
+                f"stage_weights has {len(self.stage_weights)} values for {len(self.stages)} stages; give one for each"
+            )
+        return self
+
+    def summed(self, losses: Sequence[Tensor]) -> Tensor:
+        """Sum one loss a stage (0-d each), weighted by ``stage_weights``."""
+        stacked = torch.stack(list(losses))
+        if self.stage_weights is None:
+            return stacked.sum()
+        return (stacked * stacked.new_tensor(self.stage_weights)).sum()
 
     @property
     def wanted_stages(self) -> tuple[int | str, ...]:
