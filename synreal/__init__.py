@@ -17,20 +17,34 @@ if TYPE_CHECKING:
     from synreal.config import RunConfig
     from synreal.engine import RunResult, run
     from synreal.errors import SynrealError
+    from synreal.regularizers.causal_invariance import CausalInvariance
     from synreal.regularizers.csg import CSG
+    from synreal.regularizers.distillation import KLDistillation
     from synreal.regularizers.feature_l2 import FeatureL2
+    from synreal.regularizers.gcisg import GCISG
+    from synreal.regularizers.guidance import Guidance
+    from synreal.regularizers.info_nce import InfoNCE
     from synreal.regularizers.none import NoRegularizer, Oracle
     from synreal.regularizers.registry import available as list_regularizers
+    from synreal.regularizers.synaptic_intelligence import SynapticIntelligence
+    from synreal.regularizers.weight_l2 import WeightL2
 
 _HOME = {
     "CSG": "synreal.regularizers.csg",
+    "CausalInvariance": "synreal.regularizers.causal_invariance",
     "FeatureL2": "synreal.regularizers.feature_l2",
+    "GCISG": "synreal.regularizers.gcisg",
+    "Guidance": "synreal.regularizers.guidance",
+    "InfoNCE": "synreal.regularizers.info_nce",
+    "KLDistillation": "synreal.regularizers.distillation",
     "NoRegularizer": "synreal.regularizers.none",
     "Oracle": "synreal.regularizers.none",
     "RegularizedModel": "synreal.attach",
     "RunConfig": "synreal.config",
     "RunResult": "synreal.engine",
+    "SynapticIntelligence": "synreal.regularizers.synaptic_intelligence",
     "SynrealError": "synreal.errors",
+    "WeightL2": "synreal.regularizers.weight_l2",
     "attach": "synreal.attach",
     "list_regularizers": "synreal.regularizers",
     "run": "synreal.engine",
@@ -39,13 +53,20 @@ _MODULES = ("functional", "metrics")
 
 __all__ = [
     "CSG",
+    "GCISG",
+    "CausalInvariance",
     "FeatureL2",
+    "Guidance",
+    "InfoNCE",
+    "KLDistillation",
     "NoRegularizer",
     "Oracle",
     "RegularizedModel",
     "RunConfig",
     "RunResult",
+    "SynapticIntelligence",
     "SynrealError",
+    "WeightL2",
     "__version__",
     "attach",
     "functional",

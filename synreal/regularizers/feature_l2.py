@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from synreal.errors import ConfigError
@@ -55,8 +56,10 @@ class FeatureL2(FeatureRegularizer):
     Both see the same image, view 0; stages are summed.
 
     Attributes:
-        weight: lambda.
+        weight: lambda. The paper gives none that fits this mean; 0.001 is the largest power of ten that leaves the
+            accuracy on held-out synthetic digits as high as without a regularizer.
         stages: Where to compare; ROAD compares the last.
+        stage_weights: What each stage's loss is multiplied by; None weighs all by 1.
         spatial: Compare averages over a 3 x 3 grid of cells instead of positions.
     """
 
@@ -64,6 +67,7 @@ class FeatureL2(FeatureRegularizer):
     summary: ClassVar[str] = "features stay close to the frozen ImageNet network's"
     source: ClassVar[str] = "ROAD (Chen et al., CVPR 2018)"
 
+    weight: float = Field(default=1e-3, ge=0)
     stages: Stages = (4,)
     spatial: bool = False
 
@@ -74,16 +78,16 @@ class FeatureL2(FeatureRegularizer):
 
     def build(self, site: Site) -> Term:
         """Build the term."""
-        return _FeatureL2Term([stage.name for stage in site.same_width(self.stages, self.name)], self.spatial)
+        return _FeatureL2Term([stage.name for stage in site.same_width(self.stages, self.name)], self)
 
 
 class _FeatureL2Term(Term):
-    def __init__(self, stages: list[str], spatial: bool) -> None:
+    def __init__(self, stages: list[str], spec: FeatureL2) -> None:
         super().__init__()
         self.stages = stages
-        self.spatial = spatial
+        self.spec = spec
 
     def forward(self, step: Step) -> Tensor:
         """Sum the distance over stages."""
         student, teacher = step.maps[STUDENT], step.maps[_TEACHER]
-        return torch.stack([feature_l2(student[s], teacher[s], self.spatial) for s in self.stages]).sum()
+        return self.spec.summed([feature_l2(student[s], teacher[s], self.spec.spatial) for s in self.stages])

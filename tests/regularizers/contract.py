@@ -16,7 +16,16 @@ PENALTY_FREE = {"none", "oracle"}  # what they change is which parameters learn
 # Fields that make a term large by default; a spec that has them gets these values.
 SMALL: dict[str, Any] = {"dim": 8, "queue_size": 12}
 # What a regularizer needs on top to be tested, by name. One without an entry is tested with its defaults and SMALL.
-SETTINGS: dict[str, dict[str, Any]] = {"csg": {"weight": 1.0, "momentum": 0.9}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "csg": {"weight": 1.0, "momentum": 0.9},
+    "feature_l2": {"weight": 1.0},
+    "info_nce": {"weight": 1.0, "momentum": 0.9},
+    "causal_invariance": {"momentum": 0.9},
+    "gcisg": {"momentum": 0.9},
+    "kl": {"weight": 10.0},
+    "si": {"weight": 10.0, "interval": 2},
+    "weight_l2": {"weight": 1.0},
+}
 
 
 def tiny(name, **overrides):

@@ -221,7 +221,7 @@ def test_a_compiled_model_trains_like_an_eager_one(name):
     inner, optimizer = attached(name, copy.deepcopy(student))
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    compiled = torch.compile(inner, backend="eager")
+    compiled = torch.compile(inner, backend="eager", fullgraph=True)
     for step in range(3):
         want, got = train(eager, eager_optimizer, 1, first=step), train(compiled, optimizer, 1, first=step)
         torch.testing.assert_close(got["penalty"], want["penalty"], rtol=1e-6, atol=1e-6)

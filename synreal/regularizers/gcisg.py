@@ -1,0 +1,106 @@
+"""GCISG: guided causal invariance (Nam et al., ECCV 2022)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+from torch import Tensor
+from typing_extensions import Self
+
+from synreal.pooling import Pooling
+from synreal.regularizers.base import Pass, Site, Stages, Step, Term
+from synreal.regularizers.causal_invariance import CausalInvariance
+from synreal.regularizers.guidance import Guidance
+from synreal.regularizers.registry import register
+
+
+@register
+class GCISG(CausalInvariance):
+    """GCISG (Nam et al., ECCV 2022): guidance by the frozen network plus causal invariance to style.
+
+    ``guidance_weight * guidance + invariance_weight * causal_invariance``; see ``Guidance`` and ``CausalInvariance``,
+    whose settings it takes.
+
+    Attributes:
+        weight: lambda, of the sum.
+        stages: Where both compare; (3, 4) in the paper.
+        guidance_weight: lambda of guidance within the sum.
+        invariance_weight: lambda of causal invariance within the sum.
+        guidance_stages: S_G, where guidance compares if not at ``stages``.
+        invariance_stages: S_CI, where causal invariance compares if not at ``stages``.
+        guidance_pooling: P of guidance, as ``Guidance.pooling``.
+        guidance_norm: As ``Guidance.norm``.
+        adapter: As ``Guidance.adapter``.
+    """
+
+    name: ClassVar[str] = "gcisg"
+    summary: ClassVar[str] = "guidance by the frozen network plus causal invariance to style"
+    source: ClassVar[str] = "GCISG (Nam et al., ECCV 2022)"
+
+    guidance_weight: float = Field(default=1.0, ge=0)
+    invariance_weight: float = Field(default=1.0, ge=0)
+    guidance_stages: Stages | None = None
+    invariance_stages: Stages | None = None
+    guidance_pooling: Pooling = "attentional"
+    guidance_norm: Literal["sample", "batch"] = "sample"
+    adapter: bool = False
+
+    @model_validator(mode="after")
+    def _weights_of_shared_stages(self) -> Self:
+        if self.stage_weights is not None and (self.guidance_stages or self.invariance_stages):
+            raise ValueError("stage_weights goes with stages alone, not with guidance_stages or invariance_stages")
+        return self
+
+    @property
+    def guidance(self) -> Guidance:
+        """The guidance half."""
+        return Guidance(
+            stages=self.guidance_stages or self.stages,
+            stage_weights=self.stage_weights,
+            pooling=self.guidance_pooling,
+            norm=self.guidance_norm,
+            adapter=self.adapter,
+        )
+
+    @property
+    def invariance(self) -> CausalInvariance:
+        """The causal half."""
+        settings = {field: getattr(self, field) for field in CausalInvariance.model_fields}
+        return CausalInvariance(**{**settings, "stages": self.invariance_stages or self.stages, "weight": 1.0})
+
+    @property
+    def wanted_stages(self) -> tuple[int | str, ...]:
+        """Stages whose maps either half reads."""
+        return tuple(dict.fromkeys([*self.guidance.wanted_stages, *self.invariance.wanted_stages]))
+
+    @property
+    def passes(self) -> frozenset[Pass]:
+        """The passes of both halves."""
+        return self.guidance.passes | self.invariance.passes
+
+    def build(self, site: Site) -> Term:
+        """Build both halves."""
+        return _GCISGTerm(self.guidance.build(site), self.invariance.build(site), self)
+
+
+class _GCISGTerm(Term):
+    def __init__(self, guidance: Term, invariance: Term, spec: GCISG) -> None:
+        super().__init__()
+        self.guidance = guidance
+        self.invariance = invariance
+        self.spec = spec
+
+    def forward(self, step: Step) -> Tensor:
+        """Weigh and add both halves."""
+        guided, invariant = self.guidance(step), self.invariance(step)
+        total: Tensor = self.spec.guidance_weight * guided + self.spec.invariance_weight * invariant
+        return total
+
+    def forget(self) -> None:
+        """Drop keys that were not enqueued."""
+        self.invariance.forget()
+
+    def after_step(self) -> None:
+        """Move what causal invariance keeps."""
+        self.invariance.after_step()

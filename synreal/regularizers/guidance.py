@@ -1,0 +1,125 @@
+"""Guidance: pooled features keep the direction that the frozen network gives them (GCISG)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from synreal.contrast import Reduction, reduce
+from synreal.errors import ConfigError, StageError
+from synreal.heads import LinearAdapter
+from synreal.pooling import Pooling, pool, unit
+from synreal.regularizers.base import STUDENT, FeatureRegularizer, Pass, Site, Stages, Step, Term
+from synreal.regularizers.registry import register
+
+_TEACHER = Pass("reference", 0)
+
+
+def guidance(
+    student_features: Tensor,
+    teacher_features: Tensor,
+    pooling: Pooling = "attentional",
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Squared distance of normalised pooled features (GCISG: Nam et al., ECCV 2022, eq. 8).
+
+    ``|| P(f(x)) / ||P(f(x))|| - P(f_o(x)) / ||P(f_o(x))|| ||^2`` for each sample, between 0 and 4. A pooled vector of
+    zeros has no direction and stays zero.
+
+    Args:
+        student_features: ``f(x)``, (N, C, H, W).
+        teacher_features: ``f_o(x)``, (N, C', H', W'), such that both pool to one length.
+        pooling: P, as of ``pool``; ``"attentional"`` in the paper.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+
+    Returns:
+        Scalar, or (N,) for ``"none"``; float32 (float64 for float64 input).
+
+    Raises:
+        ConfigError: If the pooled features differ in shape, or pooling or reduction is unknown.
+    """
+    return reduce(_difference(student_features, teacher_features, pooling).square().sum(1), reduction)
+
+
+def _difference(student_features: Tensor, teacher_features: Tensor, pooling: Pooling) -> Tensor:
+    student, teacher = pool(student_features, pooling), pool(teacher_features, pooling)
+    if student.shape != teacher.shape:
+        raise ConfigError(
+            f"guidance compares pooled features of one shape, but pooling {pooling!r} makes {tuple(student.shape)} of "
+            f"the student's {tuple(student_features.shape)} and {tuple(teacher.shape)} of the teacher's "
+            f"{tuple(teacher_features.shape)}. 'gap' and 'attentional' need equal channels only."
+        )
+    return unit(student) - unit(teacher)
+
+
+@register
+class Guidance(FeatureRegularizer):
+    """Guidance (GCISG: Nam et al., ECCV 2022, eq. 8): pooled features keep the frozen network's direction.
+
+    Both see the same image, view 0; stages are summed.
+
+    Attributes:
+        weight: lambda.
+        stages: Where to compare; (3, 4) in the paper.
+        stage_weights: What each stage's loss is multiplied by; None weighs all by 1.
+        pooling: P; ``"attentional"`` in the paper, which also tries ``"none"``, ``"gap"``, ``"channel"`` and
+            ``"spatial"``.
+        norm: ``"sample"``: the square of each sample's distance, averaged (eq. 8), or ``"batch"``: one Frobenius norm
+            over the whole batch, as published code; it grows with the root of the batch.
+        adapter: Learn a linear map from the student's channels to the reference's; for a reference of another width.
+    """
+
+    name: ClassVar[str] = "guidance"
+    summary: ClassVar[str] = "pooled features keep the frozen network's direction"
+    source: ClassVar[str] = "GCISG (Nam et al., ECCV 2022)"
+
+    stages: Stages = (3, 4)
+    pooling: Pooling = "attentional"
+    norm: Literal["sample", "batch"] = "sample"
+    adapter: bool = False
+
+    @property
+    def passes(self) -> frozenset[Pass]:
+        """The student's and the reference's pass on view 0."""
+        return frozenset({STUDENT, _TEACHER})
+
+    def build(self, site: Site) -> Term:
+        """Build the term, with its adapters."""
+        stages = site.select(self.stages) if self.adapter else site.same_width(self.stages, self.name)
+        if self.pooling not in ("gap", "attentional"):
+            for stage in stages:
+                other = site.reference_stages[stage.name]
+                if other.stride != stage.stride:
+                    raise StageError(
+                        f"{self.name} with pooling {self.pooling!r} compares position by position, but stage "
+                        f"{stage.name} has stride {stage.stride} in the student and {other.stride} in the reference. "
+                        "Use pooling 'gap' or 'attentional'."
+                    )
+        adapters = {}
+        if self.adapter:
+            for stage in stages:
+                adapters[stage.key] = LinearAdapter(stage.channels, site.reference_stages[stage.name].channels)
+        return _GuidanceTerm({stage.key: stage.name for stage in stages}, adapters, self)
+
+
+class _GuidanceTerm(Term):
+    def __init__(self, names: dict[str, str], adapters: dict[str, LinearAdapter], spec: Guidance) -> None:
+        super().__init__()
+        self.names = names
+        self.adapters = nn.ModuleDict(adapters)
+        self.spec = spec
+
+    def forward(self, step: Step) -> Tensor:
+        """Sum the distance over stages."""
+        losses = []
+        for key, name in self.names.items():
+            student, teacher = step.maps[STUDENT][name], step.maps[_TEACHER][name]
+            if key in self.adapters:
+                student = self.adapters[key](student)
+            if self.spec.norm == "batch":
+                losses.append(torch.linalg.vector_norm(_difference(student, teacher, self.spec.pooling)))
+            else:
+                losses.append(guidance(student, teacher, self.spec.pooling))
+        return self.spec.summed(losses)

@@ -1,0 +1,122 @@
+"""Synaptic Intelligence: weights that did much for the loss move less (Zenke et al., ICML 2017)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from typing_extensions import Self
+
+from synreal.errors import ConfigError
+from synreal.regularizers.base import Regularizer, Site, Step, Term
+from synreal.regularizers.registry import register
+from synreal.regularizers.weight_l2 import Bank, weight_l2
+
+_INTERVAL = 500  # optimizer steps, where nobody says how many an epoch has
+
+
+def path_importance(path: Tensor, displacement: Tensor, damping: float) -> Tensor:
+    """Importance of weights over an interval of training (SI: Zenke et al., ICML 2017, eq. 5).
+
+    ``max(path, 0) / (displacement^2 + xi)``. A weight whose path integral is negative made the loss worse: it gets
+    importance 0, because a negative one would push it away from its anchor.
+
+    Args:
+        path: ``-sum over steps of gradient * step``, any shape.
+        displacement: The weight at the interval's end minus that at its start, of the same shape.
+        damping: ``xi``, above 0.
+
+    Returns:
+        As ``path``.
+    """
+    return path.clamp(min=0) / (displacement.square() + damping)
+
+
+@register
+class SynapticIntelligence(Regularizer):
+    """Synaptic Intelligence (Zenke et al., ICML 2017): ``sum_p Omega_p (w_p - w_p^0)^2`` over the backbone.
+
+    ``Omega_p`` is the path integral of gradient times step, over the squared displacement (eq. 3 to 5). ImageNet
+    training is over, so it is gathered during the synthetic training itself: it is 1 at first, and at the end of each
+    interval the interval's importance takes its place (the first time) or is added (from then on). The anchor ``w^0``
+    stays the pretrained weights. Gradients are those that the optimizer sees, of all losses together.
+
+    Attributes:
+        weight: c in the paper.
+        damping: xi, which bounds the importance of weights that hardly moved.
+        interval: Optimizer steps from one consolidation to the next; None: an epoch in ``synreal run``, 500 in your
+            own loop.
+    """
+
+    name: ClassVar[str] = "si"
+    summary: ClassVar[str] = "weights that lowered the loss most stay closest to the pretrained ones"
+    source: ClassVar[str] = "SI (Zenke et al., ICML 2017)"
+
+    weight: float = Field(default=0.1, ge=0)
+    damping: float = Field(default=1e-3, gt=0)
+    interval: int | None = Field(default=None, ge=1)
+
+    def scheduled(self, steps_per_epoch: int) -> Self:
+        """Consolidate at the end of each epoch, unless an interval was given."""
+        return self if self.interval is not None else self.model_copy(update={"interval": steps_per_epoch})
+
+    def build(self, site: Site) -> Term:
+        """Build the term, with the weights as they are now for anchors."""
+        return _SITerm(site, self.damping, self.interval or _INTERVAL)
+
+
+class _SITerm(Term):
+    steps: Tensor
+
+    def __init__(self, site: Site, damping: float, interval: int) -> None:
+        super().__init__()
+        parameters = site.backbone_parameters()
+        if not parameters:
+            raise ConfigError("The backbone has no parameters that learn, so there are no weights to hold.")
+        # In a tuple, so that the student's parameters are not registered twice.
+        self._weights = tuple(parameters.values())
+        self.damping = damping
+        self.interval = interval
+        self.anchor = Bank(dict(parameters))
+        self.start = Bank(dict(parameters))
+        self.path = Bank({name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()})
+        self.omega = Bank({name: torch.ones_like(p, dtype=torch.float32) for name, p in parameters.items()})
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self._before: list[tuple[Tensor, Tensor] | None] = []
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the distance from the anchors, weighted by importance."""
+        return weight_l2(self._weights, self.anchor.tensors(), self.omega.tensors())
+
+    def before_step(self) -> None:
+        """Keep gradients and weights until the step is done."""
+        self._before = [
+            None if parameter.grad is None else (parameter.grad.detach().clone(), parameter.detach().clone())
+            for parameter in self._weights
+        ]
+
+    def after_step(self) -> None:
+        """Add the step to the path integral, and consolidate at the end of an interval."""
+        before, self._before = self._before, []
+        for path, parameter, seen in zip(self.path.tensors(), self._weights, before, strict=True):
+            if seen is not None:
+                gradient, weight = seen
+                path -= gradient.float() * (parameter.detach().float() - weight.float())
+        self.steps += 1
+        done = int(self.steps)
+        if done % self.interval == 0:
+            self._consolidate(first=done == self.interval)
+
+    def _consolidate(self, *, first: bool) -> None:
+        banks = (self.omega, self.path, self.start)
+        for omega, path, start, parameter in zip(*(b.tensors() for b in banks), self._weights, strict=True):
+            found = path_importance(path, (parameter.detach() - start).float(), self.damping)
+            omega.copy_(found if first else omega + found)
+            path.zero_()
+            start.copy_(parameter.detach())
+
+    def release(self) -> None:
+        """Let the student's parameters go."""
+        self._weights = ()

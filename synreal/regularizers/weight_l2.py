@@ -1,0 +1,175 @@
+"""Weight L2: the backbone's weights stay close to the pretrained ones (L2-SP, EWC)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from synreal.errors import ConfigError, DataError
+from synreal.regularizers.base import Regularizer, Site, Step, Term
+from synreal.regularizers.registry import register
+from synreal.teachers import Reference
+
+
+def weight_l2(
+    parameters: Sequence[Tensor], anchors: Sequence[Tensor], importance: Sequence[Tensor] | None = None
+) -> Tensor:
+    """Squared distance of weights from anchors, ``sum_p omega_p (w_p - w_p^0)^2`` (L2-SP; EWC, eq. 3; SI, eq. 4).
+
+    Args:
+        parameters: ``w``, tensors of any shape.
+        anchors: ``w^0``, of the same shapes.
+        importance: ``omega``, of the same shapes; 1 everywhere when None.
+
+    Returns:
+        Scalar, float32 (float64 for float64 input).
+    """
+    terms = []
+    for index, (weight, anchor) in enumerate(zip(parameters, anchors, strict=True)):
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        squares = (weight.to(wide) - anchor.to(wide)).square()
+        terms.append((squares if importance is None else squares * importance[index]).sum())
+    return torch.stack(terms).sum()
+
+
+class Bank(nn.Module):
+    """One buffer for each parameter, by the parameter's name.
+
+    Args:
+        values: Tensors by parameter name; they are copied.
+    """
+
+    def __init__(self, values: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.keys = [name.replace(".", "/") for name in values]  # a buffer's name has no dots
+        for key, value in zip(self.keys, values.values(), strict=True):
+            self.register_buffer(key, value.detach().clone())
+
+    def tensors(self) -> list[Tensor]:
+        """Return the buffers in the order of the parameters."""
+        return [self.get_buffer(key) for key in self.keys]
+
+
+@register
+class WeightL2(Regularizer):
+    """Weight L2 (L2-SP: Li et al., ICML 2018; EWC: Kirkpatrick et al., PNAS 2017): weights stay near pretrained ones.
+
+    ``sum_p F_p (w_p - w_p^0)^2`` over the backbone's parameters; ``F_p`` is 1, or the diagonal of the Fisher
+    information of the pretrained network.
+
+    Attributes:
+        weight: lambda; depends on data and rate, tune it.
+        importance: ``"none"``, or ``"fisher"`` (EWC): the mean over images of the squared gradient of the
+            log-likelihood that the reference gives its own predicted class. ``synreal run`` takes source images; in
+            your own loop call ``model.calibrate(batches)``. Give the pretrained network as ``reference=``, with its
+            classifier.
+        fisher_samples: How many images the Fisher information is estimated from.
+    """
+
+    name: ClassVar[str] = "weight_l2"
+    summary: ClassVar[str] = "weights stay close to the pretrained ones"
+    source: ClassVar[str] = "L2-SP (Li et al., ICML 2018), EWC (Kirkpatrick et al., PNAS 2017)"
+
+    weight: float = Field(default=0.01, ge=0)
+    importance: Literal["none", "fisher"] = "none"
+    fisher_samples: int = Field(default=200, ge=1)
+
+    @property
+    def needs_classifier(self) -> bool:
+        """The Fisher information is that of the reference's own predictions."""
+        return self.importance == "fisher"
+
+    def build(self, site: Site) -> Term:
+        """Build the term, with the weights as they are now for anchors."""
+        if self.importance == "fisher":
+            assert site.reference is not None
+            return _FisherTerm(site, site.reference, self.fisher_samples)
+        return _WeightTerm(site)
+
+
+class _WeightTerm(Term):
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        parameters = site.backbone_parameters()
+        if not parameters:
+            raise ConfigError("The backbone has no parameters that learn, so there are no weights to hold.")
+        # In a tuple, so that the student's parameters are not registered twice.
+        self._weights = tuple(parameters.values())
+        self.anchor = Bank(dict(parameters))
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the distance from the anchors."""
+        return weight_l2(self._weights, self.anchor.tensors())
+
+    def release(self) -> None:
+        """Let the student's parameters go."""
+        self._weights = ()
+
+
+class _FisherTerm(_WeightTerm):
+    seen: Tensor
+
+    def __init__(self, site: Site, reference: Reference, samples: int) -> None:
+        super().__init__(site)
+        self.samples = samples
+        theirs = dict(reference.network.named_parameters())
+        names = {name: name.removeprefix(f"{site.entry}.") for name in site.backbone_parameters()}
+        for (name, other), own in zip(names.items(), self._weights, strict=True):
+            if other not in theirs or theirs[other].shape != own.shape:
+                raise ConfigError(
+                    f"weight_l2 with importance='fisher' needs a reference of the student's architecture: it has no "
+                    f"parameter {other} of shape {tuple(own.shape)}, as {name} of the student."
+                )
+        self._names = tuple(names.values())
+        self._reference = (reference,)
+        self.fisher = Bank({name: torch.zeros_like(p) for name, p in site.backbone_parameters().items()})
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def wants_images(self) -> bool:
+        """Until the Fisher information was estimated or loaded."""
+        return int(self.seen) == 0
+
+    def calibrate(self, images: Iterable[Tensor]) -> None:
+        """Estimate the Fisher information from images, one gradient an image.
+
+        Raises:
+            DataError: If there is no image.
+        """
+        reference = self._reference[0]
+        network = copy.deepcopy(reference.network).requires_grad_(True)
+        parameters = dict(network.named_parameters())
+        wanted = [parameters[name] for name in self._names]
+        sums = [torch.zeros_like(parameter) for parameter in wanted]
+        seen = 0
+        with torch.enable_grad():
+            for batch in images:
+                for image in batch[: self.samples - seen]:
+                    logits = network(reference.adapt(image[None].to(wanted[0].device)))
+                    loss = F.cross_entropy(logits, logits.argmax(1))
+                    for total, gradient in zip(sums, torch.autograd.grad(loss, wanted, allow_unused=True), strict=True):
+                        if gradient is not None:
+                            total += gradient.square()
+                    seen += 1
+                if seen >= self.samples:
+                    break
+        if not seen:
+            raise DataError("calibrate() was given no image to estimate the Fisher information from.")
+        for held, total in zip(self.fisher.tensors(), sums, strict=True):
+            held.copy_(total / seen)
+        self.seen.fill_(seen)
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the distance from the anchors, weighted by the Fisher information."""
+        return weight_l2(self._weights, self.anchor.tensors(), self.fisher.tensors())
+
+    def release(self) -> None:
+        """Let the student's parameters and the reference go."""
+        super().release()
+        self._reference = ()  # type: ignore[assignment]
