@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import plugins
+
 if TYPE_CHECKING:
     from synreal.config import RunConfig
 
@@ -22,10 +24,15 @@ def run(
             "--regularizer", "-r", help='Name or "name(key=value)"; may be given several times. (default: csg)'
         ),
     ] = None,
+    plugin: plugins.PluginFiles = None,
     task: Annotated[str | None, typer.Option("--task", "-t", help="cls (classification). (default: cls)")] = None,
     backbone: Annotated[str | None, typer.Option(help="timm name. (default: tf_efficientnet_lite0)")] = None,
     weights: Annotated[
         str | None, typer.Option(help="auto, timm, packaged, none or a file. (default: auto)", metavar="SOURCE")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="timm name of another frozen teacher. (default: the backbone as it was pretrained)"),
     ] = None,
     source: Annotated[
         str | None, typer.Option(help="Synthetic data to train on. (default: digits)", rich_help_panel=_DATA)
@@ -85,11 +92,13 @@ def run(
 
     A setting comes from its default, then from --config, then from the options, then from --set.
     """
+    plugins.load(plugin)
     options = {
         "regularizers": regularizer,
         "task": task,
         "backbone": backbone,
         "weights": weights,
+        "reference": reference,
         "source": source,
         "targets": target,
         "image_size": image_size,
@@ -135,4 +144,6 @@ def _resolve(config: Path | None, options: dict[str, Any], settings: list[str], 
     from synreal.weights import check
 
     check(resolved.backbone, resolved.weights)
+    if resolved.reference is not None:
+        check(resolved.reference)
     return resolved

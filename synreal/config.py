@@ -24,7 +24,7 @@ from typing_extensions import Self
 from synreal.errors import ConfigError, unknown_name
 from synreal.regularizers import Regularizer, as_specs
 from synreal.regularizers.csg import CSG
-from synreal.tasks import data, task_name
+from synreal.tasks import data, task_class, task_name
 
 _MOST_BYTES = 1 << 20
 
@@ -47,6 +47,8 @@ class RunConfig(BaseModel):
         regularizers: One or several names, texts like ``"csg(weight=0.1)"`` or specs.
         backbone: timm name.
         weights: ``"auto"``, ``"timm"``, ``"packaged"``, ``"none"`` or a file; see ``synreal.weights``.
+        reference: timm name of another network to be the frozen teacher, with its ImageNet classifier and weights of
+            its own; None: the backbone as it was pretrained.
         source: Synthetic data to train on.
         targets: Real data to test on; by default those that go with the source.
         image_size: Side of the network's input, in pixels.
@@ -62,8 +64,11 @@ class RunConfig(BaseModel):
         schedule: ``"warmup_poly"`` (CSG) or ``"constant"`` (GCISG).
         warmup_steps: Length of the quadratic warm-up from 1 %.
         poly_power: Exponent of the decay to zero.
+        poly_until: Share of the run after which the rate decays no more; CSG 1, ASG 0.8.
         norm: ``"frozen"`` keeps the backbone's running statistics (CSG); ``"train"`` lets them move (GCISG).
         clip_norm: Greatest norm of the gradient; None does not clip.
+        memory_format: Order of weights and images in memory: ``"channels_last"``, which convolutions are about twice as
+            fast in, or ``"contiguous"``. Numbers agree but for rounding.
         precision: ``"fp32"``, or ``"bf16"`` or ``"fp16"`` mixed precision.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         seed: Of everything that is drawn in training.
@@ -83,6 +88,7 @@ class RunConfig(BaseModel):
     regularizers: Specs = (CSG(),)
     backbone: str = "tf_efficientnet_lite0"
     weights: str = "auto"
+    reference: str | None = None
     source: str = "digits"
     targets: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
     image_size: int = Field(default=64, ge=8, le=4096)
@@ -98,8 +104,10 @@ class RunConfig(BaseModel):
     schedule: Literal["warmup_poly", "constant"] = "warmup_poly"
     warmup_steps: int = Field(default=100, ge=0)
     poly_power: float = Field(default=0.9, ge=0)
+    poly_until: float = Field(default=1.0, gt=0, le=1)
     norm: Literal["frozen", "train"] = "frozen"
     clip_norm: float | None = Field(default=None, gt=0)
+    memory_format: Literal["channels_last", "contiguous"] = "channels_last"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: str = "auto"
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -154,6 +162,19 @@ class RunConfig(BaseModel):
             if set(data.info(name).classes) - set(data.info(self.source).classes):
                 missing = sorted(set(data.info(name).classes) - set(data.info(self.source).classes))
                 raise ConfigError(f"{name!r} has classes that {self.source!r} lacks: {', '.join(missing)}.")
+        return self
+
+    @model_validator(mode="after")
+    def _regularizers_fit(self) -> Self:
+        if self.reference is not None and not any(spec.needs_reference for spec in self.regularizers):
+            names = ", ".join(spec.name for spec in self.regularizers)
+            raise ConfigError(f"reference {self.reference!r} was given, but {names} compares with no teacher.")
+        patched = [spec.name for spec in self.regularizers if spec.aligned]
+        if patched and not task_class(self.task).aligned_views:
+            raise ConfigError(
+                f"{', '.join(patched)} compares patches by position, but the views of {self.task} are cropped and "
+                "turned independently. Use patches=1, or your own loop with views that differ in colour alone."
+            )
         return self
 
     def to_yaml(self) -> str:

@@ -71,13 +71,31 @@ def test_the_dump_holds_the_fields_of_the_subclass():
         "name": "csg",
         "weight": 0.1,
         "stages": [2, "blocks.3"],
+        "stage_weights": None,
         "dim": 128,
         "queue_size": 12,
+        "queue_start": "empty",
         "temperature": 0.07,
         "momentum": 0.999,
         "pooling": "attentional",
+        "patches": 1,
+        "teacher": "reference",
+        "average_momentum": 0.996,
+        "average_norm": "own",
     }
     assert dumped[1] == {"name": "none", "weight": 1.0}
+
+
+def test_a_reference_that_nothing_compares_with_is_refused():
+    assert make_config({"regularizers": "guidance", "reference": "resnet18"}).reference == "resnet18"
+    with pytest.raises(ConfigError, match="reference 'resnet18' was given, but none, si compares with no teacher"):
+        make_config({"regularizers": ["none", "si"], "reference": "resnet18"})
+
+
+@pytest.mark.parametrize("name", ["csg", "info_nce", "causal_invariance", "gcisg"])
+def test_patches_of_views_that_are_not_aligned_are_refused(name):
+    with pytest.raises(ConfigError, match=rf"{name} compares patches by position, .*Use patches=1"):
+        make_config({"regularizers": f"{name}(patches=8)"})
 
 
 def test_yaml_round_trip_keeps_every_setting_of_a_run(tmp_path):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shlex
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,18 @@ from synreal.engine.signals import StopRequest, deaf, listening
 from synreal.errors import CheckpointError, ConfigError, Interrupted, SynrealError, TrainingError
 from synreal.norm import freeze_norm_stats, norm_layers
 from synreal.records import Protocol, RunRecord, Score, TargetSelected, read_record, write_json
+from synreal.regularizers.plugins import loaded
 from synreal.stages import find_head
 from synreal.tasks import task_class
 from synreal.tasks.base import Task
 from synreal.views import derive_seed
+from synreal.weights import WeightsOrigin, create_backbone
 
 # What may change when a run is resumed: it moves no number of the result.
 _FREE_ON_RESUME = frozenset({"output", "device", "workers", "eval_batch_size", "keep_checkpoints", "checkpoint_every"})
+
+_IMAGENET_CLASSES = 1000
+_MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,8 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False, sho
         Interrupted: If the run was asked to stop; it has saved a checkpoint.
     """
     weights.check(config.backbone, config.weights)
+    if config.reference is not None:
+        weights.check(config.reference)
     accelerator = _accelerator(config)
     path = config.output or folder.default_output(config)
     if resume:
@@ -115,6 +123,7 @@ def evaluate(
     student, _ = task.build_student(config.backbone, "none")
     _load_student(student, state, path)
     student.to(accelerator.device)
+    student.to(memory_format=_MEMORY_FORMATS[config.memory_format])
     with listening() as request, RunProgress(show=show_progress) as progress:
         return _test_all(student, task, config, accelerator, progress, request)
 
@@ -149,12 +158,14 @@ class _Run:
             raise
         if resume:
             self._restore()
-        elif self.main:
+        self.model.calibrate(self._source_images())
+        if not resume and self.main:
             folder.clear(self.path)
             (self.path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
         if self.main and not (self.path / "environment.json").exists():
             facts = folder.environment(self.accelerator.device, self.accelerator.num_processes)
             facts |= {"data": self.task.fingerprints, "weights": self.origin.as_dict()}
+            facts |= {"reference": self.reference_origin and self.reference_origin.as_dict()}
             write_json(self.path / "environment.json", facts)
         self.accelerator.wait_for_everyone()
         with self._metrics_file() as self.metrics:
@@ -167,8 +178,7 @@ class _Run:
         self.task = task_class(config.task).load(
             config.source, config.targets, seed=config.data_seed, image_size=config.image_size
         )
-        specs = config.regularizers
-        self.views = max(spec.views for spec in specs)
+        self.views = max(spec.views for spec in config.regularizers)
         data = self.task.training_data(
             views=self.views,
             seed=config.seed,
@@ -184,11 +194,17 @@ class _Run:
             rank=accelerator.process_index,
             world=accelerator.num_processes,
         )
+        self.data = data
         self.loader = _loader(data, config.workers, batch_sampler=self.plan)
         torch.manual_seed(derive_seed(config.seed, "build"))
         student, self.origin = self.task.build_student(config.backbone, config.weights)
         head = find_head(student)
-        model = attach(student, specs)
+        reference, self.reference_origin = _reference(config)
+        for network in (student, reference):
+            if network is not None:
+                network.to(memory_format=_MEMORY_FORMATS[config.memory_format])
+        specs = [spec.scheduled(self.plan.steps_per_epoch) for spec in config.regularizers]
+        model = attach(student, specs, reference=reference)
         optimizer = torch.optim.SGD(
             _groups(model, head, config),
             momentum=config.momentum,
@@ -198,6 +214,13 @@ class _Run:
         self.model = model
         self.wrapped, self.optimizer = accelerator.prepare(model, optimizer)
         model.bind(self.optimizer)
+
+    def _source_images(self) -> Iterator[Tensor]:
+        """Give training images in batches, the same on all processes, to terms that look at some before training."""
+        order = BatchPlan(self.plan.images, 1, 1, derive_seed(self.config.seed, "calibrate"))
+        for ((_, index),) in order:
+            views, _ = self.data[0, index]
+            yield _prepared(self.task, views[0][None], self.config, self.accelerator.device)
 
     def _train(self) -> None:
         config = self.config
@@ -235,12 +258,18 @@ class _Run:
         config, accelerator = self.config, self.accelerator
         factor = 1.0
         if config.schedule == "warmup_poly":
-            factor = warmup_poly(self.step, self.plan.total, warmup=config.warmup_steps, power=config.poly_power)
+            factor = warmup_poly(
+                self.step,
+                self.plan.total,
+                warmup=config.warmup_steps,
+                power=config.poly_power,
+                until=config.poly_until,
+            )
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
         # Dropout and its like draw from here: a function of seed, step and process, so a resumed step repeats it.
         torch.manual_seed(derive_seed(config.seed, "step", self.step, accelerator.process_index))
-        images = [self.task.prepare(view.to(accelerator.device, non_blocking=True)) for view in views]
+        images = [_prepared(self.task, view, config, accelerator.device) for view in views]
         targets = _to_device(targets, accelerator.device)
         out = self.wrapped(*images)
         loss = self.task.loss(out["output"], targets)
@@ -332,6 +361,7 @@ class _Run:
                     "processes": self.accelerator.num_processes,
                     "threads": torch.get_num_threads(),
                     "versions": folder.versions(),
+                    "plugins": folder.plugins(self.config),
                     "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
                     "history": self.history,
                     "seconds": self.seconds,
@@ -356,12 +386,17 @@ class _Run:
             "processes": self.accelerator.num_processes,
             "threads": torch.get_num_threads(),
             "versions": folder.versions(),
+            "plugins": folder.plugins(self.config),
         }
         for name, value in here.items():
             if facts[name] != value:
                 self.progress.say(f"Not bit-exact: {name} changed from {facts[name]} to {value}.")
         self.model.load_state_dict(snapshot.model)
         self.optimizer.load_state_dict(snapshot.optimizer)
+        for parameter, held in self.optimizer.state.items():
+            for name, value in held.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    held[name] = torch.empty_like(parameter).copy_(value)  # in the order of the parameter, for its bits
         if self.accelerator.scaler and facts["scaler"]:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
         self.step = self.saved = snapshot.step
@@ -459,6 +494,15 @@ def _accelerator(config: RunConfig) -> Accelerator:
     return accelerator
 
 
+def _reference(config: RunConfig) -> tuple[nn.Module | None, WeightsOrigin | None]:
+    """Build the teacher where it is not simply the student as it is: another network, or one with its classifier."""
+    if config.reference is not None:
+        return create_backbone(config.reference, num_classes=_IMAGENET_CLASSES)
+    if any(spec.needs_classifier for spec in config.regularizers):
+        return create_backbone(config.backbone, num_classes=_IMAGENET_CLASSES, weights=config.weights)
+    return None, None
+
+
 def _groups(model: RegularizedModel, head: frozenset[str], config: RunConfig) -> list[dict[str, Any]]:
     """Split what learns into the backbone and the heads, each with its own rate."""
     backbone: list[nn.Parameter] = []
@@ -494,7 +538,7 @@ def _test_all(
         loader = _loader(data, config.workers, batch_size=config.eval_batch_size, sampler=list(shard))
         with torch.no_grad(), accelerator.autocast():
             for images, targets in loader:
-                output = student(task.prepare(images.to(accelerator.device, non_blocking=True)))
+                output = student(_prepared(task, images, config, accelerator.device))
                 meter.update(output.float(), _to_device(targets, accelerator.device))
                 if accelerator.num_processes == 1 and request.exit_code:
                     if on_stop is None:
@@ -520,6 +564,12 @@ def _loader(
     return DataLoader(data, batch_size=batch_size, sampler=sampler, **shared)
 
 
+def _prepared(task: Task, images: Tensor, config: RunConfig, device: torch.device) -> Tensor:
+    """Bring uint8 images to the device, normalise them and order them in memory as the network is."""
+    prepared = task.prepare(images.to(device, non_blocking=True))
+    return prepared.contiguous(memory_format=_MEMORY_FORMATS[config.memory_format])
+
+
 def _length(data: Any) -> int:
     return len(data)
 
@@ -529,8 +579,10 @@ def _to_device(value: Any, device: torch.device) -> Any:
 
 
 def _stopped(request: StopRequest, path: Path, step: int) -> Interrupted:
+    files = "".join(f" --plugin {shlex.quote(str(plugin.path))}" for plugin in loaded() if plugin.path)
     return Interrupted(
-        f"Stopped at step {step}; everything is saved. Go on with: synreal run --resume {path}", request.exit_code
+        f"Stopped at step {step}; everything is saved. Go on with: synreal run --resume {path}{files}",
+        request.exit_code,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -38,9 +38,14 @@ class Task(ABC):
     """A task on one source and its targets.
 
     A training item is read by ``(epoch, index)`` and is a function of the run's seed and of these alone.
+
+    Attributes:
+        classes: Names of the classes.
+        aligned_views: Whether the views of an image share their geometry, so that patches of them can be compared.
     """
 
     classes: tuple[str, ...]
+    aligned_views: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod

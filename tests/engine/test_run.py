@@ -264,6 +264,61 @@ def test_every_regularizer_runs_and_reports(whole, name):
     assert len(training) == tiny.STEPS
 
 
+def attached(monkeypatch, output, **changes):
+    """Make a run and return what it trained."""
+    seen = []
+
+    def attach(*args, **kwargs):
+        seen.append((loop_attach(*args, **kwargs), kwargs))
+        return seen[-1][0]
+
+    loop_attach = loop.attach
+    monkeypatch.setattr(loop, "attach", attach)
+    run(output, **changes)
+    return seen[0]
+
+
+def test_synaptic_intelligence_consolidates_each_epoch_unless_told(tmp_path, monkeypatch):
+    model, _ = attached(monkeypatch, tmp_path / "epochs", regularizers=("si",))
+    assert model.terms["si"].interval == tiny.STEPS_PER_EPOCH
+    model, _ = attached(monkeypatch, tmp_path / "told", regularizers=("si(interval=3)",))
+    assert model.terms["si"].interval == 3
+
+
+def test_kl_compares_through_the_pretrained_classifier(tmp_path, monkeypatch):
+    model, kwargs = attached(monkeypatch, tmp_path / "run", regularizers=("kl",))
+    assert kwargs["reference"].num_classes == 1000
+    assert model.student.num_classes == 10
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["reference"]["source"] == "none"
+
+
+def test_another_network_can_be_the_teacher(tmp_path, monkeypatch):
+    create = loop.create_backbone
+    names = []
+
+    def untrained(name, *, num_classes, weights="auto"):
+        names.append((name, weights))
+        return create(name, num_classes=num_classes, weights="none")
+
+    monkeypatch.setattr(loop, "create_backbone", untrained)
+    monkeypatch.setattr(loop.weights, "check", lambda *args: None)
+    spec = "guidance(adapter=true, stages=[3, 4])"
+    model, _ = attached(monkeypatch, tmp_path / "run", regularizers=(spec,), reference="test_resnet")
+    assert names == [("test_resnet", "auto")]
+    assert type(model.reference.network).__name__ == "ResNet"
+
+
+def test_fisher_information_comes_from_source_images_and_survives_a_stop(tmp_path, whole, monkeypatch):
+    spec = ("weight_l2(importance=fisher, fisher_samples=5, weight=1)",)
+    path = whole(regularizers=spec)
+    assert rows(path)[-2]["penalty"] > 0
+    stop_run(tmp_path / "run", 5, regularizers=spec)
+    monkeypatch.setattr("synreal.regularizers.weight_l2._FisherTerm.calibrate", lambda *args: pytest.fail("again"))
+    run(tmp_path / "run", resume=True, regularizers=spec)
+    assert outcome(tmp_path / "run") == outcome(path)
+
+
 # ---------------------------------------------------------------------------------------------- resume
 
 

@@ -40,6 +40,12 @@ def test_schedule_without_warm_up_starts_at_the_peak():
     assert warmup_poly(9, 10, warmup=0, power=0) == 1
 
 
+def test_schedule_that_stops_early_stays_where_it_was():
+    factors = [warmup_poly(step, 1000, until=0.8) for step in range(1000)]
+    assert factors[:801] == [warmup_poly(step, 1000) for step in range(801)]
+    assert factors[800:] == pytest.approx([0.2**0.9] * 200, rel=1e-12)
+
+
 def epochs_of(plan):
     """The indices that each epoch shows, in order."""
     shown = {}
