@@ -3,7 +3,7 @@
     python benchmarks/seeds.py digits-classification none csg --seeds 0 1 2
 
 leaves one run folder a seed under ``runs/benchmarks/``, all records in ``benchmarks/results/NAME.json`` and the table
-in ``benchmarks/results/NAME.md``. A run that is there already is not run again.
+in ``benchmarks/results/NAME.md``. A run whose folder or record is there already is not run again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-from synreal.config import apply_settings, make_config, read_yaml
+from synreal.config import RunConfig, apply_settings, make_config, read_yaml
 from synreal.engine import run
 from synreal.errors import SynrealError
 from synreal.records import RunRecord, aggregate, read_record, render_markdown
@@ -31,16 +31,37 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"), help="where run folders go")
     arguments = parser.parse_args()
     values = read_yaml(arguments.config) if arguments.config else {}
+    stored = stored_records(arguments.name)
     records = []
     for seed in arguments.seeds:
         for number, text in enumerate(arguments.regularizers):
             output = arguments.runs / arguments.name / f"{number}-{text.partition('(')[0]}-seed{seed}"
             settings = {**values, "regularizers": text, "seed": seed, "output": output}
             config = make_config(apply_settings(settings, arguments.set))
-            run(config, resume=(output / "config.yaml").is_file())
-            records.append(read_record(output))
+            if key(config) not in stored:
+                run(config, resume=(output / "config.yaml").is_file())
+                stored[key(config)] = read_record(output)
+            records.append(stored[key(config)])
             write(arguments.name, records)
     print((RESULTS / f"{arguments.name}.md").read_text(encoding="utf-8"))
+
+
+def key(config: RunConfig) -> str:
+    """Return what two runs must share to be one and the same."""
+    return json.dumps(config.model_dump(mode="json", exclude={"output", "device", "workers"}), sort_keys=True)
+
+
+def stored_records(name: str) -> dict[str, RunRecord]:
+    """Read the records of a table; settings that have been added since they were made get their defaults."""
+    path = RESULTS / f"{name}.json"
+    found = {}
+    for row in json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []:
+        config = make_config(row["config"])
+        plain = config.model_dump(mode="json")
+        found[key(config)] = RunRecord.model_validate(
+            {**row, "config": plain, "regularizers": plain["regularizers"]}
+        )  # fmt: skip
+    return found
 
 
 def write(name: str, records: list[RunRecord]) -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 
 import pytest
@@ -35,6 +36,18 @@ def test_seeds_leaves_records_and_a_table_and_runs_nothing_twice(monkeypatch, tm
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.safetensors")}
     seeds.main()
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.safetensors")} == before
+
+    # A record is enough; one made before a setting existed has that setting's default.
+    shutil.rmtree(tmp_path / "runs")
+    for record in records:
+        del record["config"]["reference"]
+    (tmp_path / "results" / "toy.json").write_text(json.dumps(records))
+    seeds.main()
+    assert not (tmp_path / "runs").exists()
+    assert (tmp_path / "results" / "toy.md").read_text() == table
+    monkeypatch.setattr(sys, "argv", [*arguments[:4], "--seeds", "2", *arguments[-2:], "--set", *small])
+    seeds.main()
+    assert len(list((tmp_path / "runs").rglob("result.json"))) == 2
 
 
 def test_the_table_of_regularizers_lists_the_registry():
