@@ -463,8 +463,25 @@ class UnboundWarning(UserWarning):
     """A stateful regularizer trains without hearing of optimizer steps."""
 
 
-def _before_step(model: RegularizedModel, *_: Any) -> None:
-    model.before_step()
+def _before_step(
+    model: RegularizedModel, _: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Let the terms read the gradients; where a closure makes them within the step (Lightning), right after it."""
+    closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+    if closure is None:
+        model.before_step()
+        return None
+    waiting = [model]  # an optimizer that calls the closure again has moved the weights by then
+
+    def with_gradients() -> Any:
+        loss = closure()
+        while waiting:
+            waiting.pop().before_step()
+        return loss
+
+    if "closure" in kwargs:
+        return args, {**kwargs, "closure": with_gradients}
+    return (args[0], with_gradients, *args[2:]), kwargs
 
 
 def _after_step(model: RegularizedModel, *_: Any) -> None:
