@@ -1,13 +1,18 @@
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
+import synreal
+from synreal.queues import FeatureQueue
 from synreal.tasks import data
 from synreal.tasks.data.base import ArrayImages
+from synreal.teachers import AveragedNetwork, EmaTeacher
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+LOOPS = ["amp_accumulation", "with_accelerate", "with_lightning", "with_transformers"]  # two batches a step
 
 
 def load(name):
@@ -17,28 +22,107 @@ def load(name):
     return module
 
 
-def test_every_example_has_a_test():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"plain"}
+@pytest.fixture(autouse=True)
+def _as_a_script(monkeypatch, tmp_path):
+    # A script finds the files beside it.
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.chdir(tmp_path)
 
 
-def test_plain_learns(monkeypatch, capsys):
+@pytest.fixture
+def tiny(monkeypatch):
     # Dark noise and bright noise: learnt in a few steps if gradients reach the student.
-    labels = torch.arange(40) % 2
-    images = (torch.randint(0, 128, (40, 3, 64, 64)) + 127 * labels.view(-1, 1, 1, 1)).to(torch.uint8)
-    tiny = ArrayImages("digits", "train", images, labels, [str(i) for i in range(10)])
-    monkeypatch.setattr(data, "load", lambda name, split: tiny)
+    labels = torch.arange(48) % 2
+    images = (torch.randint(0, 128, (48, 3, 64, 64)) + 127 * labels.view(-1, 1, 1, 1)).to(torch.uint8)
+    few = ArrayImages("digits", "train", images, labels, [str(i) for i in range(10)])
+    monkeypatch.setattr(data, "load", lambda name, split: few)
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """What was attached, with its terms, which ``detach()`` drops; and how often each average moved."""
+    attached, moves = [], {}
+    real = synreal.attach
+
+    def attach(*args, **settings):
+        model = real(*args, **settings)
+        attached.append((model, model.terms, model.averages))
+        return model
+
+    monkeypatch.setattr(synreal, "attach", attach)
+    for kind in (EmaTeacher, AveragedNetwork):
+
+        def update(self, module, *, real=kind.update):
+            moves[self] = moves.get(self, 0) + 1
+            real(self, module)
+
+        monkeypatch.setattr(kind, "update", update)
+    return attached, moves
+
+
+def queues(terms):
+    return [module for module in terms.modules() if isinstance(module, FeatureQueue)]
+
+
+def hooks(student):
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in student.modules())
+
+
+def test_every_example_has_a_test():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"plain", "digits", *LOOPS}
+
+
+def test_plain_learns(tiny, capsys):
     losses = load("plain").main(steps=12, size=16)
     assert len(losses) == 12
     assert sum(losses[-3:]) / 3 < 0.5 * losses[0]
     assert capsys.readouterr().out.count("penalty") == 12
 
 
-@pytest.mark.parametrize("steps", [1])
-def test_plain_leaves_no_hook(monkeypatch, steps):
-    module = load("plain")
-    attached = []
-    real = module.synreal.attach
-    monkeypatch.setattr(module.synreal, "attach", lambda *a, **k: attached.append(real(*a, **k)) or attached[-1])
-    module.main(steps=steps, size=4)
-    student = attached[0].student
-    assert sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in student.modules()) == 0
+def test_plain_leaves_no_hook(watched):
+    load("plain").main(steps=1, size=4)
+    assert hooks(watched[0][0][0].student) == 0
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_loop_learns_and_its_state_moves_once_a_step(name, tiny, watched):
+    steps, size = 6, 8
+    losses = load(name).main(steps=steps, size=size)
+    assert len(losses) == (steps if name == "with_transformers" else 2 * steps)
+    quarter = len(losses) // 4 + 1
+    assert sum(losses[-quarter:]) < 0.7 * sum(losses[:quarter])
+    ((model, terms, averages),), moves = watched
+    assert queues(terms)
+    for queue in queues(terms):
+        assert int(queue.count) == int(queue.pointer) == 2 * steps * size
+    following = [
+        m for part in (terms, averages) for m in part.modules() if isinstance(m, (EmaTeacher, AveragedNetwork))
+    ]
+    assert following
+    assert moves == dict.fromkeys(following, steps)
+    assert not model.bound
+    assert hooks(model.student) == 0
+
+
+def test_a_second_run_goes_on_from_a_checkpoint(tiny, watched, tmp_path):
+    script, file = load("amp_accumulation"), tmp_path / "state.pt"
+    whole = script.main(steps=4, size=4)
+    first = script.main(steps=2, size=4, checkpoint=file)
+    saved = torch.load(file, weights_only=True)
+    script.main(steps=2, size=4, checkpoint=file)
+    assert whole[:2] == first[:2]
+    again = torch.load(file, weights_only=True)
+    for state, filled in ((saved, 16), (again, 32)):
+        counts = [value for key, value in state["model"].items() if key.endswith("queue.count")]
+        assert [int(count) for count in counts] == [filled, filled]
+    assert not torch.equal(saved["ema"]["module.conv_stem.weight"], again["ema"]["module.conv_stem.weight"])
+    json.dumps(saved["scaler"])
+
+
+def test_the_trainer_on_lightnings_side_predicts_with_the_student_alone(tiny):
+    module = load("with_lightning")
+    student, _ = module.create_backbone("tf_efficientnet_lite0", num_classes=10)
+    classifier = module.Classifier(student).eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(classifier.model(images)["output"], student.eval()(images))
