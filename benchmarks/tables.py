@@ -6,21 +6,28 @@ python benchmarks/tables.py --check  # exit 1 if something is out of date
 
 from __future__ import annotations
 
+import functools
+import inspect
 import io
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from synreal_cli.report import print_result
 
 from synreal.records import RunRecord, aggregate, render_markdown
-from synreal.regularizers import available, get
+from synreal.regularizers import STUDENT, Regularizer, available, get
+from synreal.regularizers.plugins import loaded
+from synreal.regularizers.registry import registered
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-FILES = ("README.md", "docs/results.md")
+CARDS = ROOT / "docs" / "methods"
+FILES = ("README.md", "docs/results.md", *sorted(str(path.relative_to(ROOT)) for path in CARDS.glob("*.md")))
 
 
 def records(name: str) -> list[RunRecord]:
@@ -28,13 +35,93 @@ def records(name: str) -> list[RunRecord]:
     return [RunRecord.model_validate(value) for value in json.loads((RESULTS / f"{name}.json").read_text("utf-8"))]
 
 
+def own() -> list[str]:
+    """Names of synreal's own regularizers, without those of plugins."""
+    foreign = {name for plugin in loaded() for name in plugin.names}
+    return [name for name in available() if name not in foreign]
+
+
 def regularizers() -> str:
-    """Table of all regularizers, from the registry."""
+    """Table of synreal's own regularizers, from the registry."""
     lines = ["| name | what it does | from | views |", "|---|---|---|---|"]
-    for name in available():
+    for name in own():
         spec = get(name)
         lines.append(f"| `{name}` | {spec.summary} | {spec.source} | {spec().views} |")
     return "\n".join(lines)
+
+
+def card(name: str) -> str:
+    """File of a regularizer's method card, in ``docs/methods``."""
+    return f"{name}.md" if (CARDS / f"{name}.md").exists() else "baselines.md"
+
+
+def methods() -> str:
+    """Table of synreal's own regularizers with what each costs at its defaults, from the registry."""
+    lines = [
+        "| name | what it does | from | views | extra passes with gradient | extra passes without | reads |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in own():
+        spec = get(name)()
+        lines.append(
+            f"| [`{name}`]({card(name)}) | {spec.summary} | {spec.source} | {spec.views} "
+            f"| {passes(spec, grad=True)} | {passes(spec, grad=False)} | {reads(spec)} |"
+        )
+    return "\n".join(lines)
+
+
+def passes(spec: Regularizer, *, grad: bool) -> str:
+    """The passes that a regularizer adds to the task's own, counted by network."""
+    nets = [needed.net for needed in spec.passes - {STUDENT} if needed.grad == grad]
+    return ", ".join(f"{nets.count(net)} {net}" for net in sorted(set(nets))) or "0"
+
+
+def reads(spec: Regularizer) -> str:
+    """What a regularizer needs of the frozen reference."""
+    return "reference and its classifier" if spec.needs_classifier else "reference" if spec.needs_reference else ""
+
+
+def settings(name: str) -> str:
+    """Table of a regularizer's settings, from its fields and its docstring."""
+    spec = get(name)
+    schema = spec.model_json_schema()["properties"]
+    lines = ["| setting | default | takes | what it is |", "|---|---|---|---|"]
+    for key, field in spec.model_fields.items():
+        default = f'"{field.default}"' if isinstance(field.default, str) else repr(field.default)
+        lines.append(f"| `{key}` | `{default}` | {takes(schema[key])} | {described(spec, key)} |")
+    return "\n".join(lines)
+
+
+def takes(schema: dict[str, Any]) -> str:
+    """Say in words what values a field's JSON schema allows."""
+    if "anyOf" in schema:
+        kinds = [part for part in schema["anyOf"] if part["type"] != "null"]
+        words = "a stage" if len(kinds) > 1 else takes(kinds[0])
+        return words + ", or `None`" * (len(kinds) < len(schema["anyOf"]))
+    if "enum" in schema:
+        return ", ".join(f'`"{value}"`' for value in schema["enum"])
+    if schema["type"] == "boolean":
+        return "`True`, `False`"
+    if schema["type"] == "array":
+        return f"numbers {_bounds(schema['items'])}" if "type" in schema["items"] else "stages"
+    return " ".join(filter(None, [{"integer": "integer"}.get(schema["type"], "number"), _bounds(schema)]))
+
+
+def _bounds(schema: dict[str, Any]) -> str:
+    if "maximum" in schema:
+        return f"from {schema['minimum']} to {schema['maximum']}"
+    if "exclusiveMinimum" in schema:
+        return f"above {schema['exclusiveMinimum']}"
+    return f"at least {schema['minimum']}" if "minimum" in schema else ""
+
+
+def described(spec: type[Regularizer], key: str) -> str:
+    """What the docstrings of a spec and its bases say of a setting, the nearest first."""
+    for base in spec.__mro__:
+        _, _, attributes = inspect.cleandoc(vars(base).get("__doc__") or "").partition("\nAttributes:\n")
+        if found := re.search(rf"^    {key}: (.*?)(?=^    \w|\Z)", attributes, re.MULTILINE | re.DOTALL):
+            return " ".join(found[1].split()).replace("``", "`").replace("|", "\\|")
+    raise LookupError(f"{spec.__name__} has no docstring for {key}.")
 
 
 def results(name: str) -> str:
@@ -52,8 +139,10 @@ def output(name: str, method: str, seed: int) -> str:
     return "```text\n" + "\n".join(line.rstrip() for line in text.splitlines()) + "\n```"
 
 
-PARTS = {
+PARTS: dict[str, Callable[[], str]] = {
     "regularizers": regularizers,
+    "methods": methods,
+    **{f"settings-{name}": functools.partial(settings, name) for name in registered()},
     "digits-classification": lambda: results("digits-classification"),
     "make-run": lambda: output("digits-classification", "csg", 0),
 }
