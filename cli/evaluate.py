@@ -7,16 +7,20 @@ from typing import Annotated
 
 import typer
 
+from . import plugins
+
 
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="Run folder.")],
     target: Annotated[
         list[str] | None, typer.Option(help="Real data to test on; several times. (default: the run's)")
     ] = None,
+    plugin: plugins.PluginFiles = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
     """Test the student of a finished run again, also on targets that the run did not test on."""
+    plugins.load(plugin)
     import json
 
     from rich.console import Console

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from . import plugins
+
 
 class Kind(str, Enum):
     """What can be listed."""
@@ -20,11 +22,13 @@ class Kind(str, Enum):
 def show(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     contains: Annotated[str, typer.Option("--filter", help="Only names that contain this.")] = "",
+    plugin: plugins.PluginFiles = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """List regularizers, tasks, data sets or backbones."""
     import json
 
+    plugins.load(plugin)
     rows = {name: text for name, text in _rows(kind).items() if contains in name}
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -46,8 +50,11 @@ def _rows(kind: Kind) -> dict[str, str]:
         return {info.name: f"{info.domain}  {info.summary}" for info in infos}
     if kind is Kind.regularizers:
         from synreal.regularizers import available, get
+        from synreal.regularizers.plugins import loaded
 
-        return {name: f"{get(name).summary} ({get(name).source})" for name in available()}
+        names = available()
+        brought = {name: f" [{plugin.origin}]" for plugin in loaded() for name in plugin.names}
+        return {name: f"{get(name).summary} ({get(name).source}){brought.get(name, '')}" for name in names}
     from synreal.weights import backbones
 
     return backbones()

@@ -16,10 +16,15 @@ from synreal.tasks import data
 from synreal.tasks.data.base import ArrayImages
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))]
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
 SMALL = shlex.split("--backbone test_efficientnet --weights none --image-size 32 --max-steps 2 --workers 0")
 # Run by .ci/run itself, or hours long: the script behind the last is tested in test_benchmarks.py.
 ELSEWHERE = ("make run", "make test", "make check", "make docs", "python benchmarks/seeds.py digits-classification")
+IN_OTHER_TESTS = (
+    "python examples/",
+    "pytest tests/regularizers/test_contract.py",
+)  # test_examples, test_plugins
+FILE = re.compile(r"# (\w+\.py)\n")  # the first line of a block that is a file, named there
 
 
 def blocks(page, language):
@@ -30,8 +35,15 @@ def commands(page):
     return [line for block in blocks(page, "bash") for line in block.splitlines() if line.strip()]
 
 
+def write_files(page):
+    """Put the files that a page shows into the working directory."""
+    for block in blocks(page, "python"):
+        if name := FILE.match(block):
+            Path(name[1]).write_text(block, "utf-8")
+
+
 @pytest.fixture
-def tiny(monkeypatch, tmp_path):
+def tiny(monkeypatch, tmp_path, own_registry):
     """A working directory of its own, and data that take no time."""
 
     def load(name, split, *, seed=0, cache=None):
@@ -47,15 +59,14 @@ def tiny(monkeypatch, tmp_path):
 @pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_works(page, tiny, capsys):
+    write_files(page)
     lines = commands(page)
-    if not any("--output runs/mine" in line for line in lines):
+    if lines and not any("--output runs/mine" in line for line in lines):
         lines.insert(0, "synreal run --regularizer none --output runs/mine")
     for line in lines:
-        if line.startswith(ELSEWHERE):
+        if line.startswith(ELSEWHERE + IN_OTHER_TESTS):
             continue
         words = shlex.split(line)
-        if words[:2] == ["python", "examples/plain.py"]:
-            continue  # tests/test_examples.py
         assert words[0] == "synreal", f"{page}: nothing runs {line!r}"
         starts_run = words[1] == "run" and not {"--resume", "--dry-run"} & set(words)
         with pytest.raises(SystemExit) as stop:
@@ -77,7 +88,10 @@ def test_every_python_block_works(page, tiny, monkeypatch):
         with pytest.raises(SystemExit):
             main(["run", "--regularizer", "none", "--output", "runs/mine", *SMALL])
     loader = [((torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)), torch.tensor([0, 1]))] * 2
+    write_files(page)
     for block in blocks(page, "python"):
+        if FILE.match(block):
+            continue
         space = {"synreal": synreal, "torch": torch, "F": torch.nn.functional, "loader": loader}
         space["student"] = create("resnet50")
         exec(compile(block, page, "exec"), space)
@@ -96,6 +110,14 @@ def test_a_generated_part_that_was_edited_is_noticed():
     text = (ROOT / "README.md").read_text("utf-8")
     assert filled(text) == text
     assert filled(text.replace("| `csg` |", "| `csg2` |")) == text
+
+
+def test_every_regularizer_has_a_card_with_its_settings():
+    from benchmarks.tables import CARDS, card, own
+
+    for name in set(own()) - {"none", "oracle"}:  # these have nothing to set
+        assert card(name) == f"{name}.md"
+        assert f"<!-- begin settings-{name} -->" in (CARDS / card(name)).read_text("utf-8")
 
 
 def test_links_between_pages_lead_somewhere():

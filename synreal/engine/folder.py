@@ -19,6 +19,7 @@ import torch
 
 from synreal.config import RunConfig
 from synreal.errors import ConfigError
+from synreal.regularizers.plugins import loaded
 
 PACKAGES = ("synreal", "torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "safetensors")
 
@@ -116,10 +117,19 @@ def versions() -> dict[str, str]:
     return found
 
 
+def plugins(config: RunConfig) -> dict[str, str | None]:
+    """Return what tells each plugin with a regularizer of the run from others: its file's SHA-256, or its version."""
+    return {
+        plugin.path.name if plugin.path else str(plugin.distribution): plugin.sha256 or plugin.version
+        for plugin in loaded(spec.name for spec in config.regularizers)
+    }
+
+
 def environment(device: torch.device, processes: int) -> dict[str, Any]:
     """Describe machine and software; two runs of one seed are bit-equal only where these agree."""
     return {
         "versions": versions(),
+        "plugins": [plugin.facts() for plugin in loaded()],
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
         "threads": torch.get_num_threads(),
