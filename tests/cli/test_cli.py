@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import functools
 import io
 import json
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import segmentation_models_pytorch as smp
 import timm
 import torch
 import typer.main
@@ -20,6 +22,7 @@ import synreal
 from synreal import engine
 from synreal.config import RunConfig, make_config
 from synreal.errors import Interrupted
+from synreal.stages import find_stages
 from synreal.tasks import data
 from synreal.tasks.data.base import ArrayImages
 from synreal.teachers import UntrainedTeacherWarning
@@ -113,6 +116,9 @@ def without_pretrained_weights():
         (["--epochs", "-1"], "epochs: Input should be greater than or equal to 0, got -1"),
         (["--batch-size", "0"], "batch_size: Input should be greater than or equal to 1, got 0"),
         (["--config", "missing.yaml"], "Cannot read the configuration missing.yaml"),
+        (["--plugin", "missing.py"], "Cannot read the plugin missing.py"),
+        (["--plugin", "method"], "The plugin method is no Python file, expected a path that ends in .py"),
+        (["--set", "plugin=method.py"], "Unknown setting 'plugin'"),
         (["--precision", "fp16", "--device", "cpu"], "precision 'fp16' needs a GPU"),
         (["--lr", "fast"], "'--lr'"),
         (["--learning-rate", "1"], "No such option: --learning-rate"),
@@ -204,6 +210,18 @@ def test_wrong_usage_of_resume(arguments, expected, call, tmp_path):
         (["evaluate", "FOLDER"], "holds no config.yaml, so it is no run folder"),
         (["evaluate", "FOLDER/none"], "holds no config.yaml, so it is no run folder"),
         (["inspect", "stages", "resnet5o"], "Did you mean 'resnet50'?"),
+        (
+            ["inspect", "stages", "torchvision/resnet81"],
+            "Unknown torchvision model 'resnet81'. Did you mean 'resnet18'?",
+        ),
+        (["inspect", "stages", "torchvision/retinanet"], "retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2"),
+        (["inspect", "stages", "torchvision/"], "Unknown torchvision model ''"),
+        (["inspect", "stages", "torchvison/resnet18"], "Unknown collection 'torchvison'. Did you mean 'torchvision'?"),
+        (["inspect", "stages", "timm/resnet18"], "A timm model is named without one"),
+        (["inspect", "stages", "smp/resnt18"], "Unknown smp encoder 'resnt18'. Did you mean 'resnet18'?"),
+        (["inspect", "stages", "smp/tu-resnt18"], "Unknown smp encoder 'tu-resnt18'. Did you mean 'tu-resnet18'?"),
+        (["inspect", "stages", "smp/tu-test_vit"], "smp cannot make an encoder of 'tu-test_vit': Unsupported"),
+        (["inspect", "stages", "efficientvim_m1"], "No 2-D map at stage 3 (stages.0): the module gave tuple"),
         (["list", "regularizer"], "'regularizers', 'tasks', 'datasets', 'backbones'"),
         (["data", "show", "digit"], "Did you mean 'digits'?"),
         (["data", "show", "mnist"], "'mnist' is a target, expected a source: digits"),
@@ -294,11 +312,12 @@ OPTIONS = {
     "--task": ("task", "classification"),
     "--backbone": ("backbone", "resnet18"),
     "--weights": ("weights", "none"),
+    "--reference": ("reference", "resnet18"),
     "--source": ("source", "digits"),
     "--target": ("targets", ["uci"]),
     "--image-size": ("image_size", 48),
     "--workers": ("workers", 1),
-    "--epochs": ("epochs", 3),
+    "--epochs": ("epochs", 4),
     "--max-steps": ("max_steps", 5),
     "--batch-size": ("batch_size", 6),
     "--lr": ("lr", 0.007),
@@ -321,14 +340,17 @@ OTHER_VALUES = {
     "regularizers": "none",
     "backbone": "resnet18",
     "weights": "none",
+    "reference": "resnet18",
     "source": "digits",
     "targets": "[uci]",
     "schedule": "constant",
     "norm": "train",
+    "memory_format": "contiguous",
     "precision": "bf16",
     "device": "cpu",
     "output": "here",
     "momentum": 0.5,
+    "poly_until": 0.5,
 }
 
 
@@ -384,6 +406,7 @@ IN_WORDS = {
     "regularizers": ("csg", (synreal.CSG(),)),
     "targets": ("all of the source's", ()),
     "output": ("a new one in runs/", None),
+    "reference": ("the backbone as it was pretrained", None),
     "task": ("cls", "classification"),
 }
 
@@ -478,6 +501,53 @@ def test_stages_of_a_backbone(call):
             rf"{stage['name']} *│ {stage['path']} *│ *{stage['channels']} │ *{stage['stride']} │ {stage['layout']}"
         )
         assert re.search(pattern, out), stage
+
+
+@pytest.mark.parametrize(
+    ("name", "paths", "channels", "strides"),
+    [
+        (
+            "torchvision/swin_t",
+            ["features.1", "features.3", "features.5", "permute"],
+            [96, 192, 384, 768],
+            [4, 8, 16, 32],
+        ),
+        (
+            "torchvision/fasterrcnn_mobilenet_v3_large_fpn",
+            [f"backbone.body.{index}" for index in (1, 3, 6, 12, 16)],
+            [16, 24, 40, 112, 960],
+            [2, 4, 8, 16, 32],
+        ),
+        (
+            "torchvision/lraspp_mobilenet_v3_large",
+            [f"backbone.{index}" for index in (1, 3, 6, 12, 16)],
+            [16, 24, 40, 112, 960],
+            [2, 4, 8, 16, 16],
+        ),
+        ("smp/mit_b0", [f"encoder.norm{index}" for index in (1, 2, 3, 4)], [32, 64, 160, 256], [4, 8, 16, 32]),
+        (
+            "smp/tu-test_convnext",
+            [f"encoder.model.stages_{index}" for index in range(4)],
+            [24, 32, 48, 64],
+            [4, 8, 16, 32],
+        ),
+        ("test_vit", [f"blocks.{index}" for index in (1, 2, 4, 5)], [64] * 4, [16] * 4),
+    ],
+)
+def test_stages_of_other_collections(name, paths, channels, strides, call):
+    code, out, err = call("inspect", "stages", name, "--json")
+    assert code == 0, err
+    stages = json.loads(out)
+    assert [stage["path"] for stage in stages] == paths
+    assert [stage["channels"] for stage in stages] == channels
+    assert [stage["stride"] for stage in stages] == strides
+    assert [stage["name"] for stage in stages] == ["0", "1", "2", "3", "4"][-len(paths) :]
+
+
+def test_paths_of_an_smp_encoder_are_those_in_an_smp_model(call):
+    stages = json.loads(call("inspect", "stages", "smp/resnet18", "--json")[1])
+    model = smp.Unet("resnet18", encoder_weights=None)
+    assert stages == [dataclasses.asdict(stage) for stage in find_stages(model).values()]
 
 
 def test_list_of_data(call):
