@@ -47,7 +47,7 @@ def run(
     workers: Annotated[
         int | None, typer.Option(help="Data-loading processes. (default: 2)", rich_help_panel=_DATA)
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="(default: 3)", rich_help_panel=_TRAINING)] = None,
+    epochs: Annotated[int | None, typer.Option(help="(default: 2)", rich_help_panel=_TRAINING)] = None,
     max_steps: Annotated[int | None, typer.Option(help="Stop after so many steps.", rich_help_panel=_TRAINING)] = None,
     batch_size: Annotated[int | None, typer.Option(help="(default: 32)", rich_help_panel=_TRAINING)] = None,
     lr: Annotated[

@@ -94,7 +94,7 @@ class RunConfig(BaseModel):
     image_size: int = Field(default=64, ge=8, le=4096)
     augment_ops: int = Field(default=1, ge=0)
     augment_magnitude: float = Field(default=6, ge=0, le=30)
-    epochs: int = Field(default=3, ge=0)
+    epochs: int = Field(default=2, ge=0)
     max_steps: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=32, ge=1)
     lr: float = Field(default=0.02, ge=0)
@@ -106,7 +106,7 @@ class RunConfig(BaseModel):
     poly_power: float = Field(default=0.9, ge=0)
     poly_until: float = Field(default=1.0, gt=0, le=1)
     norm: Literal["frozen", "train"] = "frozen"
-    clip_norm: float | None = Field(default=5.0, gt=0)
+    clip_norm: float | None = Field(default=None, gt=0)
     memory_format: Literal["channels_last", "contiguous"] = "channels_last"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: str = "auto"
@@ -114,7 +114,7 @@ class RunConfig(BaseModel):
     data_seed: int = Field(default=0, ge=0, lt=2**31)
     workers: int = Field(default=2, ge=0)
     eval_batch_size: int = Field(default=250, ge=1)
-    eval_every: int = Field(default=2, ge=0)
+    eval_every: int = Field(default=1, ge=0)
     log_every: int = Field(default=10, ge=1)
     checkpoint_every: int | None = Field(default=None, ge=1)
     keep_checkpoints: int = Field(default=2, ge=1)

@@ -10,6 +10,8 @@ from synreal.distributed import all_gather_rows, all_reduce_sum, broadcast, is_d
 from tests.distributed import two_ranks
 from tests.regularizers.contract import bits, same_bits
 
+NAMES = two_ranks.names()
+QUEUED = [name for name in NAMES if any("queue" in key for key in two_ranks.build(name)[0].state_dict())]
 ROOT = Path(__file__).parents[1]
 
 
@@ -30,16 +32,6 @@ def ranks(tmp_path_factory):
     return [torch.load(folder / f"rank{number}.pt", weights_only=True) for number in (0, 1)]
 
 
-@pytest.fixture(scope="module")
-def alone():
-    """The state after the same training in one process, with the whole batch."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    model, _, _ = two_ranks.train()
-    torch.set_num_threads(threads)
-    return bits(model)
-
-
 def test_ragged_rows_are_gathered_in_rank_order(ranks):
     for result in ranks:
         for counts, rows in result["ragged"].items():
@@ -56,30 +48,48 @@ def test_sums_and_broadcasts_agree(ranks):
 
 
 @pytest.mark.parametrize("moment", ["state", "after ragged batch"])
-def test_both_ranks_hold_the_same_bits(ranks, moment):
-    first, second = (result[moment] for result in ranks)
-    for kind in ("head.layers", "key_head", "queue.bank", "queue.pointer", "queue.count", "blocks.0.0.weight"):
-        assert any(kind in key for key in first)
+@pytest.mark.parametrize("name", NAMES)
+def test_both_ranks_hold_the_same_bits(ranks, name, moment):
+    first, second = (result[moment][name] for result in ranks)
+    assert any("blocks.0.0.weight" in key for key in first)
     assert same_bits(first, second)
 
 
-def test_two_ranks_train_like_one(ranks, alone):
-    state = ranks[0]["state"]
+def test_what_must_agree_is_compared():
+    """Heads, moving averages of heads and of the student, queues, anchors and importances are part of the state."""
+    held = {name: " ".join(two_ranks.build(name)[0].state_dict()) for name in NAMES}
+    for kind in ("head.layers", "key_head", "queue.bank", "queue.pointer", "queue.count"):
+        assert kind in held["csg"]
+        assert kind in held["info_nce"]
+    for name in ("causal_invariance", "gcisg"):
+        for kind in ("head.layers", "target_head", "queue.bank", "averages.0.network.blocks.0.0.weight"):
+            assert kind in held[name]
+    assert "omega" in held["si"]
+    assert "anchor" in held["weight_l2"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_ranks_train_like_one(ranks, name):
+    state = ranks[0]["state"][name]
+    alone = bits(two_ranks.train(name)[0])
     assert list(state) == list(alone)
     for key, value in alone.items():
         torch.testing.assert_close(state[key], value, rtol=1e-6, atol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
-    counts = [value for key, value in alone.items() if key.endswith("queue.count")]
-    assert [int(count) for count in counts] == [20, 20]
+    counts = [int(value) for key, value in alone.items() if key.endswith("queue.count")]
+    assert counts == [20] * len(counts)
 
 
-def test_a_ragged_batch_brings_every_row(ranks):
-    for key, before in ranks[0]["state"].items():
-        if key.endswith("queue.pointer"):
-            assert int(ranks[0]["after ragged batch"][key]) == (int(before) + 4) % 20
+@pytest.mark.parametrize("name", QUEUED)
+def test_a_ragged_batch_brings_every_row(ranks, name):
+    pointers = {key: int(value) for key, value in ranks[0]["state"][name].items() if key.endswith("queue.pointer")}
+    assert pointers
+    for key, before in pointers.items():
+        assert int(ranks[0]["after ragged batch"][name][key]) == (before + 4) % 20
 
 
-def test_without_gathering_the_queues_part(ranks):
-    first, second = (result["not gathered"] for result in ranks)
+@pytest.mark.parametrize("name", QUEUED)
+def test_without_gathering_the_queues_part(ranks, name):
+    first, second = (result["not gathered"][name] for result in ranks)
     banks = [key for key in first if key.endswith("queue.bank")]
     assert banks
     assert not any(torch.equal(first[key], second[key]) for key in banks)

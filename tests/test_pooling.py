@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from synreal import functional
 from synreal.errors import ConfigError
-from synreal.functional import patches
+from synreal.functional import patches, unit
 from tests.reference import maths
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
@@ -268,3 +268,45 @@ def test_patches_refuse_what_cannot_be_cut():
         patches(torch.rand(1, 1, 4, 4), 0)
     with pytest.raises(ConfigError, match=r"\(N, C, H, W\)"):
         patches(torch.rand(1, 4, 4), 2)
+
+
+@PROPERTY
+@given(
+    rows=st.integers(1, 4),
+    length=st.integers(1, 6),
+    exponent=st.sampled_from([-60, -20, 0, 20, 60]),
+    content=st.sampled_from(["signed", "relu", "clustered"]),
+    seed=st.integers(0, 1 << 16),
+)
+def test_unit_vectors_agree_with_the_equation(rows, length, exponent, content, seed):
+    vectors = random_map((rows, length, 1, 1), content, seed, torch.float32).flatten(1)
+    same_as_reference(unit, maths.unit, [vectors.double()], 1e-12, 1e-9)
+    # Without the factor: a gradient divides by it, and the tolerance of zero gradients is absolute.
+    got, (gradient,) = value_and_gradient(lambda v: unit(v * 2.0**exponent), [vectors])
+    want, (want_gradient,) = value_and_gradient(maths.unit, [vectors.double()])
+    close(got, want, 1e-6)
+    assert float((gradient.double() - want_gradient).abs().max()) <= 1e-5 * float(1 / vectors.norm(dim=1).min())
+
+
+def test_the_gradient_of_unit_vectors_passes_gradcheck():
+    vectors = random_map((3, 4, 1, 1), "signed", 2).flatten(1).requires_grad_()
+    assert torch.autograd.gradcheck(unit, vectors)
+
+
+def test_a_row_of_zeros_stays_zero_and_passes_no_gradient():
+    vectors = torch.tensor([[3.0, 4.0], [0.0, 0.0], [0.0, -5.0]], requires_grad=True)
+    scaled = unit(vectors)
+    assert scaled.tolist() == [[pytest.approx(0.6), pytest.approx(0.8)], [0, 0], [0, -1]]
+    scaled.sum().backward()
+    assert vectors.grad.isfinite().all()
+    assert not vectors.grad[1].any()
+    assert vectors.grad[0].any()
+
+
+@pytest.mark.parametrize("size", [1e-38, 1e38])
+def test_the_largest_and_smallest_rows_have_length_one(size):
+    torch.testing.assert_close(unit(torch.full((1, 4), size)), torch.full((1, 4), 0.5))
+
+
+def test_a_nan_in_a_row_is_not_hidden_by_unit():
+    assert unit(torch.tensor([[1.0, torch.nan]])).isnan().all()

@@ -6,9 +6,10 @@ import timm
 import torch
 from torch import nn
 
-from synreal.errors import CheckpointError, ConfigError
-from synreal.stages import find_stages
-from synreal.teachers import EmaTeacher, Reference, UntrainedTeacherWarning
+from synreal.errors import CheckpointError, ConfigError, StageError
+from synreal.norm import freeze_norm_stats, norm_layers
+from synreal.stages import Stage, find_stages
+from synreal.teachers import Average, AveragedNetwork, EmaTeacher, Reference, UntrainedTeacherWarning
 from tests.reference import maths
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -214,3 +215,159 @@ def test_an_average_is_apart_from_what_it_follows():
 def test_a_decay_lies_between_zero_and_one(decay):
     with pytest.raises(ConfigError, match=r"in \[0, 1\], got"):
         EmaTeacher(Mixed(), decay)
+
+
+def test_images_are_adapted_channel_by_channel():
+    model = network()
+    scale, shift = torch.tensor([2.0, 0.5, 1.0]), torch.tensor([0.1, -0.2, 0.3])
+    teacher = reference(model, renormalize=(scale, shift))
+    adapted = teacher.adapt(IMAGES)
+    for channel in range(3):
+        torch.testing.assert_close(adapted[:, channel], IMAGES[:, channel] * scale[channel] + shift[channel])
+    assert torch.equal(teacher(IMAGES)["4"], reference(model)(adapted)["4"])
+    assert teacher.adapt(IMAGES.double()).dtype == torch.float64
+    assert reference(model).adapt(IMAGES) is IMAGES
+
+
+class Positions(nn.Module):
+    """A network whose last map has one layout, and whose classifier normalises and pools what it is given."""
+
+    def __init__(self, layout):
+        super().__init__()
+        self.layout = layout
+        self.trunk = nn.Conv2d(3, 6, 32, stride=32)
+        self.end = nn.Identity()
+        self.norm = nn.LayerNorm(6)
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, images):
+        values = self.trunk(images)
+        if self.layout == "nhwc":
+            values = values.permute(0, 2, 3, 1)
+        elif self.layout == "tokens":
+            values = values.flatten(2).transpose(1, 2)
+        values = self.end(values)
+        if self.layout == "nchw":
+            values = values.flatten(2).transpose(1, 2)
+        return self.fc(self.norm(values.flatten(1, -2)).mean(1))
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc", "tokens"])
+def test_the_tail_reads_each_position_as_if_it_were_the_map(layout):
+    model = Positions(layout)
+    stage = Stage("4", "end", 6, 32, layout)
+    teacher = Reference(model, [stage])
+    vectors = torch.randn(5, 6, requires_grad=True)
+    logits = teacher.tail(vectors, stage)
+    torch.testing.assert_close(logits, model.fc(model.norm(vectors)))
+    (gradient,) = torch.autograd.grad(logits.square().sum(), vectors)
+    (want,) = torch.autograd.grad(model.fc(model.norm(vectors)).square().sum(), vectors)
+    torch.testing.assert_close(gradient, want)
+    # The hook is gone: the network runs as before.
+    with torch.no_grad():
+        assert torch.equal(teacher.network(IMAGES), model(IMAGES))
+    assert not any(parameter.grad is not None for parameter in teacher.network.parameters())
+
+
+def test_the_tail_of_a_resnet_is_its_classifier():
+    model = network()
+    teacher = reference(model)
+    stage = teacher.tap.stages[-1]
+    vectors = torch.randn(3, stage.channels)
+    torch.testing.assert_close(teacher.tail(vectors, stage), model.fc(vectors))
+
+
+def test_a_tail_that_cannot_work_is_refused():
+    model = Positions("tokens")
+    stage = Stage("4", "end", 6, 32, "tokens", prefix_tokens=1)
+    with pytest.raises(StageError, match=r"stage 4 \(end\) reads class tokens.*pools its last map"):
+        Reference(model, []).tail(torch.randn(2, 6), stage)
+    headless = timm.create_model("test_resnet", num_classes=0, global_pool="")
+    with pytest.warns(UntrainedTeacherWarning):
+        teacher = reference(headless)
+    with pytest.raises(StageError, match=r"gave \(2, \d+, 1, 1\) for 2 positions.*pretrained classifier"):
+        teacher.tail(torch.randn(2, teacher.tap.stages[-1].channels), teacher.tap.stages[-1])
+    with torch.no_grad():
+        assert teacher.network(IMAGES).shape[0] == len(IMAGES)  # the hook is gone
+
+
+def averaged(model, norm="own", decay=0.75):
+    return AveragedNetwork(model, list(find_stages(model).values())[-2:], Average(decay, norm))
+
+
+@pytest.mark.parametrize("norm", ["own", "averaged"])
+def test_an_averaged_network_follows_the_formula(norm):
+    model = network()
+    average = averaged(model, norm)
+    layers = {f"network.{name}" for name, layer in model.named_modules() if layer in norm_layers(model)}
+    before, other = bits(average), changed_network(model)
+    average.update(other)
+    current = other.state_dict()
+    for key, value in average.state_dict().items():
+        student = current[key.removeprefix("network.")]
+        statistic = key.rpartition(".")[0] in layers and "running" in key
+        if not value.is_floating_point():
+            assert torch.equal(value, before[key] if norm == "own" else student)
+        elif statistic and norm == "own":
+            assert torch.equal(value, before[key])
+        else:
+            want = 0.75 * before[key].double() + 0.25 * student.double()
+            torch.testing.assert_close(value.double(), want, rtol=1e-6, atol=1e-6)
+            assert not torch.equal(value, before[key])
+
+
+def changed_network(model):
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for value in other.state_dict().values():
+            value.add_(torch.rand(value.shape) if value.is_floating_point() else 3)
+    return other
+
+
+@pytest.mark.parametrize("norm", ["own", "averaged"])
+@pytest.mark.parametrize("training", [False, True])
+def test_an_averaged_network_normalises_as_it_is_told(norm, training):
+    model = network()
+    average = averaged(model, norm)
+    average.train()
+    assert not any(module.training for module in average.modules())
+    plain = copy.deepcopy(model).eval()
+    if norm == "own" and training:
+        for layer in norm_layers(plain):
+            layer.train()
+    model.train(training)
+    before = bits(average)
+    with torch.no_grad():
+        want = plain.forward_features(IMAGES)
+    maps = average(IMAGES, model)
+    assert list(maps) == ["3", "4"]
+    assert torch.equal(maps["4"], want)
+    assert not maps["4"].requires_grad
+    assert equal(bits(average.network), bits(plain))
+    assert equal(bits(average), before) == (norm == "averaged" or not training)
+
+
+def test_an_averaged_network_follows_a_student_that_freezes_some_layers():
+    model = network().train()
+    average = averaged(model)
+    norm_layers(model)[0].eval()
+    average(IMAGES, model)
+    modes = [layer.training for layer in norm_layers(average.network)]
+    assert modes == [False] + [True] * (len(modes) - 1)
+    freeze_norm_stats(model)
+    average(IMAGES, model)
+    assert not any(layer.training for layer in norm_layers(average.network))
+
+
+def test_an_averaged_network_takes_no_gradient_and_is_saved():
+    model = network()
+    average = averaged(model)
+    assert not any(parameter.requires_grad for parameter in average.parameters())
+    average.update(changed_network(model))
+    fresh = averaged(network())
+    fresh.load_state_dict(average.state_dict())
+    assert equal(bits(fresh), bits(average))
+    before = bits(average)
+    with torch.no_grad():
+        next(model.parameters()).zero_()
+    assert equal(bits(average), before)

@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 from synreal.metrics import class_recall, confusion_matrix
 from synreal.records import Score
+from synreal.stages import find_head
 from synreal.tasks import data
 from synreal.tasks.base import Meter, Task
 from synreal.tasks.data.base import LabelledImages
@@ -57,8 +58,17 @@ class Classification(Task):
         )
 
     def build_student(self, backbone: str, weights: str) -> tuple[nn.Module, WeightsOrigin]:
-        """Build a timm model with a fresh linear classifier, and take its normalisation."""
+        """Build a timm model with a fresh linear classifier, and take its normalisation.
+
+        The classifier starts at zero: a random one shakes the pretrained backbone in the first steps, before it has
+        learnt anything. One that a weights file brings is kept.
+        """
         student, origin = create_backbone(backbone, num_classes=len(self.classes), weights=weights)
+        if origin.source != "file":
+            head = find_head(student)
+            for name, parameter in student.named_parameters():
+                if name in head:
+                    nn.init.zeros_(parameter)
         self.statistics = normalization(student)
         return student, origin
 

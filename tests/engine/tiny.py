@@ -70,7 +70,6 @@ def make_config(output, **changes):
         "batch_size": 6,
         "lr": 0.05,
         "warmup_steps": 3,
-        "clip_norm": None,
         "eval_every": 1,
         "eval_batch_size": 4,
         "log_every": 1,

@@ -149,3 +149,53 @@ def info_nce(anchor, positive, queue, temperature):
 def moving_average(average, value, decay):
     flat = [decay * a + (1 - decay) * v for a, v in zip(average.flatten(), value.flatten(), strict=True)]
     return stacked(flat).reshape(average.shape)
+
+
+def unit(vectors):
+    """v / ||v|| by row; a row of zeros has no direction and stays zero."""
+    rows = []
+    for row in vectors:
+        length = sum(value**2 for value in row)
+        rows.append([value * 0 if float(length.detach()) == 0 else value / length.sqrt() for value in row])
+    return stacked(rows)
+
+
+def guidance(student, teacher, pooling):
+    """|| P(f) / ||P(f)|| - P(f_o) / ||P(f_o)|| ||^2, per sample."""
+    ours, theirs = unit(POOLINGS[pooling](student)), unit(POOLINGS[pooling](teacher))
+    differences = [[a - b for a, b in zip(*rows, strict=True)] for rows in zip(ours, theirs, strict=True)]
+    return stacked([sum(d**2 for d in row) for row in differences])
+
+
+def log_softmax(values):
+    total = logsumexp(values)
+    return [value - total for value in values]
+
+
+def distillation_kl(student, teacher, temperature):
+    """sum_c p_o[c] (log p_o[c] - log p[c]) T^2 with p = softmax(logits / T), the mean over samples and positions."""
+    classes = student.shape[1]
+    ours, theirs = (logits.reshape(*logits.shape[:2], -1) for logits in (student, teacher))
+    divergences = []
+    for n in range(ours.shape[0]):
+        for position in range(ours.shape[2]):
+            log_p = log_softmax([ours[n, c, position] / temperature for c in range(classes)])
+            log_q = log_softmax([theirs[n, c, position] / temperature for c in range(classes)])
+            divergences.append(sum(log_q[c].exp() * (log_q[c] - log_p[c]) for c in range(classes)))
+    return sum(divergences) / len(divergences) * temperature**2
+
+
+def weight_l2(weights, anchors, importance=None):
+    """sum_p omega_p (w_p - w_p^0)^2."""
+    total = torch.zeros((), dtype=torch.float64)
+    for index, (weight, anchor) in enumerate(zip(weights, anchors, strict=True)):
+        for place, (w, w0) in enumerate(zip(weight.flatten(), anchor.flatten(), strict=True)):
+            omega = 1 if importance is None else importance[index].flatten()[place]
+            total = total + omega * (w - w0) ** 2
+    return total
+
+
+def path_importance(path, displacement, damping):
+    """max(path, 0) / (displacement^2 + xi)."""
+    pairs = zip(path.flatten(), displacement.flatten(), strict=True)
+    return stacked([(p if float(p.detach()) > 0 else p * 0) / (d**2 + damping) for p, d in pairs]).reshape(path.shape)

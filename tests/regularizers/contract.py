@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import synreal
 from synreal.regularizers import get
+from synreal.regularizers.registry import parse
 
 PENALTY_FREE = {"none", "oracle"}  # what they change is which parameters learn
 
@@ -26,13 +27,40 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "si": {"weight": 10.0, "interval": 2},
     "weight_l2": {"weight": 1.0},
 }
+# Settings with which a regularizer runs other code than with its defaults.
+VARIANTS = [
+    "causal_invariance(directions=first)",
+    "causal_invariance(moves_stats=true, average_norm=averaged)",
+    "causal_invariance(target_head=average, patches=2)",
+    "csg(patches=2)",
+    "feature_l2(spatial=true, stages=[3, 4], stage_weights=[1, 0.5])",
+    "gcisg(guidance_stages=4, invariance_stages=[2, 3], adapter=true)",
+    "guidance(adapter=true, norm=batch)",
+    "info_nce(pooling=attentional)",
+    "info_nce(teacher=average, queue_start=random)",
+    "kl(adapter=true)",
+    "kl(stage=4)",
+    "si(interval=1)",
+]
 
 
-def tiny(name, **overrides):
-    """A spec of a registered name, small enough for a unit test."""
+def tiny(text, **overrides):
+    """A spec of a registered name, or of a text such as ``"csg(patches=2)"``, small enough for a unit test."""
+    name, bracket, _ = text.partition("(")
     cls = get(name)
-    settings = {**SMALL, **SETTINGS.get(name, {}), **overrides}
-    return cls(**{key: value for key, value in settings.items() if key in cls.model_fields})
+    settings = {key: value for key, value in {**SMALL, **SETTINGS.get(name, {})}.items() if key in cls.model_fields}
+    spec = parse(text) if bracket else None
+    written = {key: getattr(spec, key) for key in spec.model_fields_set} if spec else {}
+    given = {key: value for key, value in overrides.items() if key in cls.model_fields}
+    return cls(**{**settings, **written, **given})
+
+
+def captured(model):
+    """A list that will hold the step that each term of a model sees."""
+    steps = []
+    for term in model.terms.values():
+        term.register_forward_pre_hook(lambda _, args: steps.append(args[0]))
+    return steps
 
 
 class Toy(nn.Module):

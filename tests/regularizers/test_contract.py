@@ -1,9 +1,11 @@
 """What every registered regularizer must do; a new one is tested here as soon as it is registered."""
 
 import copy
+import gc
 import io
 import pickle
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -13,13 +15,17 @@ from accelerate.state import AcceleratorState
 
 import synreal
 from synreal.attach import UnboundWarning
-from synreal.errors import TrainingError
+from synreal.errors import ConfigError, TrainingError
+from synreal.regularizers import FeatureRegularizer, get
+from synreal.regularizers.registry import parse
 from tests.regularizers.contract import (
     PENALTY_FREE,
+    VARIANTS,
     Toy,
     attached,
     batch,
     bits,
+    captured,
     hooks,
     network,
     optimizer_of,
@@ -28,7 +34,12 @@ from tests.regularizers.contract import (
     train,
 )
 
+# The tiny network stands for a pretrained one, but its classifier is a fresh one.
+pytestmark = pytest.mark.filterwarnings("ignore:.* reads the reference's own classifier, but that has 3 classes")
+
 NAMES = synreal.list_regularizers()
+EVERY = [*NAMES, *VARIANTS]
+BY_STAGE = [name for name in NAMES if issubclass(get(name), FeatureRegularizer)]
 PENALIZING = [name for name in NAMES if name not in PENALTY_FREE]
 STATEFUL = [name for name in NAMES if any(term.stateful for term in synreal.attach(Toy(), tiny(name)).terms.values())]
 
@@ -83,10 +94,13 @@ def test_the_weight_multiplies_the_penalty(name):
     assert float(three) == pytest.approx(3 * float(one))
 
 
-@pytest.mark.parametrize("name", PENALIZING)
-def test_the_gradient_reaches_student_and_heads_and_never_the_teacher(name):
+@pytest.mark.parametrize("name", [*PENALIZING, *VARIANTS])
+def test_the_gradient_reaches_student_and_heads_and_never_a_teacher(name):
     model, _ = attached(name, steps=2)
-    model(*batch(2)[:2])["penalty"].backward()
+    output = model(*batch(2)[:2])
+    assert output["penalty"].isfinite()
+    assert float(output["penalty"].detach()) > 0
+    output["penalty"].backward()
     assert model.student.conv1[0].weight.grad.abs().max() > 0
     for key, parameter in model.terms.named_parameters():
         if parameter.requires_grad:
@@ -96,18 +110,39 @@ def test_the_gradient_reaches_student_and_heads_and_never_the_teacher(name):
             assert parameter.grad is None, key
     if model.reference is not None:
         assert not any(p.requires_grad or p.grad is not None for p in model.reference.network.parameters())
+    assert not any(p.requires_grad or p.grad is not None for p in model.averages.parameters())
 
 
 def test_the_teacher_never_changes(name):
     model, optimizer = attached(name)
     before = bits(model.student)
     teacher = None if model.reference is None else bits(model.reference.network)
-    for step in range(5):
+    for step in range(20):
         model.train()
         train(model, optimizer, 1, first=step)
     assert not same_bits(bits(model.student), before)
     if teacher is not None:
         assert same_bits(bits(model.reference.network), teacher)
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if any(p.average for p in tiny(name).passes)])
+def test_moving_averages_follow_the_student_alone(name):
+    model, optimizer = attached(name, steps=1)
+    (average,) = model.averages.values()
+    decay = average.settings.decay
+    assert 0 < decay < 1
+    before = {key: value.double() for key, value in average.network.named_parameters()}
+    train(model, optimizer, 1, first=1)
+    for key, value in average.network.named_parameters():
+        want = decay * before[key] + (1 - decay) * model.student.get_parameter(key).detach().double()
+        torch.testing.assert_close(value.double(), want, rtol=1e-6, atol=1e-7)
+        assert value.grad is None
+    assert not all(torch.equal(before[key].float(), value) for key, value in average.network.named_parameters())
+    held = bits(average)
+    model(*batch(2)[:2])
+    moved = {key for key, value in average.state_dict().items() if not torch.equal(value, held[key])}
+    assert all("running" in key or "num_batches" in key for key in moved)
+    assert bool(moved) == (average.settings.norm == "own")
 
 
 @pytest.mark.parametrize("name", PENALIZING)
@@ -121,6 +156,7 @@ def test_a_weight_of_zero_leaves_the_students_training_alone(name):
     assert not same_bits(students[0], students[2])
 
 
+@pytest.mark.parametrize("name", EVERY)
 def test_a_resumed_model_takes_the_same_step(name):
     model, optimizer = attached(name, steps=3)
     file = io.BytesIO()
@@ -141,7 +177,9 @@ def test_a_resumed_model_takes_the_same_step(name):
     assert not same_bits(bits(again), dict(saved["model"]))
 
 
-@pytest.mark.parametrize("way", ["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    ("name", "way"), [*((name, "deepcopy") for name in EVERY), *((name, "pickle") for name in NAMES)]
+)
 def test_a_copy_is_whole_unbound_and_apart(name, way):
     model, optimizer = attached(name, steps=2)
     copied = copy.deepcopy(model) if way == "deepcopy" else pickle.loads(pickle.dumps(model))
@@ -164,6 +202,7 @@ def test_a_copy_is_whole_unbound_and_apart(name, way):
     train(model, optimizer, 1, first=10)
 
 
+@pytest.mark.parametrize("name", EVERY)
 def test_detach_gives_the_student_back(name):
     student = network()
     before, kind = bits(student), type(student)
@@ -183,6 +222,49 @@ def test_detach_gives_the_student_back(name):
     with pytest.raises(TrainingError, match="detached"):
         model(*batch(0)[:2])
     train(*attached(name, student), 1)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_nothing_lives_on_once_a_model_is_detached(name):
+    student = network()
+    own = {id(value) for value in [*student.parameters(), *student.buffers()]}
+    model, optimizer = attached(name, student, steps=2)
+    steps = captured(model)
+    output = model(*batch(2)[:2])
+    modules = [model.terms, model.averages]
+    if model.reference is not None:
+        modules += [model.reference, model.reference.network]
+    tensors = [value for step in steps for maps in step.maps.values() for value in maps.values()]
+    tensors += [value for module in modules for value in [*module.parameters(), *module.buffers()]]
+    assert not own.intersection(map(id, tensors))
+    parts = [part for module in modules for part in module.modules()]
+    watched = [weakref.ref(one) for one in [*tensors, *parts, model]]
+    assert model.detach() is student
+    del model, optimizer, output, steps, modules, tensors, parts
+    gc.collect()
+    assert [one() for one in watched if one() is not None] == []
+    assert student(batch(0)[0]).isfinite().all()
+
+
+@pytest.mark.parametrize("kept", ["model", "terms"])
+def test_who_keeps_a_detached_model_or_its_terms_keeps_no_networks(name, kept):
+    model, optimizer = attached(name, Toy(), steps=1)
+    networks = {"averages": model.averages, "terms": model.terms, "student": model.student}
+    if model.reference is not None:
+        networks["reference"] = model.reference.network
+    still = {"model": {"student"}, "terms": {"terms"}}[kept]
+    watched = {
+        key: [weakref.ref(one) for part in network.modules() for one in (part, *part.parameters(recurse=False))]
+        for key, network in networks.items()
+    }
+    held = model if kept == "model" else model.terms
+    model.detach()
+    del model, optimizer, networks
+    gc.collect()
+    for key, references in watched.items():
+        if key not in still:
+            assert [one() for one in references if one() is not None] == [], key
+    assert held is not None
 
 
 def test_two_of_one_kind_are_told_apart(name):
@@ -210,6 +292,33 @@ def test_the_order_of_terms_does_not_matter():
     assert float(first["penalty"]) == pytest.approx(sum(float(first[f"penalty/{name}"]) for name in names), rel=1e-6)
     for name in names:
         assert torch.equal(first[f"penalty/{name}"], second[f"penalty/{name}"])
+
+
+@pytest.mark.parametrize("name", BY_STAGE)
+def test_stages_are_summed_with_their_weights(name):
+    pretrained = Toy()
+    full, _ = attached(name, copy.deepcopy(pretrained), 2, stages=(2, 4), stage_weights=(0.5, 2.0), weight=1.0)
+    shares = []
+    for settings in ({"stages": (2, 4)}, {"stages": 2}, {"stages": 4}):
+        model = synreal.attach(copy.deepcopy(pretrained), tiny(name, weight=1.0, **settings)).train()
+        state = full.state_dict()
+        model.load_state_dict({key: state[key] for key in model.state_dict()})
+        shares.append(float(model(*batch(2)[:2])["penalty"].detach()))
+    weighted = float(full(*batch(2)[:2])["penalty"].detach())
+    unweighted, second, fourth = shares
+    assert min(second, fourth) > 0
+    assert unweighted == pytest.approx(second + fourth, rel=1e-5)
+    assert weighted == pytest.approx(0.5 * second + 2.0 * fourth, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", BY_STAGE)
+@pytest.mark.parametrize("weights", ["[1]", "[1, 2, 3]"])
+def test_a_weight_for_each_stage_or_none(name, weights):
+    count = weights.count(",") + 1
+    with pytest.raises(ConfigError, match=rf"Regularizer {name}: .*stage_weights has {count} values for 2 stages"):
+        parse(f"{name}(stages=[3, 4], stage_weights={weights})")
+    with pytest.raises(ConfigError, match="greater than or equal to 0"):
+        parse(f"{name}(stages=[3, 4], stage_weights=[1, -1])")
 
 
 def test_a_compiled_model_trains_like_an_eager_one(name):
