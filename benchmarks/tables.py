@@ -139,11 +139,17 @@ def output(name: str, method: str, seed: int) -> str:
     return "```text\n" + "\n".join(line.rstrip() for line in text.splitlines()) + "\n```"
 
 
+def queue_loss() -> str:
+    """What ``benchmarks/queue_loss.py`` wrote, without its title."""
+    return (RESULTS / "queue_loss.md").read_text(encoding="utf-8").partition("\n")[2].strip()
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "regularizers": regularizers,
     "methods": methods,
     **{f"settings-{name}": functools.partial(settings, name) for name in registered()},
     "digits-classification": lambda: results("digits-classification"),
+    "queue-loss": queue_loss,
     "make-run": lambda: output("digits-classification", "csg", 0),
 }
 

@@ -6,6 +6,7 @@ One pass over the queue in pieces, with a running maximum, gives both in O(N d) 
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Literal
 
 import torch
@@ -24,24 +25,55 @@ _PIECE_ELEMENTS = 1 << 19  # scores held at once: 2 MiB in float32, which stays 
 @torch.library.custom_op("synreal::attend", mutates_args=())
 def _attend(scaled: Tensor, bank: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``lse`` (M,) and ``A`` (M, d) of rows (M, d) over the first ``count`` rows of a bank (K, d)."""
+    keys = bank[: int(count)].to(scaled.dtype)
+    if scaled.device.type == "cpu" and scaled.numel() and keys.numel() and _flash_works():
+        return _flash(scaled, keys)
+    return _in_pieces(scaled, keys)
+
+
+def _in_pieces(scaled: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Attend piece by piece with a running maximum, in public operations alone."""
     rows, dim = scaled.shape
-    keys_in_all = int(count)
     piece = max(1, _PIECE_ELEMENTS // max(1, rows))
     highest = scaled.new_full((rows, 1), -torch.inf)
     total = scaled.new_zeros((rows, 1))
     attended = scaled.new_zeros((rows, dim))
-    for start in range(0, keys_in_all, piece):
-        keys = bank[start : min(start + piece, keys_in_all)].to(scaled.dtype)
-        scores = scaled @ keys.T
+    memory = scaled.new_empty(rows * min(piece, keys.shape[0]))
+    for start in range(0, keys.shape[0], piece):
+        some = keys[start : start + piece]
+        scores = memory[: rows * some.shape[0]].view(rows, some.shape[0])
+        torch.mm(scaled, some.T, out=scores)
         new_highest = torch.maximum(highest, scores.amax(1, keepdim=True))
         shrink = (highest - new_highest).exp_()
         weights = scores.sub_(new_highest).exp_()
-        total = total * shrink + weights.sum(1, keepdim=True)
-        attended = torch.addmm(attended * shrink, weights, keys)
+        total.mul_(shrink).add_(weights.sum(1, keepdim=True))
+        attended.mul_(shrink).addmm_(weights, some)
         highest = new_highest
-    if keys_in_all:
+    if keys.shape[0]:
         attended /= total
-    return (highest + total.log()).squeeze(1), attended
+    return (highest + total.log_()).squeeze(1), attended
+
+
+def _flash(scaled: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Attend with torch's own kernel: a quarter faster than pieces, but not a public operation."""
+    queries, bank = scaled[None, None], keys.contiguous()[None, None]
+    attended, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        queries.contiguous(), bank, bank, 0.0, False, scale=1.0
+    )
+    # The memory order of what it returns is its own business.
+    return lse.reshape(-1).contiguous(), attended.reshape(scaled.shape).contiguous()
+
+
+@functools.cache
+def _flash_works() -> bool:
+    """Whether this torch has the kernel and it does what it is used for; checked once on a small example."""
+    scaled = torch.linspace(-3, 3, 35).sin().view(5, 7) * 20
+    keys = torch.linspace(0, 9, 77).cos().view(11, 7)
+    try:
+        got, expected = _flash(scaled, keys), _in_pieces(scaled, keys)
+        return all(torch.allclose(g, e, rtol=1e-5, atol=1e-5) for g, e in zip(got, expected, strict=True))
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return False
 
 
 @_attend.register_fake

@@ -1,11 +1,12 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import seeds, tables
+from benchmarks import queue_loss, seeds, tables
 from synreal.tasks import data
 from synreal.tasks.data.base import ArrayImages
 
@@ -48,6 +49,31 @@ def test_seeds_leaves_records_and_a_table_and_runs_nothing_twice(monkeypatch, tm
     monkeypatch.setattr(sys, "argv", [*arguments[:4], "--seeds", "2", *arguments[-2:], "--set", *small])
     seeds.main()
     assert len(list((tmp_path / "runs").rglob("result.json"))) == 2
+
+
+def test_the_sides_of_the_queue_benchmark_compute_the_same():
+    for sides in queue_loss.SIDES.values():
+        values = queue_loss.tensors(8, 50, 6, torch.float64)
+        plain, ours = (queue_loss.step(loss, values).clone() for loss in sides.values())
+        torch.testing.assert_close(ours, plain)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is read where Linux tells it")
+def test_the_queue_benchmark_leaves_records_and_a_table(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(queue_loss, "RESULTS", tmp_path)
+    sizes = {"rows": 64, "keys": 100_000, "dim": 4, "repeats": 1}
+    arguments = [word for key, value in sizes.items() for word in (f"--{key}", str(value))]
+    monkeypatch.setattr(sys, "argv", ["queue_loss.py", *arguments])
+    queue_loss.main()
+    result = json.loads((tmp_path / "queue_loss.json").read_text())
+    assert {key: result[key] for key in sizes} == sizes
+    assert [row["loss"] for row in result["losses"]] == ["info_nce", "causal_invariance"]
+    for row in result["losses"]:
+        assert row["plain_mib"] > 64 * 100_000 * 4 / 2**20  # the matrix of scores
+        assert row["synreal_mib"] < row["plain_mib"] / 2
+        assert 0 < row["speed_least"] <= row["speed_median"] <= row["speed_greatest"]
+        assert row["synreal_gradient_error"] < 1e-4
+    assert (tmp_path / "queue_loss.md").read_text().strip() == capsys.readouterr().out.strip()
 
 
 def test_the_table_of_regularizers_lists_the_registry():

@@ -8,7 +8,8 @@ from torch.utils._pytree import tree_leaves
 
 from synreal import contrast
 from synreal.errors import ConfigError
-from synreal.functional import info_nce, queue_logsumexp
+from synreal.functional import causal_invariance, info_nce, queue_logsumexp
+from synreal.queues import FeatureQueue
 from tests.reference import maths
 from tests.test_pooling import PROPERTY, close, same_as_reference
 
@@ -94,13 +95,47 @@ def test_the_size_of_a_piece_does_not_matter(piece, rows, dim, keys, seed):
     whole = info_nce(anchor, positive, queue, 0.07)
     (want,) = torch.autograd.grad(whole, anchor)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contrast, "_flash_works", lambda: False)
         patch.setattr(contrast, "_PIECE_ELEMENTS", piece)
         cut = info_nce(anchor, positive, queue, 0.07)
     torch.testing.assert_close(cut, whole, rtol=1e-12, atol=0)
     torch.testing.assert_close(torch.autograd.grad(cut, anchor)[0], want, rtol=1e-10, atol=1e-14)
 
 
+@PROPERTY
+@given(scale=st.sampled_from([0.1, 10.0, 1000.0]), dtype=st.sampled_from([torch.float32, torch.float64]), **SIZES)
+def test_the_fast_kernel_and_pieces_agree(scale, dtype, rows, dim, keys, seed):
+    anchor, _, queue = embeddings(rows, dim, keys, seed, dtype=dtype)
+    assert contrast._flash_works()
+    for fast, plain in zip(
+        contrast._flash(anchor * scale, queue), contrast._in_pieces(anchor * scale, queue), strict=True
+    ):
+        assert fast.shape == plain.shape
+        assert fast.is_contiguous()
+        torch.testing.assert_close(fast, plain, rtol=1e-5, atol=2e-5 if dtype is torch.float32 else 1e-9)
+
+
+@pytest.mark.parametrize("broken", [AttributeError("no such kernel"), None], ids=["absent", "wrong"])
+def test_a_kernel_that_is_absent_or_wrong_is_not_used(monkeypatch, broken):
+    def flash(scaled, keys):
+        if broken:
+            raise broken
+        lse, attended = contrast._in_pieces(scaled, keys)
+        return lse + 1e-3, attended
+
+    values = embeddings(4, 6, 9, 0)
+    want = info_nce(*values)
+    monkeypatch.setattr(contrast, "_flash", flash)
+    contrast._flash_works.cache_clear()
+    try:
+        assert not contrast._flash_works()
+        torch.testing.assert_close(info_nce(*values), want)
+    finally:
+        contrast._flash_works.cache_clear()
+
+
 def test_pieces_are_rescaled_when_a_higher_score_comes_later(monkeypatch):
+    monkeypatch.setattr(contrast, "_flash_works", lambda: False)
     monkeypatch.setattr(contrast, "_PIECE_ELEMENTS", 2)
     queue = torch.tensor([[-1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
     anchor = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
@@ -236,14 +271,145 @@ class Shapes(TorchDispatchMode):
 def test_no_tensor_of_batch_by_queue_is_ever_made():
     rows, keys, dim = 64, 40_000, 4
     anchor, positive, queue = embeddings(rows, dim, keys, 0)
+    with Shapes() as inside:  # of the operator, which is one node to those who look from outside
+        contrast._in_pieces(anchor, queue)
     anchor.requires_grad_()
-    with Shapes() as cheap:
+    with Shapes() as outside:
         info_nce(anchor, positive, queue).backward()
-    largest = max(torch.Size(shape).numel() for shape in cheap.seen)
+        causal_invariance(anchor, positive, queue).backward()
+    largest = max(torch.Size(shape).numel() for shape in inside.seen | outside.seen)
     assert largest <= max(contrast._PIECE_ELEMENTS, keys * dim) < rows * keys
     with Shapes() as naive:
         torch.logsumexp(anchor @ queue.T, 1).sum().backward()
     assert (rows, keys) in naive.seen
+
+
+@PROPERTY
+@given(
+    kind=st.sampled_from(["random", "clustered", "same"]),
+    temperatures=st.sampled_from([(0.12, 0.04), (0.5, 0.5), (1.0, 0.04), (0.04, 1.0)]),
+    **SIZES,
+)
+def test_causal_invariance_agrees_with_the_equation(kind, temperatures, rows, dim, keys, seed):
+    online, target, queue = embeddings(rows, dim, keys, seed, "random" if kind == "same" else kind)
+    target = online if kind == "same" else target
+
+    def naive(z):
+        return maths.causal_invariance(z, target.double(), queue.double(), *temperatures)
+
+    for dtype, tolerance, gradient_tolerance in ((torch.float32, 1e-6, 1e-5), (torch.float64, 1e-12, 1e-10)):
+        leaf = online.to(dtype).requires_grad_()
+        exact = online.double().requires_grad_()
+        got, want = causal_invariance(leaf, target.to(dtype), queue.to(dtype), *temperatures, "none"), naive(exact)
+        # Scores are of the order of 1 / temperature, and so is their rounding.
+        scale = 1 / min(temperatures)
+        torch.testing.assert_close(got.double(), want, rtol=tolerance, atol=tolerance * scale)
+        (gradient,) = torch.autograd.grad(got.sum(), leaf)
+        (want_gradient,) = torch.autograd.grad(want.sum(), exact)
+        torch.testing.assert_close(
+            gradient.double(), want_gradient, rtol=gradient_tolerance, atol=gradient_tolerance * scale
+        )
+
+
+def test_causal_invariance_passes_gradcheck():
+    online, target, queue = embeddings(3, 4, 7, 5, dtype=torch.float64)
+    online.requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: causal_invariance(z, target, queue, 0.3, 0.2), [online])
+
+
+def test_causal_invariance_of_one_key_or_none_is_zero():
+    online, target, queue = embeddings(3, 4, 1, 1)
+    online.requires_grad_()
+    assert causal_invariance(online, target, queue, reduction="none").abs().max() < 1e-6
+    loss = causal_invariance(online, target, queue[:0], reduction="none")
+    assert torch.equal(loss, torch.zeros(3))
+    loss.sum().backward()
+    assert not online.grad.any()
+
+
+def test_causal_invariance_is_least_where_both_sides_agree():
+    online, _, queue = embeddings(4, 6, 20, 3, dtype=torch.float64)
+    same = causal_invariance(online, online, queue, 0.1, 0.1, "none")
+    scores = (online @ queue.T / 0.1).softmax(1)
+    torch.testing.assert_close(same, torch.distributions.Categorical(scores).entropy())
+    other = causal_invariance(online.roll(1, 0), online, queue, 0.1, 0.1, "none")
+    assert (other > same).all()
+
+
+def test_the_target_takes_no_gradient():
+    online, target, queue = (value.requires_grad_() for value in embeddings(3, 4, 7, 5))
+    causal_invariance(online, target, queue).backward()
+    assert online.grad is not None
+    assert target.grad is None
+    assert queue.grad is None
+
+
+def test_causal_invariance_has_the_papers_temperatures_and_reductions():
+    online, target, queue = embeddings(5, 4, 9, 2)
+    each = causal_invariance(online, target, queue, 0.12, 0.04, "none")
+    assert each.shape == (5,)
+    torch.testing.assert_close(causal_invariance(online, target, queue), each.mean())
+    torch.testing.assert_close(causal_invariance(online, target, queue, reduction="sum"), each.sum())
+
+
+@pytest.mark.parametrize("temperatures", [(1e-4, 1e-4), (1e-4, 1e4), (1e4, 1e-4)])
+def test_causal_invariance_of_extreme_temperatures_is_finite(temperatures):
+    online, target, queue = embeddings(4, 8, 30, 6)
+    online.requires_grad_()
+    loss = causal_invariance(online, target, queue, *temperatures)
+    loss.backward()
+    assert loss.isfinite()
+    assert online.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_causal_invariance_of_half_precision_is_computed_in_float32(dtype):
+    values = [value.to(dtype) for value in embeddings(3, 8, 20, 4)]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = causal_invariance(*values)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, causal_invariance(*(value.float() for value in values)))
+
+
+@pytest.mark.parametrize("name", ["temperature", "target_temperature"])
+def test_both_temperatures_must_be_above_zero(name):
+    with pytest.raises(ConfigError, match=rf"^{name} must be above 0, got 0"):
+        causal_invariance(*embeddings(2, 3, 4, 0), **{name: 0})
+
+
+def test_shapes_of_causal_invariance_are_named():
+    with pytest.raises(ConfigError, match=r"online and target must both be \(N, d\), got \(2, 3\), \(3, 3\)"):
+        causal_invariance(torch.zeros(2, 3), torch.zeros(3, 3), torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("loss", [info_nce, causal_invariance])
+@pytest.mark.parametrize("count", [0, 1, 5, 9])
+def test_only_so_many_rows_of_a_bank_are_keys(loss, count):
+    first, second, queue = embeddings(3, 4, 9, 7)
+    poisoned = torch.cat([queue[:count], torch.full((9 - count, 4), torch.nan)])
+    got = loss(first, second, poisoned, count=torch.tensor(count))
+    assert torch.equal(got, loss(first, second, queue[:count]))
+
+
+@pytest.mark.parametrize("loss", [info_nce, causal_invariance])
+def test_one_compiled_graph_serves_a_queue_that_fills(loss):
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    queue = FeatureQueue(12, 4)
+    graphs = []
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    for step in range(5):
+        first, second, keys = embeddings(4, 4, 4, step)
+        leaves = [first.clone().requires_grad_() for _ in range(2)]
+        got = compiled(leaves[0], second, queue.bank, count=queue.count)
+        want = loss(leaves[1], second, queue.keys())
+        torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-7)
+        (got + want).backward()
+        torch.testing.assert_close(leaves[0].grad, leaves[1].grad, rtol=1e-6, atol=1e-7)
+        queue.push(keys)
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert graphs == [1] * 5
+    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("temperature", [0, -1.0, float("nan")])

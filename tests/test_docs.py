@@ -18,8 +18,15 @@ from synreal.tasks.data.base import ArrayImages
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
 SMALL = shlex.split("--backbone test_efficientnet --weights none --image-size 32 --max-steps 2 --workers 0")
-# Run by .ci/run itself, or hours long: the script behind the last is tested in test_benchmarks.py.
-ELSEWHERE = ("make run", "make test", "make check", "make docs", "python benchmarks/seeds.py digits-classification")
+# Run by .ci/run itself, or long: the scripts of benchmarks are tested in test_benchmarks.py.
+ELSEWHERE = (
+    "make run",
+    "make test",
+    "make check",
+    "make docs",
+    "python benchmarks/seeds.py digits-classification",
+    "python benchmarks/queue_loss.py",
+)
 IN_OTHER_TESTS = (
     "python examples/",
     "pytest tests/regularizers/test_contract.py",

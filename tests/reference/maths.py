@@ -146,6 +146,17 @@ def info_nce(anchor, positive, queue, temperature):
     return stacked(losses)
 
 
+def causal_invariance(online, target, queue, temperature, target_temperature):
+    """-sum_k p_tb(z_bar)[k] log p_t(z)[k], per row."""
+    losses = []
+    for z, z_bar in zip(online, target, strict=True):
+        ours = [dot(z, key) / temperature for key in queue]
+        theirs = [dot(z_bar, key) / target_temperature for key in queue]
+        whole, whole_theirs = logsumexp(ours), logsumexp(theirs)
+        losses.append(sum((t - whole_theirs).exp() * (whole - o) for o, t in zip(ours, theirs, strict=True)))
+    return stacked(losses)
+
+
 def moving_average(average, value, decay):
     flat = [decay * a + (1 - decay) * v for a, v in zip(average.flatten(), value.flatten(), strict=True)]
     return stacked(flat).reshape(average.shape)
