@@ -31,7 +31,7 @@ _NAME_OF_STRIDE = {2: "0", 4: "1", 8: "2", 16: "3", 32: "4"}
 # Small enough to be quick, large enough that a pooled 1 x 1 map is no stage of stride 32, and not square: the shape of
 # a map then tells which axis holds the channels.
 _PROBE_SIZE = (128, 160)
-_OTHER_SIZES = ((224, 224), (256, 256), (320, 320))  # for networks whose windows do not fit into the first
+_OTHER_SIZES = ((224, 224), (256, 256), (320, 320), (64, 64))  # for networks whose windows do not fit into the first
 
 
 @dataclass(frozen=True)
@@ -505,7 +505,7 @@ def _declared(network: nn.Module) -> dict[str, str] | None:
 def _settled(path: str, seen: Sequence[_Seen]) -> str:
     """Return the module that gave a stage's map its final values, where one later than declared changed it in place."""
     outputs = [one.output for one in seen if one.path == path]
-    later = (one.path for one in reversed(seen) if any(one.output is output for output in outputs) and one.final)
+    later = (one.path for one in reversed(seen[:-1]) if any(one.output is output for output in outputs) and one.final)
     return next(later, path)
 
 

@@ -7,7 +7,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from synreal.errors import StageError
-from synreal.stages import Stage, as_map, blank_image, find_entry, find_head, find_stages, probe, resolve
+from synreal.stages import (
+    Stage,
+    as_map,
+    blank_image,
+    find_classifier,
+    find_entry,
+    find_head,
+    find_stages,
+    probe,
+    probe_input,
+    resolve,
+)
 from synreal.taps import FeatureTap
 
 RESNET18 = {"0": (64, 2), "1": (64, 4), "2": (128, 8), "3": (256, 16), "4": (512, 32)}
@@ -200,6 +211,7 @@ def test_channels_last_maps_put_channels_second():
         (Stage("4", "layer4", 8, 4, "nhwc"), (1, 8, 4, 4)),
         (Stage("4", "layer4", 8, 4, "tokens", 1), (1, 16, 8)),
         (Stage("4", "layer4", 8, 4, "tokens"), (1, 8, 4, 4)),
+        (Stage("4", "layer4", 8, 4, "tokens"), (1, 16, 7)),
     ],
 )
 def test_a_map_of_another_layout_is_refused(stage, shape):
@@ -243,6 +255,170 @@ def test_stages_are_found_by_stride_without_declarations():
 def test_a_network_without_maps_is_refused():
     with pytest.raises(StageError, match="No stage with a map of stride 4 to 32 was found in Sequential"):
         find_stages(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)))
+
+
+class Numbered(nn.Module):
+    """A network of named parts and a forward pass that a test gives."""
+
+    def __init__(self, forward, **parts):
+        super().__init__()
+        self.run = forward
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, images):
+        return self.run(self, images)
+
+
+def halve(before, after, **settings):
+    return nn.Conv2d(before, after, 3, **{"stride": 2, "padding": 1, **settings})
+
+
+def test_a_module_that_runs_twice_is_no_stage():
+    def forward(self, x):
+        return self.act(self.third(self.act(self.second(self.first(x)))))
+
+    parts = {"first": halve(3, 4), "second": halve(4, 4), "third": nn.Conv2d(4, 4, 1), "act": nn.ReLU()}
+    model = Numbered(forward, **parts)
+    assert {name: stage.path for name, stage in find_stages(model).items()} == {"0": "first", "1": "third"}
+    with pytest.raises(StageError, match=r"Stage act \(act\) runs several times in one forward pass"):
+        resolve(model, ["act"])
+
+
+def test_depth_tells_dilated_stages_apart():
+    convs = [halve(3, 4), halve(4, 4), halve(4, 4)]
+    convs += [halve(4, 4, stride=1, padding=d, dilation=d) for d in (1, 2, 2, 4)]
+    stages = find_stages(nn.Sequential(*convs))
+    assert {name: (stage.path, stage.stride) for name, stage in stages.items()} == {
+        "0": ("0", 2),
+        "1": ("1", 4),
+        "2": ("3", 8),
+        "3": ("5", 8),
+        "4": ("6", 8),
+    }
+
+
+def test_dilation_before_the_last_resolution_moves_no_stage():
+    convs = [halve(3, 4), halve(4, 4), halve(4, 4, stride=1, padding=4, dilation=4), halve(4, 4)]
+    stages = find_stages(nn.Sequential(*convs))
+    assert {name: (stage.path, stage.stride) for name, stage in stages.items()} == {
+        "0": ("0", 2),
+        "1": ("2", 4),
+        "2": ("3", 8),
+    }
+
+
+def test_what_an_encoder_returns_are_its_stages():
+    def forward(self, x):
+        first = self.first(x)
+        second = self.second(first).relu()
+        third = self.third(second)
+        return [x, first, second, third.clone(), self.fourth(third)]
+
+    parts = {"first": halve(3, 4, bias=False), "second": halve(4, 4, bias=False), "third": halve(4, 4)}
+    stages = find_stages(Numbered(forward, **parts, fourth=nn.Sequential(nn.Identity(), nn.Conv2d(4, 4, 1))))
+    # The second map is no module's output; fourth.0 passes the third on; the last has the stride of the third.
+    assert {name: (stage.path, stage.stride) for name, stage in stages.items()} == {
+        "0": ("first", 2),
+        "2": ("third", 8),
+        "3": ("fourth", 8),
+    }
+
+
+def test_channels_last_is_recognised_without_a_declaration():
+    class ChannelsLast(nn.Module):
+        def forward(self, x):
+            return x.permute(0, 2, 3, 1)
+
+    # As many channels as the map has rows on a square image of either side.
+    for channels in (32, 40):
+        stages = find_stages(nn.Sequential(nn.Conv2d(3, channels, 4, 4), ChannelsLast(), nn.LayerNorm(channels)))
+        assert list(stages.values()) == [Stage("1", "2", channels, 4, "nhwc")]
+
+
+@pytest.mark.parametrize("registers", [0, 2])
+def test_a_plain_transformer_that_declares_nothing_is_read_by_its_depth(registers):
+    def forward(self, x):
+        tokens = self.embed(x).flatten(2).transpose(1, 2)
+        return self.blocks(F.pad(tokens, (0, 0, 1 + registers, 0)))
+
+    def block():
+        return nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8))
+
+    model = Numbered(forward, embed=nn.Conv2d(3, 8, 16, 16), blocks=nn.Sequential(*(block() for _ in range(8))))
+    if registers:
+        model.num_register_tokens = registers  # as DINOv2 of torch.hub does
+    stages = find_stages(model)
+    assert [s.path for s in stages.values()] == ["blocks.1", "blocks.3", "blocks.5", "blocks.7"]
+    assert {(s.layout, s.stride, s.prefix_tokens, s.channels) for s in stages.values()} == {
+        ("tokens", 16, 1 + registers, 8)
+    }
+
+
+def test_a_class_token_alone_is_no_map():
+    def forward(self, x):
+        return self.token(self.embed(x).flatten(2).transpose(1, 2).mean(1, keepdim=True))
+
+    model = Numbered(forward, embed=nn.Conv2d(3, 8, 16, 16), token=nn.Linear(8, 8))
+    model.image_size = 64
+    with pytest.raises(StageError, match=r"No 2-D map at stage token \(token\): the module gave \(1, 1, 8\)"):
+        probe(model, {"token": "token"})
+
+
+def test_a_network_of_one_image_size_is_found_out():
+    def forward(self, x):
+        if x.shape[-2:] != (224, 224):
+            raise ValueError("wrong size")
+        return self.net(x)
+
+    model = Numbered(forward, net=nn.Sequential(halve(3, 4), halve(4, 4)))
+    assert {name: stage.stride for name, stage in find_stages(model).items()} == {"0": 2, "1": 4}
+
+
+def test_a_network_that_folds_pixels_into_channels_gets_images():
+    model = Numbered(lambda self, x: self.net(F.pixel_unshuffle(x, 4)), net=nn.Conv2d(48, 8, 3, padding=1))
+    assert {name: (s.path, s.stride) for name, s in find_stages(model).items()} == {"1": ("net", 4)}
+
+
+def test_a_network_that_takes_no_image_says_why():
+    def forward(self, x):
+        raise RuntimeError("a list, please")
+
+    model = Numbered(forward, net=nn.Conv2d(3, 4, 1)).train()
+    before = snapshot(model)
+    with pytest.raises(
+        StageError, match=r"failed on an image \(1, 3, 128, 160\), .*RuntimeError: a list, please\. Give entry="
+    ):
+        find_stages(model)
+    assert all(map(same, before, snapshot(model)))
+
+
+def test_declared_stages_that_are_no_modules_are_no_reason_to_guess():
+    model = nn.Sequential(halve(3, 4), halve(4, 4))
+    model.feature_info = [{"module": "block.0", "reduction": 4}, {"module": "block.1", "reduction": 8}]
+    with pytest.raises(StageError, match="What Sequential declares in feature_info does not tell its stages 0 to 4"):
+        find_stages(model)
+
+
+def test_declared_stages_beyond_stride_32_leave_the_others_their_names():
+    model = nn.Sequential(halve(3, 4, stride=8), nn.Conv2d(4, 4, 1), halve(4, 4), halve(4, 4), halve(4, 4))
+    model.feature_info = [{"module": str(i), "reduction": stride} for i, stride in enumerate((8, 8, 16, 32, 64))]
+    assert {name: stage.path for name, stage in find_stages(model).items()} == {"2": "1", "3": "2", "4": "3"}
+
+
+def test_a_declared_map_that_an_activation_finishes_in_place_is_read_there():
+    parts = {"conv": halve(3, 4), "norm": nn.BatchNorm2d(4), "act": nn.ReLU(inplace=True)}
+    model = Numbered(lambda self, x: self.act(self.norm(self.conv(x))), **parts)
+    model.feature_info = [{"module": "norm", "reduction": 2}]
+    assert find_stages(model)["0"].path == "act"
+
+
+def test_finding_stages_and_resolving_them_is_one_forward_pass():
+    model = timm.create_model("test_resnet")
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    resolve(model, [3, 4])
+    assert len(calls) == 1
 
 
 def test_the_users_names_go_first():
@@ -324,22 +500,50 @@ def test_the_probe_takes_the_networks_dtype_and_channels():
 
 
 @pytest.mark.parametrize(
-    ("name", "head"),
+    ("build", "classifier", "head"),
     [
-        ("timm resnet18", {"fc.weight", "fc.bias"}),
-        ("timm mobilenet", {"classifier.weight", "classifier.bias"}),
-        ("swin", {"head.fc.weight", "head.fc.bias"}),
-        ("torchvision resnet18", {"fc.weight", "fc.bias"}),
-        ("torchvision efficientnet", {"classifier.1.weight", "classifier.1.bias"}),
+        (NETWORKS["timm resnet18"][0], "fc", {"fc.weight", "fc.bias"}),
+        (NETWORKS["timm mobilenet"][0], "classifier", {"classifier.weight", "classifier.bias"}),
+        (swin, "head.fc", {"head.fc.weight", "head.fc.bias"}),
+        (
+            timm_model("deit_tiny_distilled_patch16_224"),
+            "head",
+            {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"},
+        ),
+        (NETWORKS["torchvision resnet18"][0], "fc", {"fc.weight", "fc.bias"}),
+        (NETWORKS["torchvision efficientnet"][0], "classifier", {"classifier.1.weight", "classifier.1.bias"}),
+        (NETWORKS["torchvision densenet"][0], "classifier", {"classifier.weight", "classifier.bias"}),
+        (lambda: torchvision.models.swin_t(weights=None), "head", {"head.weight", "head.bias"}),
+        (
+            lambda: torchvision.models.vit_b_16(weights=None, image_size=32),
+            "heads",
+            {"heads.head.weight", "heads.head.bias"},
+        ),
+        (lambda: timm.create_model("test_resnet", num_classes=0), "", set()),
+        (lambda: timm.create_model("test_convnext", num_classes=0), "", set()),
+        (lambda: timm.create_model("test_resnet", features_only=True), "", set()),
+        (lambda: Numbered(lambda self, x: F.relu(self.body(x)), body=nn.Conv2d(3, 3, 1)), "", set()),
     ],
 )
-def test_the_head_of_a_classifier(name, head):
-    assert find_head(NETWORKS[name][0]()) == head
+def test_the_classifier_and_the_head(build, classifier, head):
+    model = build()
+    assert find_classifier(model) == classifier
+    assert find_head(model) == head
+    if classifier:
+        assert isinstance(model.get_submodule(classifier), (nn.Linear, nn.Sequential))
 
 
-@pytest.mark.parametrize("name", ["smp unet", "torchvision detector"])
-def test_the_head_is_all_that_lies_outside_the_entry(name):
-    model = NETWORKS[name][0]()
+@pytest.mark.parametrize(
+    "build",
+    [
+        NETWORKS["smp unet"][0],
+        detector,
+        lambda: torchvision.models.segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None),
+    ],
+)
+def test_the_head_is_all_that_lies_outside_the_entry(build):
+    model = build()
+    assert find_classifier(model) == ""
     entry = model.get_submodule(find_entry(model))
     names = find_head(model)
     assert len(names) == len(list(model.parameters())) - len(list(entry.parameters()))
@@ -347,13 +551,35 @@ def test_the_head_is_all_that_lies_outside_the_entry(name):
     assert not any(id(parameter) in inside for name, parameter in model.named_parameters() if name in names)
 
 
-def test_a_network_without_classifier_has_no_head():
-    class Plain(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.body = nn.Conv2d(3, 3, 1)
+@pytest.mark.parametrize(
+    ("name", "path", "channels"), [("timm resnet18", "fc", 512), ("torchvision efficientnet", "classifier", 1280)]
+)
+def test_the_input_of_a_classifier(name, path, channels):
+    model = NETWORKS[name][0]().train()
+    before = snapshot(model)
+    assert probe_input(model, "mine", path) == Stage("mine", path, channels, 0, "input")
+    assert all(map(same, before, snapshot(model)))
 
-        def forward(self, x):
-            return F.relu(self.body(x))
 
-    assert find_head(Plain()) == frozenset()
+def test_the_input_of_a_module_that_does_not_run_is_refused():
+    model = timm.create_model("test_resnet")
+    model.unused = nn.Linear(3, 3)
+    with pytest.raises(StageError, match=r"The mine \(unused\) of ResNet is not given a batch of features"):
+        probe_input(model, "mine", "unused")
+
+
+def test_the_entry_of_a_detector_with_a_plain_backbone():
+    backbone = nn.Sequential(halve(3, 4), halve(4, 8))
+    backbone.out_channels = 8
+    anchors = torchvision.models.detection.anchor_utils.AnchorGenerator(((32,),), ((1.0,),))
+    pool = torchvision.ops.MultiScaleRoIAlign(["0"], output_size=3, sampling_ratio=1)
+    model = torchvision.models.detection.FasterRCNN(backbone, 2, rpn_anchor_generator=anchors, box_roi_pool=pool)
+    assert find_entry(model) == "backbone"
+    assert {name: s.path for name, s in find_stages(model).items()} == {"0": "backbone.0", "1": "backbone.1"}
+
+
+def test_a_classifier_whose_body_is_called_backbone_is_its_own_entry():
+    parts = {"backbone": nn.Sequential(halve(3, 4), halve(4, 4)), "fc": nn.Linear(4, 2)}
+    model = Numbered(lambda self, x: self.fc(self.backbone(x).mean((2, 3))), **parts)
+    assert find_entry(model) == ""
+    assert find_classifier(model) == "fc"
