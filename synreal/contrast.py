@@ -7,6 +7,7 @@ One pass over the queue in pieces, with a running maximum, gives both in O(N d) 
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, Literal
 
 import torch
@@ -18,57 +19,83 @@ from synreal.errors import ConfigError
 Reduction = Literal["mean", "sum", "none"]
 
 _PIECE_ELEMENTS = 1 << 19  # scores held at once: 2 MiB in float32, which stays in a core's cache
+_PIECE_ELEMENTS_ELSEWHERE = 1 << 21  # fewer and larger pieces where each operation has to be launched
+_MOST_PARTS = 16
 
 
 # An operator of its own, so that a compiled model holds it as one node: its loop is not unrolled, and the number of
 # rows that are filled may change from call to call.
-@torch.library.custom_op("synreal::attend", mutates_args=())
-def _attend(scaled: Tensor, bank: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+@torch.library.custom_op(
+    "synreal::attend", mutates_args=(), schema="(Tensor scaled, Tensor bank, Tensor? count) -> (Tensor, Tensor)"
+)
+def _attend(scaled: Tensor, bank: Tensor, count: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return ``lse`` (M,) and ``A`` (M, d) of rows (M, d) over the first ``count`` rows of a bank (K, d)."""
-    keys = bank[: int(count)].to(scaled.dtype)
-    if scaled.device.type == "cpu" and scaled.numel() and keys.numel() and _flash_works():
-        return _flash(scaled, keys)
-    return _in_pieces(scaled, keys)
+    if count is None or count.device.type == "cpu":
+        keys = bank if count is None else bank[: int(count)]
+        if bank.device.type == "cpu" and bank.dtype == scaled.dtype and scaled.numel() and len(keys) and _flash_works():
+            return _flash(scaled, keys)
+        return _in_pieces(scaled, keys)
+    # Slicing would make the host wait for the device.
+    return _in_pieces(scaled, bank, count)
 
 
-def _in_pieces(scaled: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+def _in_pieces(scaled: Tensor, bank: Tensor, count: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Attend piece by piece with a running maximum, in public operations alone."""
     rows, dim = scaled.shape
-    piece = max(1, _PIECE_ELEMENTS // max(1, rows))
-    highest = scaled.new_full((rows, 1), -torch.inf)
+    elements = _PIECE_ELEMENTS if scaled.device.type == "cpu" else _PIECE_ELEMENTS_ELSEWHERE
+    piece = max(1, min(elements // max(1, rows), bank.shape[0]))
+    # Finite, so that a piece without keys is no difference of infinities.
+    highest = scaled.new_full((rows, 1), torch.finfo(scaled.dtype).min)
     total = scaled.new_zeros((rows, 1))
     attended = scaled.new_zeros((rows, dim))
-    memory = scaled.new_empty(rows * min(piece, keys.shape[0]))
-    for start in range(0, keys.shape[0], piece):
-        some = keys[start : start + piece]
-        scores = memory[: rows * some.shape[0]].view(rows, some.shape[0])
-        torch.mm(scaled, some.T, out=scores)
+    memory = scaled.new_empty(rows * piece)
+    for start in range(0, bank.shape[0], piece):
+        keys = bank[start : start + piece].to(scaled.dtype)
+        scores = memory[: rows * keys.shape[0]].view(rows, keys.shape[0])
+        if count is None:
+            torch.mm(scaled, keys.T, out=scores)
+        else:
+            empty = torch.arange(start, start + keys.shape[0], device=bank.device) >= count
+            keys = keys.masked_fill(empty.unsqueeze(1), 0)
+            torch.mm(scaled, keys.T, out=scores)
+            scores.masked_fill_(empty, -torch.inf)
         new_highest = torch.maximum(highest, scores.amax(1, keepdim=True))
         shrink = (highest - new_highest).exp_()
         weights = scores.sub_(new_highest).exp_()
         total.mul_(shrink).add_(weights.sum(1, keepdim=True))
-        attended.mul_(shrink).addmm_(weights, some)
+        attended.mul_(shrink).addmm_(weights, keys)
         highest = new_highest
-    if keys.shape[0]:
-        attended /= total
+    # The highest score adds 1 to the total: below 1 there are no keys.
+    attended /= total.clamp(min=1)
     return (highest + total.log_()).squeeze(1), attended
 
 
 def _flash(scaled: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Attend with torch's own kernel: a quarter faster than pieces, but not a public operation."""
-    queries, bank = scaled[None, None], keys.contiguous()[None, None]
+    """Attend with torch's own kernel on the CPU: faster than pieces, but not a public operation.
+
+    The kernel gives each core a block of rows. Keys in parts, as if each were a head, keep all cores busy when there
+    are fewer blocks than cores, and leave a smaller rounding error.
+    """
+    rows, dim = scaled.shape
+    # Each part leaves a result of its own: no more of them than fit where the scores of a piece would.
+    most = max(1, min(_MOST_PARTS, _PIECE_ELEMENTS // scaled.numel()))
+    parts = math.gcd(keys.shape[0], 1 << (most.bit_length() - 1))
+    bank = keys.contiguous().view(1, parts, -1, dim)
     attended, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        queries.contiguous(), bank, bank, 0.0, False, scale=1.0
+        scaled.contiguous().expand(1, parts, rows, dim), bank, bank, 0.0, False, scale=1.0
     )
     # The memory order of what it returns is its own business.
-    return lse.reshape(-1).contiguous(), attended.reshape(scaled.shape).contiguous()
+    attended, lse = attended.reshape(parts, rows, dim), lse.reshape(parts, rows)
+    whole = lse.logsumexp(0)
+    shares = (lse - whole).exp_().unsqueeze(2)
+    return whole, attended.mul_(shares).sum(0)
 
 
 @functools.cache
 def _flash_works() -> bool:
     """Whether this torch has the kernel and it does what it is used for; checked once on a small example."""
     scaled = torch.linspace(-3, 3, 35).sin().view(5, 7) * 20
-    keys = torch.linspace(0, 9, 77).cos().view(11, 7)
+    keys = torch.linspace(0, 9, 84).cos().view(12, 7)
     try:
         got, expected = _flash(scaled, keys), _in_pieces(scaled, keys)
         return all(torch.allclose(g, e, rtol=1e-5, atol=1e-5) for g, e in zip(got, expected, strict=True))
@@ -77,11 +104,11 @@ def _flash_works() -> bool:
 
 
 @_attend.register_fake
-def _(scaled: Tensor, bank: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    return scaled.new_empty(scaled.shape[0]), torch.empty_like(scaled)
+def _(scaled: Tensor, bank: Tensor, count: Tensor | None) -> tuple[Tensor, Tensor]:
+    return scaled.new_empty(scaled.shape[0]), scaled.new_empty(scaled.shape)
 
 
-def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(output[1])
 
 
@@ -96,8 +123,7 @@ _attend.register_autograd(_gradient, setup_context=_keep)
 
 
 def _over_queue(scaled: Tensor, queue: Tensor, count: Tensor | None) -> tuple[Tensor, Tensor]:
-    filled = torch.full((), queue.shape[0], dtype=torch.int64) if count is None else count
-    lse, attended = _attend(scaled, queue.detach(), filled)
+    lse, attended = _attend(scaled, queue.detach(), count)
     return lse, attended.detach()
 
 
@@ -108,10 +134,14 @@ def queue_logsumexp(embeddings: Tensor, queue: Tensor, temperature: float, *, co
         embeddings: (N, d), float32 or float64; half precision is computed in float32.
         queue: (K, d); receives no gradient. An empty queue gives minus infinity.
         temperature: Above 0.
-        count: How many of the first rows of ``queue`` are keys, 0-d int64; all of them when None.
+        count: How many of the first rows of ``queue`` are keys, 0-d int64; all of them when None. With a
+            ``FeatureQueue``, ``queue=queue.bank, count=queue.count`` keeps a compiled model in one graph.
 
     Returns:
-        (N,).
+        (N,); float32 (float64 for float64 inputs).
+
+    Raises:
+        NotImplementedError: In a backward pass with ``create_graph=True``.
     """
     wide = torch.promote_types(embeddings.dtype, torch.float32)
     with torch.autocast(embeddings.device.type, enabled=False):
@@ -139,13 +169,15 @@ def info_nce(
             the positive from, and the loss is 0.
         temperature: ``t``, above 0.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        count: How many of the first rows of ``queue`` are keys, 0-d int64; all of them when None.
+        count: How many of the first rows of ``queue`` are keys, 0-d int64; all of them when None. With a
+            ``FeatureQueue``, ``queue=queue.bank, count=queue.count`` keeps a compiled model in one graph.
 
     Returns:
         Scalar, or (N,) for ``"none"``; float32 (float64 for float64 inputs).
 
     Raises:
         ConfigError: If shapes do not fit, the temperature is not above 0 or the reduction is unknown.
+        NotImplementedError: In a backward pass with ``create_graph=True``.
     """
     _check(anchor, positive, queue, ("anchor", "positive"), temperature=temperature)
     wide = torch.promote_types(anchor.dtype, torch.float32)
@@ -178,13 +210,15 @@ def causal_invariance(
         temperature: ``t``, above 0.
         target_temperature: ``tb``, above 0.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        count: How many of the first rows of ``queue`` are keys, 0-d int64; all of them when None.
+        count: How many of the first rows of ``queue`` are keys, 0-d int64; all of them when None. With a
+            ``FeatureQueue``, ``queue=queue.bank, count=queue.count`` keeps a compiled model in one graph.
 
     Returns:
         Scalar, or (N,) for ``"none"``; float32 (float64 for float64 inputs).
 
     Raises:
         ConfigError: If shapes do not fit, a temperature is not above 0 or the reduction is unknown.
+        NotImplementedError: In a backward pass with ``create_graph=True``.
     """
     _check(
         online, target, queue, ("online", "target"), temperature=temperature, target_temperature=target_temperature

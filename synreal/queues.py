@@ -31,7 +31,11 @@ class FeatureQueue(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     def keys(self) -> Tensor:
-        """Return the rows pushed so far, (min(pushed, K), d), in no particular order; never placeholder rows."""
+        """Return the rows pushed so far, (min(pushed, K), d), in no particular order; never placeholder rows.
+
+        The number of rows is read on the host, which a compiled graph cannot do: there the losses take ``bank`` and
+        ``count``.
+        """
         return self.bank[: int(self.count)]
 
     def ordered(self) -> Tensor:

@@ -13,6 +13,7 @@ from synreal.queues import FeatureQueue
 from tests.reference import maths
 from tests.test_pooling import PROPERTY, close, same_as_reference
 
+KINDS = ["random", "clustered", "equal", "zeros"]
 SIZES = {
     "rows": st.integers(1, 4),
     "dim": st.integers(2, 6),
@@ -27,12 +28,16 @@ def embeddings(rows, dim, keys, seed, kind="random", dtype=torch.float32):
     values = torch.randn(2 * rows + keys, dim, generator=generator)
     if kind == "clustered":
         values = 0.05 * values + torch.randn(1, dim, generator=generator)
+    if kind == "equal":
+        values = values[:1].expand_as(values)
+    if kind == "zeros":
+        values = values * (torch.arange(len(values)) % 2).unsqueeze(1)
     unit = F.normalize(values, dim=1).to(dtype)
     return unit[:rows], unit[rows : 2 * rows], unit[2 * rows :]
 
 
 @PROPERTY
-@given(kind=st.sampled_from(["random", "clustered"]), temperature=st.sampled_from([0.07, 0.5, 2.0]), **SIZES)
+@given(kind=st.sampled_from(KINDS), temperature=st.sampled_from([0.07, 0.5, 2.0]), **SIZES)
 def test_value_and_gradient_agree_with_the_equation(kind, temperature, rows, dim, keys, seed):
     anchor, positive, queue = embeddings(rows, dim, keys, seed, kind)
     for dtype, value_tolerance, gradient_tolerance in ((torch.float32, 1e-5, 1e-4), (torch.float64, 1e-10, 1e-8)):
@@ -88,18 +93,77 @@ def test_a_second_derivative_is_right_or_refused():
 
 
 @PROPERTY
-@given(piece=st.integers(1, 40), **SIZES)
-def test_the_size_of_a_piece_does_not_matter(piece, rows, dim, keys, seed):
+@given(piece=st.integers(1, 40), loss=st.sampled_from([info_nce, causal_invariance]), **SIZES)
+def test_the_size_of_a_piece_does_not_matter(piece, loss, rows, dim, keys, seed):
     anchor, positive, queue = embeddings(rows, dim, keys, seed, dtype=torch.float64)
     anchor.requires_grad_()
-    whole = info_nce(anchor, positive, queue, 0.07)
+    whole = loss(anchor, positive, queue, 0.07)
     (want,) = torch.autograd.grad(whole, anchor)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contrast, "_flash_works", lambda: False)
         patch.setattr(contrast, "_PIECE_ELEMENTS", piece)
-        cut = info_nce(anchor, positive, queue, 0.07)
-    torch.testing.assert_close(cut, whole, rtol=1e-12, atol=0)
-    torch.testing.assert_close(torch.autograd.grad(cut, anchor)[0], want, rtol=1e-10, atol=1e-14)
+        cut = loss(anchor, positive, queue, 0.07)
+    torch.testing.assert_close(cut, whole, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(torch.autograd.grad(cut, anchor)[0], want, rtol=1e-10, atol=1e-13)
+
+
+@PROPERTY
+@given(piece=st.integers(1, 40), count=st.integers(0, 10), **SIZES)
+def test_a_count_on_a_device_hides_what_a_slice_cuts_off(piece, count, rows, dim, keys, seed):
+    anchor, _, queue = embeddings(rows, dim, keys, seed, dtype=torch.float64)
+    queue[count:] = torch.nan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contrast, "_PIECE_ELEMENTS", piece)
+        want = contrast._in_pieces(anchor * 30, queue[:count])
+        got = contrast._in_pieces(anchor * 30, queue, torch.tensor(count))
+    if not count:
+        assert want[0].isneginf().all()
+        assert not want[1].any()
+    for value, expected in zip(got, want, strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("keys", [1, 1000, 2048, 5003])
+@pytest.mark.parametrize("rows", [1, 70, 300])
+@pytest.mark.parametrize("flash", [True, False])
+def test_sizes_of_every_shape_agree_with_softmax_in_float64(monkeypatch, flash, rows, keys, dtype):
+    anchor, positive, queue = embeddings(rows, 24, keys, 0, dtype=torch.float64)
+    wants = {
+        info_nce: F.cross_entropy(
+            torch.cat([(anchor * positive).sum(1, keepdim=True), anchor @ queue.T], 1) / 0.07,
+            torch.zeros(rows, dtype=torch.int64),
+            reduction="none",
+        ),
+        causal_invariance: -((positive @ queue.T / 0.04).softmax(1) * (anchor @ queue.T / 0.12).log_softmax(1)).sum(1),
+    }
+    monkeypatch.setattr(contrast, "_flash_works", lambda: flash)
+    monkeypatch.setattr(contrast, "_PIECE_ELEMENTS", 1 << 14)
+    for loss, want in wants.items():
+        got = loss(anchor.to(dtype), positive.to(dtype), queue.to(dtype), reduction="none")
+        torch.testing.assert_close(
+            got.double(), want, rtol=1e-6 if dtype is torch.float32 else 1e-12, atol=2e-6 if keys == 1 else 1e-12
+        )
+
+
+@pytest.mark.parametrize("flash", [True, False])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("loss", [info_nce, causal_invariance])
+def test_what_is_not_finite_is_not_hidden(monkeypatch, loss, value, flash):
+    monkeypatch.setattr(contrast, "_flash_works", lambda: flash)
+    first, second, queue = embeddings(40, 8, 100, 0)
+    first[3, 2] = value
+    losses = loss(first, second, queue, reduction="none")
+    assert losses.isfinite().tolist() == [row != 3 for row in range(40)]
+    first, second, queue = embeddings(40, 8, 100, 0)
+    queue[70, 2] = torch.nan
+    assert loss(first, second, queue, reduction="none").isnan().all()
+
+
+@pytest.mark.parametrize("count", [None, torch.tensor(5)])
+def test_the_operator_keeps_torchs_rules(count):
+    anchor, _, queue = embeddings(3, 4, 9, 0)
+    torch.library.opcheck(contrast._attend, (anchor.requires_grad_(), queue, count))
 
 
 @PROPERTY
@@ -151,6 +215,7 @@ def test_an_empty_queue_costs_nothing(reduction, dtype):
     positive.requires_grad_()
     loss = info_nce(anchor, positive, torch.zeros(0, 4, dtype=dtype), reduction=reduction)
     assert not loss.any()
+    assert queue_logsumexp(anchor, torch.zeros(0, 4, dtype=dtype), 0.07).isneginf().all()
     loss.sum().backward()
     assert not anchor.grad.any()
     assert not positive.grad.any()
@@ -273,6 +338,8 @@ def test_no_tensor_of_batch_by_queue_is_ever_made():
     anchor, positive, queue = embeddings(rows, dim, keys, 0)
     with Shapes() as inside:  # of the operator, which is one node to those who look from outside
         contrast._in_pieces(anchor, queue)
+        contrast._in_pieces(anchor, queue, torch.tensor(keys - 1))
+        contrast._flash(anchor, queue)
     anchor.requires_grad_()
     with Shapes() as outside:
         info_nce(anchor, positive, queue).backward()
@@ -286,7 +353,7 @@ def test_no_tensor_of_batch_by_queue_is_ever_made():
 
 @PROPERTY
 @given(
-    kind=st.sampled_from(["random", "clustered", "same"]),
+    kind=st.sampled_from([*KINDS, "same"]),
     temperatures=st.sampled_from([(0.12, 0.04), (0.5, 0.5), (1.0, 0.04), (0.04, 1.0)]),
     **SIZES,
 )

@@ -1,3 +1,5 @@
+import copy
+import pickle
 import random
 from collections import deque
 
@@ -32,6 +34,24 @@ def test_the_queue_is_a_deque():
             serial += batch
             assert queue.ordered()[:, 0].tolist() == list(oracle)
             assert sorted(queue.keys()[:, 0].tolist()) == sorted(oracle)
+
+
+def test_rows_are_pushed_within_one_compiled_graph():
+    queue, plain = FeatureQueue(7, 2), FeatureQueue(7, 2)
+    push = torch.compile(queue.push, fullgraph=True, backend="aot_eager")
+    for serial in range(0, 15, 3):
+        push(rows(serial, 3))
+        plain.push(rows(serial, 3))
+        assert all(torch.equal(value, plain.state_dict()[name]) for name, value in queue.state_dict().items())
+
+
+def test_a_copy_goes_its_own_way():
+    queue = FeatureQueue(3, 2)
+    queue.push(rows(1, 2))
+    for other in (copy.deepcopy(queue), pickle.loads(pickle.dumps(queue))):
+        other.push(rows(3, 2))
+        assert other.ordered()[:, 0].tolist() == [2, 3, 4]
+        assert queue.ordered()[:, 0].tolist() == [1, 2]
 
 
 def test_keys_hold_filled_rows_only():
