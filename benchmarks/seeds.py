@@ -69,6 +69,8 @@ def write(name: str, records: list[RunRecord]) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     rows = aggregate(records)
     body = [record.model_dump(mode="json") for record in records]
+    for row in body:
+        row["config"]["output"] = None  # where a machine keeps its runs is nobody's business
     (RESULTS / f"{name}.json").write_text(json.dumps(body, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     protocol = records[0].protocol
     notes = [

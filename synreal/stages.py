@@ -298,7 +298,7 @@ def _classifiers(model: nn.Module) -> list[str]:
         candidates = (getattr(model, name, None) for name in ("fc", "classifier", "head", "heads"))
         heads = [head for head in candidates if isinstance(head, nn.Module)][:1]
     paths = {id(module): path for path, module in model.named_modules()}
-    return [paths[id(head)] for head in heads if not isinstance(head, nn.Identity)]
+    return [paths[id(head)] for head in heads if id(head) in paths and not isinstance(head, nn.Identity)]
 
 
 def blank_image(model: nn.Module) -> Tensor:

@@ -55,7 +55,7 @@ def small_vit():
 
 def small_maxvit():
     blocks = {"block_channels": [8, 16, 24, 32], "block_layers": [1, 1, 1, 1], "stochastic_depth_prob": 0.0}
-    return torchvision.models.MaxVit((64, 64), stem_channels=8, partition_size=2, head_dim=8, **blocks)
+    return torchvision.models.MaxVit((224, 224), stem_channels=8, partition_size=7, head_dim=8, **blocks)
 
 
 SWIN = {"depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "embed_dim": 24, "img_size": (64, 96), "window_size": 2}
@@ -192,7 +192,7 @@ BACKBONES = {
     "tv convnext": (in_torchvision("convnext_tiny"), "nchw", pyramid("1234", 96, 192, 384, 768), "features", (64, 96)),
     "tv swin": (in_torchvision("swin_t"), None, pyramid("1234", 96, 192, 384, 768), "permute", (64, 96)),
     "tv swinv2": (in_torchvision("swin_v2_t"), None, pyramid("1234", 96, 192, 384, 768), "permute", (64, 96)),
-    "tv maxvit": (small_maxvit, "nchw", pyramid("01234", 8, 8, 16, 24, 32), "blocks.3", (64, 64)),
+    "tv maxvit": (small_maxvit, "nchw", pyramid("01234", 8, 8, 16, 24, 32), "blocks.3", (224, 224)),
     "tv mobilenetv3": (
         in_torchvision("mobilenet_v3_small"),
         "nchw",

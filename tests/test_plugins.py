@@ -136,7 +136,9 @@ def test_the_page_keeps_its_promise_of_40_lines(attention):
 
 def test_the_pages_file_runs_from_the_command_line(attention, call, tmp_path, new_process):
     text = "attention(stages=(2, 3), weight=0.5)"
-    common = ["--plugin", attention, "-r", text, "--set", "log_every=1", "--set", "schedule=constant"]
+    common = ["--plugin", attention, "-r", text]
+    for setting in ("log_every=1", "schedule=constant", "lr=1.0", "max_steps=4"):  # the classifier starts at zero
+        common += ["--set", setting]
     code, out, err = call("run", *SMALL, *common, "--workers", 1, "--output", tmp_path / "run")
     assert code == 0, err
     assert "attention on test_efficientnet" in out
