@@ -301,6 +301,15 @@ def _classifiers(model: nn.Module) -> list[str]:
     return [paths[id(head)] for head in heads if id(head) in paths and not isinstance(head, nn.Identity)]
 
 
+def fitting_shape(model: nn.Module) -> tuple[int, ...]:
+    """Return the shape (1, C, H, W) of the first made-up image that a network takes, found by running it.
+
+    Raises:
+        StageError: If the network takes no image of any size that is tried.
+    """
+    return tuple(_run(model, model, lambda: None).shape)
+
+
 def blank_image(model: nn.Module) -> Tensor:
     """Return one image of zeros of a size and channel count that the network takes, on its device and dtype.
 

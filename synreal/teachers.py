@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from synreal.errors import CheckpointError, ConfigError, StageError
 from synreal.norm import norm_layers
-from synreal.stages import Stage, blank_image
+from synreal.stages import Stage, fitting_shape
 from synreal.taps import FeatureTap, without_hooks
 
 
@@ -49,6 +49,7 @@ class Reference(nn.Module):
         self._network = (frozen,)
         self.tap = FeatureTap(frozen, stages)
         self._renormalize = renormalize
+        self._blank: tuple[int, ...] | None = None
         state = frozen.state_dict()
         self.fingerprint = state_sha256({name: state[name] for name in state if name not in ignore})
 
@@ -103,9 +104,12 @@ class Reference(nn.Module):
         grid = {"nchw": (-1, stage.channels, 1, 1), "nhwc": (-1, 1, 1, stage.channels)}
         shaped = vectors.reshape(grid.get(stage.layout, (-1, 1, stage.channels)))
         # The trunk runs on one blank image, for the sake of what follows it.
+        if self._blank is None:
+            self._blank = fitting_shape(self.network)
+        own = next(self.network.parameters())
         handle = self.network.get_submodule(stage.path).register_forward_hook(lambda *_: shaped)
         try:
-            logits = self.network(blank_image(self.network))
+            logits = self.network(own.new_zeros(self._blank))
         finally:
             handle.remove()
         if not isinstance(logits, Tensor) or logits.shape[:-1] != vectors.shape[:1]:

@@ -277,6 +277,21 @@ def test_the_tail_of_a_resnet_is_its_classifier():
     torch.testing.assert_close(teacher.tail(vectors, stage), model.fc(vectors))
 
 
+def test_the_tail_finds_an_image_that_the_trunk_takes():
+    class Even(Positions):
+        """A trunk that takes multiples of 64 alone, as windowed attention does."""
+
+        def forward(self, images):
+            if images.shape[2] % 64:
+                raise ValueError("not a multiple of the window")
+            return super().forward(images)
+
+    model = Even("nchw")
+    vectors = torch.randn(2, 6)
+    logits = Reference(model, []).tail(vectors, Stage("4", "end", 6, 32, "nchw"))
+    torch.testing.assert_close(logits, model.fc(model.norm(vectors)))
+
+
 def test_a_tail_that_cannot_work_is_refused():
     model = Positions("tokens")
     stage = Stage("4", "end", 6, 32, "tokens", prefix_tokens=1)
