@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from synreal.errors import ConfigError
 
@@ -60,3 +63,12 @@ class FeatureQueue(nn.Module):
         self.bank[(start + torch.arange(kept.shape[0], device=self.bank.device)) % size] = kept
         self.pointer.copy_((self.pointer + rows.shape[0]) % size)
         self.count.copy_((self.count + rows.shape[0]).clamp(max=size))
+
+
+def start_queue(size: int, dim: int, start: Literal["empty", "random"]) -> FeatureQueue:
+    """Make a queue that is empty, or full of random unit vectors, the same on all processes."""
+    queue = FeatureQueue(size, dim)
+    if start == "random":
+        rows = torch.randn(size, dim, generator=torch.Generator().manual_seed(0))
+        queue.push(F.normalize(rows, dim=1))
+    return queue

@@ -21,7 +21,9 @@ from pydantic import (
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from synreal.distributed import all_gather_rows
 from synreal.errors import StageError
+from synreal.queues import FeatureQueue
 from synreal.stages import Stage
 from synreal.teachers import Average, Reference
 
@@ -147,6 +149,49 @@ class Term(nn.Module, ABC):
     def reads_gradients(self) -> bool:
         """Whether the term reads gradients before each optimizer step."""
         return type(self).before_step is not Term.before_step
+
+
+class StageQueue(nn.Module, ABC):
+    """What a term keeps for one stage: a head that learns, one that follows it and makes keys, and a queue of keys."""
+
+    queue: FeatureQueue
+
+    @abstractmethod
+    def follow(self) -> None:
+        """Move the head that makes keys, after an optimizer step."""
+
+
+class QueueTerm(Term):
+    """A term whose keys enter queues once the optimizer has stepped; before that, the queues are part of the loss.
+
+    ``forward`` adds one dict to ``fresh_keys``: the keys, (N, d), by the key of their stage.
+
+    Args:
+        stages: Where the term compares.
+    """
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        super().__init__()
+        self.names = {stage.key: stage.name for stage in stages}
+        self.fresh_keys: list[dict[str, Tensor]] = []
+
+    @property
+    @abstractmethod
+    def parts(self) -> Mapping[str, StageQueue]:
+        """What is kept for each stage, by the stage's key."""
+
+    def forget(self) -> None:
+        """Drop keys that were not enqueued."""
+        self.fresh_keys = []
+
+    def after_step(self) -> None:
+        """Move the heads that follow, and enqueue the keys of every micro-batch since the last step."""
+        fresh, self.fresh_keys = self.fresh_keys, []
+        for key, part in self.parts.items():
+            part.follow()
+            for keys in fresh:
+                # A step that GradScaler skipped may have left keys that are not finite.
+                part.queue.push(all_gather_rows(keys[key][keys[key].isfinite().all(1)]))
 
 
 def _stage_name(value: Any) -> Any:

@@ -10,9 +10,19 @@ from torch import Tensor, nn
 
 from synreal.contrast import causal_invariance
 from synreal.heads import ProjectionHead
-from synreal.pooling import attentional_pool, gap, patches
-from synreal.regularizers.base import STUDENT, FeatureRegularizer, Pass, Site, Stages, Step, Term
-from synreal.regularizers.info_nce import enqueue, start_queue
+from synreal.pooling import patches, pool
+from synreal.queues import start_queue
+from synreal.regularizers.base import (
+    STUDENT,
+    FeatureRegularizer,
+    Pass,
+    QueueTerm,
+    Site,
+    StageQueue,
+    Stages,
+    Step,
+    Term,
+)
 from synreal.regularizers.registry import register
 from synreal.stages import Stage
 from synreal.teachers import Average, EmaTeacher
@@ -91,7 +101,7 @@ class CausalInvariance(FeatureRegularizer):
         return _CausalInvarianceTerm(site.select(self.stages), self)
 
 
-class _StageInvariance(nn.Module):
+class _StageInvariance(StageQueue):
     """Head, target head and queue of one stage."""
 
     def __init__(self, stage: Stage, spec: CausalInvariance) -> None:
@@ -102,8 +112,7 @@ class _StageInvariance(nn.Module):
         self.queue = start_queue(spec.queue_size, spec.dim, spec.queue_start)
 
     def _pooled(self, features: Tensor) -> Tensor:
-        cut = patches(features, self.spec.patches)
-        return gap(cut) if self.spec.pooling == "gap" else attentional_pool(cut)
+        return pool(patches(features, self.spec.patches), self.spec.pooling)
 
     def forward(self, online: Tensor, average: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of one direction and the targets, (N, d)."""
@@ -119,22 +128,26 @@ class _StageInvariance(nn.Module):
         )
         return loss, targets
 
+    def follow(self) -> None:
+        """Move the target head, where it moves."""
+        self.target_head.update(self.head)
 
-class _CausalInvarianceTerm(Term):
+
+class _CausalInvarianceTerm(QueueTerm):
     def __init__(self, stages: tuple[Stage, ...], spec: CausalInvariance) -> None:
-        super().__init__()
+        super().__init__(stages)
         self.spec = spec
-        self.names = {stage.key: stage.name for stage in stages}
         self.invariances = nn.ModuleDict({stage.key: _StageInvariance(stage, spec) for stage in stages})
-        self.fresh_keys: list[dict[str, Tensor]] = []
 
-    def _by_stage(self) -> list[tuple[str, _StageInvariance]]:
-        return cast("list[tuple[str, _StageInvariance]]", list(self.invariances.items()))
+    @property
+    def parts(self) -> dict[str, _StageInvariance]:
+        """Heads and queues, by the stage's key."""
+        return cast("dict[str, _StageInvariance]", dict(self.invariances.items()))
 
     def forward(self, step: Step) -> Tensor:
         """Sum the invariance over stages and keep view 1's targets until the optimizer has stepped."""
         losses, keys = [], {}
-        for key, invariance in self._by_stage():
+        for key, invariance in self.parts.items():
             name = self.names[key]
             directions = []
             for online in self.spec.online_passes:
@@ -147,14 +160,3 @@ class _CausalInvarianceTerm(Term):
             losses.append(both.sum() if self.spec.directions == "sum" else both.mean())
         self.fresh_keys.append(keys)
         return self.spec.summed(losses)
-
-    def forget(self) -> None:
-        """Drop keys that were not enqueued."""
-        self.fresh_keys = []
-
-    def after_step(self) -> None:
-        """Move the target heads, where they move, and enqueue the keys of every micro-batch since the last step."""
-        fresh, self.fresh_keys = self.fresh_keys, []
-        for key, invariance in self._by_stage():
-            invariance.target_head.update(invariance.head)
-            enqueue(invariance.queue, [keys[key] for keys in fresh])

@@ -7,14 +7,22 @@ from typing import ClassVar, Literal, cast
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from synreal.contrast import info_nce
-from synreal.distributed import all_gather_rows
 from synreal.heads import ProjectionHead
-from synreal.pooling import attentional_pool, gap, patches
-from synreal.queues import FeatureQueue
-from synreal.regularizers.base import STUDENT, FeatureRegularizer, Pass, Site, Stages, Step, Term
+from synreal.pooling import attentional_pool, patches, pool
+from synreal.queues import start_queue
+from synreal.regularizers.base import (
+    STUDENT,
+    FeatureRegularizer,
+    Pass,
+    QueueTerm,
+    Site,
+    StageQueue,
+    Stages,
+    Step,
+    Term,
+)
 from synreal.regularizers.registry import register
 from synreal.stages import Stage
 from synreal.teachers import Average, EmaTeacher
@@ -92,7 +100,7 @@ class InfoNCE(FeatureRegularizer):
         return _InfoNCETerm(same(self.stages, self.name), self)
 
 
-class _StageContrast(nn.Module):
+class _StageContrast(StageQueue):
     """Head, its moving average and queue of one stage."""
 
     def __init__(self, stage: Stage, spec: InfoNCE) -> None:
@@ -104,63 +112,39 @@ class _StageContrast(nn.Module):
 
     def forward(self, anchors: Tensor, keys: Tensor, attend_from: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the loss and the new keys, (N, d)."""
-        cut = self.spec.patches
+        cut, kind = self.spec.patches, self.spec.pooling
         with torch.no_grad():
-            attention = None if attend_from is None else patches(attend_from, cut)
-            pooled = gap(patches(keys, cut)) if attention is None else attentional_pool(patches(keys, cut), attention)
+            keys = patches(keys, cut)
+            pooled = pool(keys, kind) if attend_from is None else attentional_pool(keys, patches(attend_from, cut))
             positives = self.key_head(pooled)
-        anchors = patches(anchors, cut)
-        embeddings = self.head(gap(anchors) if attention is None else attentional_pool(anchors))
+        embeddings = self.head(pool(patches(anchors, cut), kind))
         loss = info_nce(embeddings, positives, self.queue.bank, self.spec.temperature, count=self.queue.count)
         return loss, positives
 
+    def follow(self) -> None:
+        """Move the averaged head."""
+        self.key_head.update(self.head)
 
-class _InfoNCETerm(Term):
+
+class _InfoNCETerm(QueueTerm):
     def __init__(self, stages: tuple[Stage, ...], spec: InfoNCE) -> None:
-        super().__init__()
+        super().__init__(stages)
         self.spec = spec
-        self.names = {stage.key: stage.name for stage in stages}
         self.contrasts = nn.ModuleDict({stage.key: _StageContrast(stage, spec) for stage in stages})
-        self.fresh_keys: list[dict[str, Tensor]] = []
 
-    def _by_stage(self) -> list[tuple[str, _StageContrast]]:
-        return cast("list[tuple[str, _StageContrast]]", list(self.contrasts.items()))
+    @property
+    def parts(self) -> dict[str, _StageContrast]:
+        """Heads and queues, by the stage's key."""
+        return cast("dict[str, _StageContrast]", dict(self.contrasts.items()))
 
     def forward(self, step: Step) -> Tensor:
         """Sum InfoNCE over stages and keep the keys until the optimizer has stepped."""
         teacher = step.maps[self.spec.teacher_pass]
         attention = step.maps.get(_STUDENT_ON_KEYS) if self.spec.pooling == "attentional" else None
         losses, keys = [], {}
-        for key, contrast in self._by_stage():
+        for key, contrast in self.parts.items():
             name = self.names[key]
             loss, keys[key] = contrast(step.maps[STUDENT][name], teacher[name], attention[name] if attention else None)
             losses.append(loss)
         self.fresh_keys.append(keys)
         return self.spec.summed(losses)
-
-    def forget(self) -> None:
-        """Drop keys that were not enqueued."""
-        self.fresh_keys = []
-
-    def after_step(self) -> None:
-        """Move the averaged heads and enqueue the keys of every micro-batch since the last step."""
-        fresh, self.fresh_keys = self.fresh_keys, []
-        for key, contrast in self._by_stage():
-            contrast.key_head.update(contrast.head)
-            enqueue(contrast.queue, [keys[key] for keys in fresh])
-
-
-def start_queue(size: int, dim: int, start: Literal["empty", "random"]) -> FeatureQueue:
-    """Make a queue that is empty, or full of random unit vectors, the same on all processes."""
-    queue = FeatureQueue(size, dim)
-    if start == "random":
-        rows = torch.randn(size, dim, generator=torch.Generator().manual_seed(0))
-        queue.push(F.normalize(rows, dim=1))
-    return queue
-
-
-def enqueue(queue: FeatureQueue, batches: list[Tensor]) -> None:
-    """Push the keys of all processes, (N, d) a micro-batch, leaving out rows that are not finite."""
-    for keys in batches:
-        # A step that GradScaler skipped may have left keys that are not finite.
-        queue.push(all_gather_rows(keys[keys.isfinite().all(1)]))
