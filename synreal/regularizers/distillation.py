@@ -119,7 +119,7 @@ class _KLTerm(Term):
         self.adapter = adapter
         self.temperature = temperature
         # In a tuple, so that nn.Module does not register it: the model holds it already.
-        self._reference = (reference,)
+        self._reference: tuple[Reference, ...] = (reference,)
 
     def _logits(self, features: Tensor) -> Tensor:
         """Apply the frozen classifier: (N, C, ...) at its input, or (P, C) positions of a map."""
@@ -140,4 +140,4 @@ class _KLTerm(Term):
 
     def release(self) -> None:
         """Let the reference go."""
-        self._reference = ()  # type: ignore[assignment]
+        self._reference = ()

@@ -9,10 +9,9 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import Self
 
-from synreal.errors import ConfigError
 from synreal.regularizers.base import Regularizer, Site, Step, Term
 from synreal.regularizers.registry import register
-from synreal.regularizers.weight_l2 import Bank, weight_l2
+from synreal.regularizers.weight_l2 import AnchoredTerm, Bank, weight_l2
 
 _INTERVAL = 500  # optimizer steps, where nobody says how many an epoch has
 
@@ -67,19 +66,14 @@ class SynapticIntelligence(Regularizer):
         return _SITerm(site, self.damping, self.interval or _INTERVAL)
 
 
-class _SITerm(Term):
+class _SITerm(AnchoredTerm):
     steps: Tensor
 
     def __init__(self, site: Site, damping: float, interval: int) -> None:
-        super().__init__()
+        super().__init__(site)
         parameters = site.backbone_parameters()
-        if not parameters:
-            raise ConfigError("The backbone has no parameters that learn, so there are no weights to hold.")
-        # In a tuple, so that the student's parameters are not registered twice.
-        self._weights = tuple(parameters.values())
         self.damping = damping
         self.interval = interval
-        self.anchor = Bank(dict(parameters))
         self.start = Bank(dict(parameters))
         self.path = Bank({name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()})
         self.omega = Bank({name: torch.ones_like(p, dtype=torch.float32) for name, p in parameters.items()})
@@ -116,7 +110,3 @@ class _SITerm(Term):
             omega.copy_(found if first else omega + found)
             path.zero_()
             start.copy_(parameter.detach())
-
-    def release(self) -> None:
-        """Let the student's parameters go."""
-        self._weights = ()

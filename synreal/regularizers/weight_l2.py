@@ -90,17 +90,23 @@ class WeightL2(Regularizer):
         if self.importance == "fisher":
             assert site.reference is not None
             return _FisherTerm(site, site.reference, self.fisher_samples)
-        return _WeightTerm(site)
+        return AnchoredTerm(site)
 
 
-class _WeightTerm(Term):
+class AnchoredTerm(Term):
+    """Holds the backbone's weights near those at the time of ``attach``.
+
+    Args:
+        site: Where the term is built.
+    """
+
     def __init__(self, site: Site) -> None:
         super().__init__()
         parameters = site.backbone_parameters()
         if not parameters:
             raise ConfigError("The backbone has no parameters that learn, so there are no weights to hold.")
         # In a tuple, so that the student's parameters are not registered twice.
-        self._weights = tuple(parameters.values())
+        self._weights: tuple[nn.Parameter, ...] = tuple(parameters.values())
         self.anchor = Bank(dict(parameters))
 
     def forward(self, step: Step) -> Tensor:
@@ -112,7 +118,7 @@ class _WeightTerm(Term):
         self._weights = ()
 
 
-class _FisherTerm(_WeightTerm):
+class _FisherTerm(AnchoredTerm):
     seen: Tensor
 
     def __init__(self, site: Site, reference: Reference, samples: int) -> None:
@@ -127,7 +133,7 @@ class _FisherTerm(_WeightTerm):
                     f"parameter {other} of shape {tuple(own.shape)}, as {name} of the student."
                 )
         self._names = tuple(names.values())
-        self._reference = (reference,)
+        self._reference: tuple[Reference, ...] = (reference,)
         self.fisher = Bank({name: torch.zeros_like(p) for name, p in site.backbone_parameters().items()})
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
@@ -172,4 +178,4 @@ class _FisherTerm(_WeightTerm):
     def release(self) -> None:
         """Let the student's parameters and the reference go."""
         super().release()
-        self._reference = ()  # type: ignore[assignment]
+        self._reference = ()
