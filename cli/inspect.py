@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from synreal.errors import ConfigError
 
 app = typer.Typer(help="Look inside backbones.", no_args_is_help=True)
 
@@ -72,10 +68,12 @@ def _create(name: str) -> tuple[nn.Module, str]:
 def _torchvision(name: str) -> nn.Module:
     from torchvision import models
 
+    from synreal.errors import unknown_name
+
     whole = models.list_models(module=models)
     on_backbone = [*models.list_models(module=models.detection), *models.list_models(module=models.segmentation)]
     if name not in whole and name not in on_backbone:
-        raise _unknown("torchvision model", name, [*whole, *on_backbone])
+        raise unknown_name("torchvision model", name, [*whole, *on_backbone])
     settings: dict[str, Any] = {"weights_backbone": None} if name in on_backbone else {}
     model: nn.Module = models.get_model(name, weights=None, **settings)
     return model
@@ -85,21 +83,14 @@ def _smp(name: str) -> nn.Module:
     import segmentation_models_pytorch as smp
     import timm
 
-    from synreal.errors import ConfigError
+    from synreal.errors import ConfigError, unknown_name
 
     own = smp.encoders.get_encoder_names()
     from_timm = name.startswith("tu-")
     if name not in own and not (from_timm and timm.is_model(name[3:].partition(".")[0])):
-        raise _unknown("smp encoder", name, [f"tu-{known}" for known in timm.list_models()] if from_timm else own)
+        raise unknown_name("smp encoder", name, [f"tu-{known}" for known in timm.list_models()] if from_timm else own)
     try:
         encoder: nn.Module = smp.encoders.get_encoder(name, weights=None)
     except (RuntimeError, ValueError, AttributeError, TypeError) as error:  # smp's checks and timm's share none
         raise ConfigError(f"smp cannot make an encoder of {name!r}: {error} Choose another one.") from error
     return encoder
-
-
-def _unknown(kind: str, name: str, known: Sequence[str]) -> ConfigError:
-    from synreal.errors import ConfigError, unknown_name
-
-    nearest = difflib.get_close_matches(name, known, n=8, cutoff=0.0)
-    return ConfigError(f"{unknown_name(kind, name, nearest)} These are the nearest of {len(known)}.")

@@ -61,13 +61,17 @@ class Interrupted(SynrealError):
         self.exit_code = exit_code  # type: ignore[misc]  # the signal decides
 
 
+_MOST_NAMES = 50  # known names beyond which the nearest ones alone are listed
+_NEAREST = 8
+
+
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> ConfigError:
     """Build the error for a name that is not in a list, with the nearest name first.
 
     Args:
         kind: What the name stands for, e.g. ``"regularizer"``.
         given: The name the user wrote.
-        known: Every valid name.
+        known: Every valid name; of more than 50 the nearest 8 are listed.
 
     Returns:
         The error, to be raised by the caller.
@@ -75,4 +79,8 @@ def unknown_name(kind: str, given: str, known: Iterable[str]) -> ConfigError:
     names = sorted(known)
     near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ConfigError(f"Unknown {kind} {given!r}.{hint} Known: {', '.join(names) or 'none'}.")
+    more = ""
+    if len(names) > _MOST_NAMES:
+        more = f" These are the nearest of {len(names)}."
+        names = sorted(difflib.get_close_matches(given, names, n=_NEAREST, cutoff=0.0))
+    return ConfigError(f"Unknown {kind} {given!r}.{hint} Known: {', '.join(names) or 'none'}.{more}")

@@ -5,7 +5,6 @@ Random weights are never a fallback: they must be asked for with ``weights="none
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import http.client
 import importlib
@@ -38,7 +37,7 @@ _logger = logging.getLogger(__name__)
 
 _MODES = ("auto", "timm", "packaged", "none")
 _SUFFIXES = (".safetensors", ".pth", ".pt")
-_IMAGENET_CLASSES = 1000
+IMAGENET_CLASSES = 1000
 _PROBE_SECONDS = 3.0
 
 # Architecture -> (distribution, module, class) of the packages that carry its ImageNet weights.
@@ -190,11 +189,7 @@ def _pretrained_cfg(name: str) -> Any:
     """Return timm's ``PretrainedCfg`` of a model (None where timm has none), or raise for unknown names."""
     arch, _, tag = name.partition(".")
     if not timm.is_model(arch):
-        names = timm.list_models()
-        nearest = difflib.get_close_matches(arch, names, n=8, cutoff=0.0)
-        # timm knows more than a thousand names: show the nearest ones only.
-        error = unknown_name("backbone", name, nearest)
-        raise ConfigError(f"{error} These are the nearest of timm's {len(names)} models; timm.list_models() gives all.")
+        raise ConfigError(f"{unknown_name('backbone', name, timm.list_models())} timm.list_models() gives all.")
     try:
         return timm.models.get_pretrained_cfg(name)
     except RuntimeError:  # timm's only reason is the tag
@@ -286,7 +281,7 @@ def _from_package(name: str, num_classes: int) -> tuple[nn.Module, WeightsOrigin
         ) from error
     model = _build(name, num_classes)
     with torch.device("meta"):  # names and shapes of the ImageNet network, without its memory
-        reference = _build(name, _IMAGENET_CLASSES).state_dict()
+        reference = _build(name, IMAGENET_CLASSES).state_dict()
     _load(model, _map_by_order(_read_state(path), reference, distribution), distribution)
     return model, WeightsOrigin("packaged", f"{distribution} {version}", _file_sha256(path))
 

@@ -34,12 +34,11 @@ from synreal.stages import find_head
 from synreal.tasks import task_class
 from synreal.tasks.base import Task
 from synreal.views import derive_seed
-from synreal.weights import WeightsOrigin, create_backbone
+from synreal.weights import IMAGENET_CLASSES, WeightsOrigin, create_backbone
 
 # What may change when a run is resumed: it moves no number of the result.
 _FREE_ON_RESUME = frozenset({"output", "device", "workers", "eval_batch_size", "keep_checkpoints", "checkpoint_every"})
 
-_IMAGENET_CLASSES = 1000
 _MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
@@ -497,9 +496,9 @@ def _accelerator(config: RunConfig) -> Accelerator:
 def _reference(config: RunConfig) -> tuple[nn.Module | None, WeightsOrigin | None]:
     """Build the teacher where it is not simply the student as it is: another network, or one with its classifier."""
     if config.reference is not None:
-        return create_backbone(config.reference, num_classes=_IMAGENET_CLASSES)
+        return create_backbone(config.reference, num_classes=IMAGENET_CLASSES)
     if any(spec.needs_classifier for spec in config.regularizers):
-        return create_backbone(config.backbone, num_classes=_IMAGENET_CLASSES, weights=config.weights)
+        return create_backbone(config.backbone, num_classes=IMAGENET_CLASSES, weights=config.weights)
     return None, None
 
 
