@@ -310,17 +310,11 @@ def fitting_shape(model: nn.Module) -> tuple[int, ...]:
     return tuple(_run(model, model, lambda: None).shape)
 
 
-def blank_image(model: nn.Module) -> Tensor:
-    """Return one image of zeros of a size and channel count that the network takes, on its device and dtype.
-
-    Returns:
-        (1, C, H, W); not square unless the network says that it takes one size only.
-    """
-    return next(_blank_images(model))
-
-
 def _blank_images(model: nn.Module) -> Iterator[Tensor]:
-    """Yield blank images, the most promising first."""
+    """Yield blank images (1, C, H, W) on the network's device and in its dtype, the most promising first.
+
+    They are not square unless the network says that it takes one size only.
+    """
     cfg = _says(model, "pretrained_cfg")
     cfg = cfg if isinstance(cfg, Mapping) else {}
     size: Any = getattr(_says(model, "patch_embed"), "img_size", None)
@@ -381,7 +375,7 @@ def _run(network: nn.Module, model: nn.Module, start: Callable[[], None]) -> Ten
             except (RuntimeError, ValueError, TypeError, AssertionError) as error:
                 first = first or error
     raise StageError(
-        f"{type(network).__name__} failed on an image {tuple(blank_image(network).shape)}, and on other sizes: "
+        f"{type(network).__name__} failed on an image {tuple(next(_blank_images(network)).shape)}, and on other sizes: "
         f"{type(first).__name__}: {first}. Give entry=, the path of the module that takes images (N, C, H, W)."
     ) from first
 

@@ -10,11 +10,11 @@ from synreal.errors import StageError
 from synreal.stages import (
     Stage,
     as_map,
-    blank_image,
     find_classifier,
     find_entry,
     find_head,
     find_stages,
+    fitting_shape,
     probe,
     probe_input,
     resolve,
@@ -164,7 +164,7 @@ def test_stage_tables(name):
     assert {key: (stage.channels, stage.stride) for key, stage in stages.items()} == table
     assert {stage.layout for stage in stages.values()} == {layout}
     assert {key: stages[key].path for key in paths} == paths
-    size = blank_image(model.get_submodule(entry)).shape[-1]
+    size = fitting_shape(model.get_submodule(entry))[-1]
     tap = FeatureTap(model, list(stages.values()), entry=entry)
     model.eval()
     with torch.no_grad(), tap.record() as maps:
@@ -223,7 +223,7 @@ def test_a_map_of_another_layout_is_refused(stage, shape):
 def test_maps_are_those_that_timm_itself_gives(name):
     model = NETWORKS[name][0]().eval()
     stages = find_stages(model)
-    size = blank_image(model).shape[-1]
+    size = fitting_shape(model)[-1]
     images = torch.rand(2, 3, size, size)
     tap = FeatureTap(model, list(stages.values()))
     with torch.no_grad(), tap.record() as maps:
@@ -495,7 +495,7 @@ def test_a_probe_that_fails_leaves_no_hook():
 
 def test_the_probe_takes_the_networks_dtype_and_channels():
     model = timm.create_model("test_resnet", in_chans=5).double()
-    assert blank_image(model).shape[1] == 5
+    assert fitting_shape(model)[1] == 5
     assert find_stages(model)["4"].channels == 96
 
 
