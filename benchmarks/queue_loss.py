@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -137,7 +138,7 @@ def memory(name: str, side: str, rows: int, keys: int, dim: int) -> float:
     return float(subprocess.run([*command, *sizes], check=True, capture_output=True, text=True).stdout)
 
 
-def measure(name: str, rows: int, keys: int, dim: int, repeats: int) -> dict[str, object]:
+def measure(name: str, rows: int, keys: int, dim: int, repeats: int) -> dict[str, Any]:
     """Measure one loss."""
     values = tensors(rows, keys, dim)
     sides = SIDES[name]
@@ -158,7 +159,7 @@ def measure(name: str, rows: int, keys: int, dim: int, repeats: int) -> dict[str
     }
 
 
-def render(result: dict[str, object], found: list[dict[str, object]]) -> str:
+def render(result: dict[str, Any], found: list[dict[str, Any]]) -> str:
     """Write what was measured as Markdown."""
     lines = [
         "# queue_loss",
@@ -168,7 +169,7 @@ def render(result: dict[str, object], found: list[dict[str, object]]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in found:
-        met = row["speed_median"] >= BAR_RATIO and row["synreal_mib"] <= BAR_MIB  # type: ignore[operator]
+        met = row["speed_median"] >= BAR_RATIO and row["synreal_mib"] <= BAR_MIB
         lines.append(
             f"| `{row['loss']}` | {row['speed_median']:.2f} | {row['speed_least']:.2f} to {row['speed_greatest']:.2f} "
             f"| {row['speed_with_heads_median']:.2f} | {row['plain_mib']:.1f} | {row['synreal_mib']:.1f} "

@@ -2,6 +2,7 @@ import sys
 
 import pytest
 import torch
+from synreal_cli.app import main
 
 from synreal.errors import ConfigError
 from synreal.regularizers import load_plugin, plugins, registry
@@ -39,3 +40,16 @@ def own_registry(monkeypatch):
     yield
     for name in [name for name in sys.modules if name.startswith(registry.FILE_MODULE) and name not in before]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def call(capsys):
+    """Run a command line in this process; gives exit code, stdout and stderr."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return stopped.value.code, out, err
+
+    return run

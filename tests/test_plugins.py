@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from synreal_cli.app import main
 
 import synreal
 from synreal import engine
@@ -87,20 +86,13 @@ def mine(tmp_path):
 
 
 @pytest.fixture
-def call(capsys, monkeypatch):
-    """Run a command line in this process; gives exit code, stdout and stderr."""
+def call(call, monkeypatch):
+    """Run a command line on tiny data, without line breaks in its messages."""
     monkeypatch.setattr(data, "load", tiny_images)
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setenv("TERMINAL_WIDTH", "300")
     monkeypatch.setenv("NO_COLOR", "1")
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return stopped.value.code, out, err
-
-    return run
+    return call
 
 
 @pytest.fixture

@@ -41,19 +41,6 @@ def plain_terminal(monkeypatch):
 
 
 @pytest.fixture
-def call(capsys):
-    """Run a command line in this process; gives exit code, stdout and stderr."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return stopped.value.code, out, err
-
-    return run
-
-
-@pytest.fixture
 def resolved(call):
     """Resolve the options of `run` without running; gives the configuration as printed."""
 
