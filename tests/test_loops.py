@@ -111,6 +111,20 @@ def test_a_step_that_a_scaler_skips_is_no_step(name):
     assert all(int(queue.count) == 12 for queue in queues(model))
 
 
+@pytest.mark.parametrize("name", QUEUED)
+def test_keys_that_are_not_finite_never_enter_a_queue(name):
+    model, optimizer = attached(name, Toy(), steps=1)
+    filled = [int(queue.count) for queue in queues(model)]
+    view0, view1, _ = batch(1)
+    broken = view1.clone()
+    broken[1] = torch.nan
+    model(view0, broken)  # of a step that a GradScaler skipped, the keys wait for the next one
+    backward(model, 2, rows=3)
+    optimizer.step()
+    assert [int(queue.count) for queue in queues(model)] == [count + len(view1) - 1 + 3 for count in filled]
+    assert all(queue.bank.isfinite().all() for queue in queues(model))
+
+
 def si_and_optimizer(kind=torch.optim.SGD, **settings):
     torch.manual_seed(0)
     model = synreal.attach(Toy(), tiny("si", interval=100)).train()

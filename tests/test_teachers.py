@@ -282,7 +282,7 @@ def test_the_tail_finds_an_image_that_the_trunk_takes():
         """A trunk that takes multiples of 64 alone, as windowed attention does."""
 
         def forward(self, images):
-            if images.shape[2] % 64:
+            if images.shape[3] % 64:
                 raise ValueError("not a multiple of the window")
             return super().forward(images)
 
