@@ -112,8 +112,9 @@ def test_no_sample_gives_zero_counts_and_no_score():
         ([0, 3], [0, 1], r"predictions span 0\.\.3, expected 0\.\.2"),
         ([0, 1], [-1, 2], r"targets span -1\.\.2, expected 0\.\.2"),
         ([0, 1], [255, 2], r"targets span 2\.\.255, expected 0\.\.2"),
-        ([0, 1], [0], r"two vectors of ids, got \(2,\) and \(1,\)"),
-        ([[0, 1]], [[0, 1]], r"two vectors of ids, got \(1, 2\) and \(1, 2\)"),
+        ([0, 1], [0], r"ids of one shape, got \(2,\) and \(1,\)"),
+        ([[0, 1]], [0, 1], r"ids of one shape, got \(1, 2\) and \(2,\)"),
+        ([0.5, 1.5], [0, 1], r"predictions are torch.float32, expected integer class ids"),
     ],
 )
 def test_ids_that_do_not_fit_are_refused(measure, predictions, targets, expected):
