@@ -8,25 +8,40 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from synreal.errors import ConfigError
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+
+HEADINGS: Final = {
+    "mean_class_accuracy": "mean-class",
+    "accuracy": "overall",
+    "mean_iou": "mIoU",
+    "pixel_accuracy": "pixels",
+    "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "ap_small": "AP small",
+    "ap_medium": "AP medium",
+    "ap_large": "AP large",
+}
+"""What tables call a measure."""
 
 
 class Score(BaseModel):
-    """Accuracy on one set of images.
+    """What was measured on one set of images.
 
     Attributes:
         data: Name of the set.
         split: Which part of it.
         fingerprint: SHA-256 over its images and labels.
         images: How many images were tested.
-        accuracy: Share of right predictions, in [0, 1].
-        mean_class_accuracy: Mean of per-class recall, in [0, 1].
-        per_class: Recall by class name; None for a class without images.
-        confusion: Counts; rows are true classes.
+        measures: Shares in [0, 1] by the names of ``HEADINGS``, the headline first; None where a measure is not
+            defined, e.g. the AP of small objects where there are none.
+        per_class: By class name, recall (classification), IoU (segmentation) or AP (detection); None for a class that
+            does not occur.
+        confusion: Counts of images or pixels; rows are true classes. None for detection.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -35,10 +50,14 @@ class Score(BaseModel):
     split: str
     fingerprint: str
     images: int
-    accuracy: float
-    mean_class_accuracy: float
+    measures: dict[str, float | None] = Field(min_length=1)
     per_class: dict[str, float | None]
-    confusion: list[list[int]]
+    confusion: list[list[int]] | None = None
+
+    @property
+    def headline(self) -> float:
+        """The first measure; NaN where it is not defined."""
+        return as_number(next(iter(self.measures.values())))
 
 
 class TargetSelected(BaseModel):
@@ -46,13 +65,18 @@ class TargetSelected(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    mean_class_accuracy: float
-    accuracy: float
+    measures: dict[str, float | None]
     step: int
 
 
 class Protocol(BaseModel):
-    """How a result came about; two results compare only if these agree."""
+    """How a result came about; two results compare only if these agree.
+
+    Attributes:
+        evaluation: How images reach the network when it is tested, in words.
+        test_time_flips: Whether an image's and its mirror's predictions are averaged.
+        chance: The headline of guessing; None where that means nothing.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -62,6 +86,7 @@ class Protocol(BaseModel):
     source_images: int
     image_size: int
     views: int
+    evaluation: str
     test_time_flips: bool
     checkpoint: Literal["last"]
     seed: int
@@ -69,7 +94,7 @@ class Protocol(BaseModel):
     steps: int
     batch_size: int
     processes: int
-    chance: float
+    chance: float | None
     versions: dict[str, str]
 
 
@@ -91,7 +116,7 @@ class RunRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     regularizers: list[dict[str, Any]]
     backbone: str
     weights: dict[str, str | None]
@@ -102,10 +127,34 @@ class RunRecord(BaseModel):
     target_selected: dict[str, TargetSelected]
     seconds: dict[str, float]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_version_1(cls, value: Any) -> Any:
+        return _upgraded(value) if isinstance(value, dict) and value.get("schema_version") == 1 else value
+
     @property
     def method(self) -> str:
         """Short name of the regularizers, e.g. ``"csg"`` or ``"csg+feature_l2"``."""
         return "+".join(spec["name"] for spec in self.regularizers)
+
+
+def _upgraded(record: dict[str, Any]) -> dict[str, Any]:
+    """Bring a record of version 1, which knew classification alone, to version 2."""
+    names = ("mean_class_accuracy", "accuracy")
+
+    def measured(old: dict[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in old.items() if k not in names} | {"measures": {name: old[name] for name in names}}
+
+    try:
+        return record | {
+            "schema_version": 2,
+            "protocol": {"evaluation": "one centre crop"} | record["protocol"],
+            "source_heldout": measured(record["source_heldout"]),
+            "targets": {name: measured(score) for name, score in record["targets"].items()},
+            "target_selected": {name: measured(best) for name, best in record["target_selected"].items()},
+        }
+    except (KeyError, TypeError, AttributeError):
+        return record  # no whole record: the fields' own checks say what is wrong with it
 
 
 def read_record(path: str | Path) -> RunRecord:
@@ -138,17 +187,15 @@ class Row(BaseModel):
     Attributes:
         method: Short name of the regularizers.
         seeds: The seeds, sorted.
-        source_heldout: Mean-class accuracy of each seed on held-out synthetic images.
-        targets: Mean-class accuracy of each seed, by target.
-        accuracy: Overall accuracy of each seed, by target.
-        target_selected: Mean-class accuracy of the epoch chosen on the target, of each seed, by target.
+        source_heldout: Each measure on held-out synthetic images, of each seed; NaN where it is not defined.
+        targets: The same by target.
+        target_selected: Headline of the epoch chosen on the target, of each seed, by target.
     """
 
     method: str
     seeds: list[int]
-    source_heldout: list[float]
-    targets: dict[str, list[float]]
-    accuracy: dict[str, list[float]]
+    source_heldout: dict[str, list[float]]
+    targets: dict[str, dict[str, list[float]]]
     target_selected: dict[str, list[float]]
 
 
@@ -184,11 +231,10 @@ def aggregate(records: Iterable[RunRecord]) -> list[Row]:
             Row(
                 method=method,
                 seeds=seeds,
-                source_heldout=[run.source_heldout.mean_class_accuracy for run in runs],
-                targets={name: [run.targets[name].mean_class_accuracy for run in runs] for name in names},
-                accuracy={name: [run.targets[name].accuracy for run in runs] for name in names},
+                source_heldout=_by_measure([run.source_heldout for run in runs]),
+                targets={name: _by_measure([run.targets[name] for run in runs]) for name in names},
                 target_selected={
-                    name: [run.target_selected[name].mean_class_accuracy for run in runs]
+                    name: [as_number(next(iter(run.target_selected[name].measures.values()))) for run in runs]
                     for name in names
                     if all(name in run.target_selected for run in runs)
                 },
@@ -197,34 +243,47 @@ def aggregate(records: Iterable[RunRecord]) -> list[Row]:
     return rows
 
 
+def _by_measure(scores: Sequence[Score]) -> dict[str, list[float]]:
+    return {name: [as_number(score.measures[name]) for score in scores] for name in scores[0].measures}
+
+
 _MAY_DIFFER = frozenset({"regularizers", "seed", "output", "device", "workers", "log_every", "keep_checkpoints"})
 
 
-def render_markdown(rows: Sequence[Row], *, chance: float) -> str:
+def render_markdown(rows: Sequence[Row], *, chance: float | None) -> str:
     """Write rows as a Markdown table in percent, mean and standard deviation over seeds.
 
     Args:
         rows: From ``aggregate``.
-        chance: Accuracy of guessing, in [0, 1]; the last line of the table.
+        chance: The headline of guessing, in [0, 1], for the last line of the table; None leaves it away.
 
     Returns:
-        The table. Columns marked "peeks" hold the epoch chosen on the target.
+        The table. Columns marked "peeks" hold the epoch chosen on the target. AP by size is left to the records.
     """
     targets = list(rows[0].targets)
-    header = ["regularizer", "seeds", "source held-out"]
-    for name in targets:
-        header += [f"{name} mean-class", f"{name} overall"]
-    header += [f"{name} best epoch (peeks)" for name in targets if name in rows[0].target_selected]
+    measures = [name for name in rows[0].source_heldout if name not in _SIZES]
+    peeks = [name for name in targets if name in rows[0].target_selected]
+    header = ["regularizer", "seeds"]
+    header += [f"{name} {HEADINGS[m]}" for name in ("source held-out", *targets) for m in measures]
+    header += [f"{name} best epoch (peeks)" for name in peeks]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for row in rows:
-        cells = [f"`{row.method}`", str(len(row.seeds)), percent(row.source_heldout)]
-        for name in targets:
-            cells += [percent(row.targets[name]), percent(row.accuracy[name])]
-        cells += [percent(row.target_selected[name]) for name in targets if name in row.target_selected]
+        cells = [f"`{row.method}`", str(len(row.seeds))]
+        for values in (row.source_heldout, *(row.targets[name] for name in targets)):
+            cells += [percent(values[m]) for m in measures]
+        cells += [percent(row.target_selected[name]) for name in peeks]
         lines.append("| " + " | ".join(cells) + " |")
-    blank = len(header) - 3
-    lines.append("| chance | | " + " | ".join([percent([chance])] * (blank + 1)) + " |")
+    if chance is not None:
+        lines.append("| chance | | " + " | ".join([percent([chance])] * (len(header) - 2)) + " |")
     return "\n".join(lines)
+
+
+_SIZES = frozenset({"ap_small", "ap_medium", "ap_large"})
+
+
+def as_number(value: float | None) -> float:
+    """Return a measure as a float, NaN where it is not defined."""
+    return math.nan if value is None else value
 
 
 def percent(values: Sequence[float]) -> str:

@@ -29,8 +29,7 @@ def score(name, value, *, overall=None, fingerprint="f"):
         split="test",
         fingerprint=fingerprint,
         images=10,
-        accuracy=value if overall is None else overall,
-        mean_class_accuracy=value,
+        measures={"mean_class_accuracy": value, "accuracy": value if overall is None else overall},
         per_class={"a": value, "b": None},
         confusion=[[10, 0], [0, 0]],
     )
@@ -64,6 +63,7 @@ def record(
                 "source_images": 100,
                 "image_size": 64,
                 "views": 2,
+                "evaluation": "one centre crop",
                 "test_time_flips": False,
                 "checkpoint": "last",
                 "seed": seed,
@@ -80,7 +80,7 @@ def record(
         targets={"mnist": score("mnist", mnist, overall=overall, fingerprint=data), "uci": score("uci", uci)},
         target_selected={}
         if peek is None
-        else {"mnist": TargetSelected(mean_class_accuracy=peek, accuracy=peek, step=3)},
+        else {"mnist": TargetSelected(measures={"mean_class_accuracy": peek, "accuracy": peek}, step=3)},
         seconds={"training": 1.0},
     )
 
@@ -123,9 +123,9 @@ def test_seeds_of_a_method_are_one_row_in_order_of_the_seed():
     rows = aggregate([record(2, mnist=0.2), record(0, mnist=0.3, overall=0.6), record(0, "none"), record(1, mnist=0.1)])
     assert [row.method for row in rows] == ["csg", "none"]
     assert rows[0].seeds == [0, 1, 2]
-    assert rows[0].targets == {"mnist": [0.3, 0.1, 0.2], "uci": [0.25] * 3}
-    assert rows[0].accuracy["mnist"] == [0.6, 0.1, 0.2]
-    assert rows[0].source_heldout == [0.9] * 3
+    assert rows[0].targets["mnist"] == {"mean_class_accuracy": [0.3, 0.1, 0.2], "accuracy": [0.6, 0.1, 0.2]}
+    assert rows[0].targets["uci"] == {"mean_class_accuracy": [0.25] * 3, "accuracy": [0.25] * 3}
+    assert rows[0].source_heldout == {"mean_class_accuracy": [0.9] * 3, "accuracy": [0.9] * 3}
     assert rows[1].seeds == [0]
 
 
@@ -215,14 +215,15 @@ def test_table_holds_independently_computed_numbers():
     assert cells(header) == [
         "regularizer",
         "seeds",
-        "source held-out",
+        "source held-out mean-class",
+        "source held-out overall",
         "mnist mean-class",
         "mnist overall",
         "uci mean-class",
         "uci overall",
         "mnist best epoch (peeks)",
     ]
-    assert cells(rule) == ["---"] * 8
+    assert cells(rule) == ["---"] * 9
 
     def written(values):
         values = [100 * value for value in values]
@@ -232,25 +233,26 @@ def test_table_holds_independently_computed_numbers():
         "`csg`",
         "3",
         "90.0 ± 0.0",
+        "90.0 ± 0.0",
         written(mnist["csg"]),
         written([value / 2 for value in mnist["csg"]]),
         "25.0 ± 0.0",
         "25.0 ± 0.0",
         "70.0 ± 0.0",
     ]
-    assert cells(none) == ["`none`", "1", "90.0", "40.0", "40.0", "25.0", "25.0", "50.0"]
-    assert cells(chance) == ["chance", "", *["10.0"] * 6]
+    assert cells(none) == ["`none`", "1", "90.0", "90.0", "40.0", "40.0", "25.0", "25.0", "50.0"]
+    assert cells(chance) == ["chance", "", *["10.0"] * 7]
 
 
 def test_rows_without_a_chosen_epoch_have_no_column_for_it():
     lines = render_markdown(aggregate([record(0)]), chance=0.1).split("\n")
     assert "peeks" not in lines[0]
-    assert {len(cells(line)) for line in lines} == {7}
+    assert {len(cells(line)) for line in lines} == {8}
 
 
 def test_nan_is_shown_and_never_averaged_away():
     rows = aggregate([record(0, mnist=math.nan, overall=0.5), record(1, mnist=0.5)])
-    assert cells(render_markdown(rows, chance=0.1).split("\n")[2])[3:5] == ["n/a", "50.0 ± 0.0"]
+    assert cells(render_markdown(rows, chance=0.1).split("\n")[2])[4:6] == ["n/a", "50.0 ± 0.0"]
 
 
 # --- files ---
@@ -263,6 +265,50 @@ def test_a_record_is_read_from_its_file_and_from_its_folder(tmp_path):
     assert read_record(str(tmp_path / "result.json")) == written
 
 
+def test_a_record_of_version_1_is_read(tmp_path):
+    """That version knew classification alone, and had its two measures in fields of their own."""
+    now = record(3, peek=0.5, overall=0.75)
+    old = now.model_dump(mode="json") | {"schema_version": 1}
+    del old["protocol"]["evaluation"]
+    for part in (old["source_heldout"], *old["targets"].values(), *old["target_selected"].values()):
+        part |= part.pop("measures")
+    assert old["targets"]["mnist"]["accuracy"] == 0.75
+    write_json(tmp_path / "result.json", old)
+    assert read_record(tmp_path) == now
+
+
+def detection(seed, ap, small):
+    """A record whose AP of small objects may not be defined, and that has no chance."""
+    measures = {"ap": ap, "ap50": 0.75, "ap75": ap / 2, "ap_small": small, "ap_medium": ap, "ap_large": None}
+    made = record(seed, protocol={"task": "detection", "chance": None})
+    scores = [made.source_heldout, *made.targets.values()]
+    return made.model_copy(
+        update={
+            "source_heldout": scores[0].model_copy(update={"measures": measures, "confusion": None}),
+            "targets": {s.data: s.model_copy(update={"measures": measures, "confusion": None}) for s in scores[1:]},
+        }
+    )
+
+
+def test_a_table_of_detection_shows_three_measures_and_no_chance():
+    lines = render_markdown(aggregate([detection(0, 0.5, None), detection(1, 0.25, 0.1)]), chance=None).split("\n")
+    assert len(lines) == 3
+    assert cells(lines[0])[2:8] == [
+        *("source held-out AP", "source held-out AP50", "source held-out AP75"),
+        *("mnist AP", "mnist AP50", "mnist AP75"),
+    ]
+    assert cells(lines[2])[5:8] == ["37.5 ± 17.7", "75.0 ± 0.0", "18.8 ± 8.8"]
+
+
+def test_a_measure_that_is_not_defined_is_nan_in_a_row_and_null_in_json():
+    row = aggregate([detection(0, 0.5, None), detection(1, 0.25, 0.1)])[0]
+    first, second = row.targets["mnist"]["ap_small"]
+    assert math.isnan(first)
+    assert second == 0.1
+    assert '"ap_large":null' in detection(0, 0.5, None).model_dump_json()
+    assert math.isnan(detection(0, 0.5, None).targets["mnist"].model_copy(update={"measures": {"ap": None}}).headline)
+
+
 def test_a_folder_without_a_result(tmp_path):
     with pytest.raises(ConfigError, match="the run has not finished, or this is no run folder"):
         read_record(tmp_path)
@@ -272,21 +318,22 @@ def test_a_folder_without_a_result(tmp_path):
     ("content", "expected"),
     [
         (b"{", "Invalid JSON"),
-        (b"\xff\xfe", "no result of schema version 1"),
-        (b"[]", "no result of schema version 1"),
+        (b"\xff\xfe", "no result of schema version 2"),
+        (b"[]", "no result of schema version 2"),
         (b"{}", "protocol"),
         (None, "surprise"),
-        (2, "schema_version"),
+        (3, "schema_version"),
+        (b'{"schema_version": 1, "protocol": {}}', "targets"),
     ],
 )
 def test_files_that_are_no_result(content, expected, tmp_path):
     path = tmp_path / "result.json"
     if content is None:
         content = json.dumps({**record().model_dump(mode="json"), "surprise": 1}).encode()
-    if content == 2:
-        content = json.dumps({**record().model_dump(mode="json"), "schema_version": 2}).encode()
+    if content == 3:
+        content = json.dumps({**record().model_dump(mode="json"), "schema_version": 3}).encode()
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match="is no result of schema version 1") as caught:
+    with pytest.raises(ConfigError, match="is no result of schema version 2") as caught:
         read_record(path)
     assert str(path) in str(caught.value)
     assert expected in str(caught.value)
@@ -316,7 +363,7 @@ import synreal; check("import synreal")
 import synreal.records; check("synreal.records")
 import synreal.tasks.data; check("synreal.tasks.data")
 import synreal_cli.app; check("synreal_cli.app")
-for arguments in (["--help"], ["run", "--help"], ["--version"], ["data", "list"], ["list", "tasks"]):
+for arguments in (["--help"], ["run", "--help"], ["--version"], ["data", "list"], ["list", "tasks"], ["list", "presets"]):
     try:
         synreal_cli.app.main(arguments)
     except SystemExit as stop:
