@@ -82,15 +82,8 @@ def contact_sheet(
 
     def draw(axes: Axes, cell: _Frame, image: _Pixels, name: str) -> None:
         _draw(axes, image, cell)
-        _write(
-            axes,
-            cell.left + cell.width / 2,
-            cell.top + cell.height + 0.03,
-            _shortened(name, 13),
-            size=7.5,
-            ha="center",
-            va="top",
-        )
+        x, y = cell.left + cell.width / 2, cell.top + cell.height + 0.03
+        _write(axes, x, y, _shortened(name, 13), size=7.5, ha="center", va="top")
 
     return _sheet(path, rows, items, draw, across=across, lines=lines, cell=(0.8, 0.8), gap=0.1, caption=0.2)
 
@@ -126,12 +119,12 @@ def mask_sheet(rows: Mapping[str, SegmentedImages], path: str | Path, *, columns
             classes = _class_ids(mask, image.shape[-2:], len(ids), where)
             seen |= {ids[label] if label < len(ids) else _IGNORED for label in np.unique(classes)}
             items[heading][place] = (_pixels(image), _coloured(classes, palette(len(names))[ids]))
-    width, height = _picture_size(items, side=1.3)
+    width, height = _picture_size(_images(items), side=1.3)
 
     def draw(axes: Axes, cell: _Frame, image: _Pixels, mask: _Pixels) -> None:
         left, right = _side_by_side(cell, 2)
         _draw(axes, image, left)
-        _draw(axes, mask, right, exact=True)
+        _draw_mask(axes, mask, right)
 
     return _sheet(
         path,
@@ -174,7 +167,7 @@ def box_sheet(rows: Mapping[str, BoxedImages], path: str | Path, *, columns: int
         for place, index in enumerate(_spread(len(data), columns * lines)):
             image, objects = data[index]
             marks = _true_marks(objects, data.classes, f"{data.name} ({data.split}), image {index}")
-            marks = [mark.renumbered(names.index(data.classes[mark.label])) for mark in marks]
+            marks = [replace(mark, label=names.index(data.classes[mark.label])) for mark in marks]
             seen |= {mark.label for mark in marks}
             items[heading][place] = (_pixels(image), marks)
     colours = _box_palette(len(names))
@@ -189,7 +182,7 @@ def box_sheet(rows: Mapping[str, BoxedImages], path: str | Path, *, columns: int
         draw,
         across=dict.fromkeys(rows, columns),
         lines=lines,
-        cell=_picture_size(items, side=1.8),
+        cell=_picture_size(_images(items), side=1.8),
         gap=0.1,
         caption=0.1,
         legend=_legend_entries(seen, names, colours),
@@ -229,31 +222,24 @@ def class_panels(
             if not 0 <= label < len(classes):
                 raise DataError(f"{kind} {label} of image {index}, expected 0..{len(classes) - 1}.")
     across = min(len(images), 4)
-    side, gap, caption = 1.6, 0.15, 0.28
     lines = -(-len(images) // across)
-    width = _page_width(across * (side + gap) - gap + 2 * _MARGIN, title)
-    top = 0.62
-    figure, axes = _page(width, top + lines * (side + caption) + 0.1)
+    wide, high = _picture_size(pictures, side=1.6)
+    gap, caption, top = 0.15, 0.3, 0.62
+    width = _page_width(across * (wide + gap) - gap + 2 * _MARGIN, title)
+    figure, axes = _page(width, top + lines * (high + caption) + 0.05)
     right = sum(label == prediction for label, prediction in zip(labels, predictions, strict=True))
     _head(axes, width, title, f"true → predicted class · {right} of {len(images)} right")
-    for index, (label, prediction) in enumerate(zip(labels, predictions, strict=True)):
+    for index, pair in enumerate(zip(labels, predictions, strict=True)):
         row, column = divmod(index, across)
-        cell = _Frame(_MARGIN + column * (side + gap), top + row * (side + caption), side, side)
-        colour = _RIGHT if label == prediction else _WRONG
+        cell = _Frame(_MARGIN + column * (wide + gap), top + row * (high + caption), wide, high)
         frame = _draw(axes, pictures[index], cell)
+        colour = _RIGHT if pair[0] == pair[1] else _WRONG
         axes.add_patch(_rectangle(frame, edgecolor=colour, fill=False, linewidth=2))
-        text = " → ".join(_fitting(classes[i], side / 2 - 0.1, 8, bold=True) for i in (label, prediction))
-        _write(
-            axes,
-            frame.left + frame.width / 2,
-            frame.top + frame.height + 0.05,
-            text,
-            size=8,
-            weight="bold",
-            color=colour,
-            ha="center",
-            va="top",
-        )
+        text = " → ".join(classes[label] for label in pair)
+        if _text_width(text, 8, bold=True) > wide:
+            text = " → ".join(_fitting(classes[label], wide / 2 - 0.12, 8, bold=True) for label in pair)
+        x, y = frame.left + frame.width / 2, frame.top + frame.height + 0.05
+        _write(axes, x, y, text, size=8, weight="bold", color=colour, ha="center", va="top")
     return _save(figure, path)
 
 
@@ -301,7 +287,7 @@ def mask_panels(
     def draw(axes: Axes, index: int, cells: Sequence[_Frame]) -> None:
         _draw(axes, pictures[index], cells[0])
         for cell, mask in zip(cells[1:], masks[index], strict=True):
-            _draw(axes, mask, cell, exact=True)
+            _draw_mask(axes, mask, cell)
 
     return _panels(
         path,
@@ -369,8 +355,14 @@ def box_panels(
         draw,
         side=2.0,
         title=title,
-        facts=f"{_plural(len(images), 'image')} · predictions with a score of {threshold:g} or more",
-        columns=("input", "ground truth", f"prediction, score ≥ {threshold:g}"),
+        facts=" · ".join(
+            (
+                _plural(len(images), "image"),
+                _plural(sum(len(truth) for truth, _ in marks), "object"),
+                f"{_plural(sum(len(found) for _, found in marks), 'prediction')} with a score of {threshold:g} or more",
+            )
+        ),
+        columns=("input", "ground truth", "prediction"),
         legend=_legend_entries({mark.label for pair in marks for some in pair for mark in some}, classes, colours),
     )
 
@@ -450,9 +442,9 @@ def confusion_matrix(
         axes.tick_params(which="minor", length=0)
         for (row, column), count in np.ndenumerate(counts):
             colour = "white" if shares[row, column] > 0.5 else _DARK if count else "#b8c2cc"
-            number_text = f"{count}" if unit == "images" else _percent(shares[row, column])
-            size = 8 if len(number_text) < 5 else 6
-            axes.text(column, row, number_text, size=size, color=colour, ha="center", va="center")
+            text = f"{count}" if unit == "images" else _percent(count, totals[row, 0])
+            size = 8 if len(text) < 5 else 6
+            axes.text(column, row, text, size=size, color=colour, ha="center", va="center")
     bar = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.03)
     bar.set_label("share of the true class", color=_DARK, size=8)
     bar.ax.tick_params(labelsize=8, length=0, colors=_DARK)
@@ -538,9 +530,6 @@ class _Mark:
     text: str
     dashed: bool = False
 
-    def renumbered(self, label: int) -> _Mark:
-        return replace(self, label=label)
-
 
 @dataclass(frozen=True)
 class _Entry:
@@ -605,7 +594,7 @@ def _panels(
     legend: Sequence[_Entry],
 ) -> Path:
     """Lay out a group of cells for each picture, two groups side by side."""
-    cell = _picture_size({"": {i: (picture, None) for i, picture in enumerate(pictures)}}, side)
+    cell = _picture_size(pictures, side)
     across = min(len(pictures), 2)
     lines = -(-len(pictures) // across)
     group = len(columns) * (cell[0] + _GAP) - _GAP
@@ -628,14 +617,18 @@ def _panels(
     return _save(figure, path)
 
 
+def _images(items: Mapping[str, _Items]) -> list[_Pixels]:
+    return [image for some in items.values() for image, _ in some.values()]
+
+
 def _side_by_side(frame: _Frame, number: int) -> list[_Frame]:
     width = (frame.width - (number - 1) * _GAP) / number
     return [_Frame(frame.left + i * (width + _GAP), frame.top, width, frame.height) for i in range(number)]
 
 
-def _picture_size(items: Mapping[str, _Items], side: float) -> tuple[float, float]:
-    """Return width and height of cells of area ``side``² that suit most of the images."""
-    ratios = [image.shape[1] / image.shape[0] for some in items.values() for image, _ in some.values()]
+def _picture_size(pictures: Iterable[_Pixels], side: float) -> tuple[float, float]:
+    """Return width and height of cells of area ``side``² that suit most of the pictures."""
+    ratios = [picture.shape[1] / picture.shape[0] for picture in pictures]
     stretch = min(max(statistics.median(ratios), 0.5), 2.5) ** 0.5
     return side * stretch, side / stretch
 
@@ -686,6 +679,12 @@ def _draw(axes: Axes, pixels: _Pixels, cell: _Frame, *, exact: bool = False) -> 
     return frame
 
 
+def _draw_mask(axes: Axes, mask: _Pixels, cell: _Frame) -> None:
+    """Draw colours as they are, with a line around them: white ones would melt into the page."""
+    frame = _draw(axes, mask, cell, exact=True)
+    axes.add_patch(_rectangle(frame, edgecolor=_GREY, fill=False, linewidth=0.5))
+
+
 def _draw_marks(axes: Axes, frame: _Frame, width: int, marks: Sequence[_Mark], colours: _Pixels) -> None:
     """Draw boxes over a picture; a label goes where it covers no other one, or is left out.
 
@@ -705,9 +704,10 @@ def _draw_marks(axes: Axes, frame: _Frame, width: int, marks: Sequence[_Mark], c
         boxes.append(_Frame(x0, y0, x1 - x0, y1 - y0))
     # Large boxes first: small ones stay visible on top of them.
     for index in sorted(range(len(marks)), key=lambda i: -boxes[i].width * boxes[i].height):
-        style = (0, (3, 2)) if marks[index].dashed else "solid"
-        for colour, line in ((_DARK, 2.4), (colours[marks[index].label] / 255, 1.3)):
-            axes.add_patch(_rectangle(boxes[index], edgecolor=colour, fill=False, linewidth=line, linestyle=style))
+        style = "dashed" if marks[index].dashed else "solid"
+        colour = colours[marks[index].label] / 255
+        axes.add_patch(_rectangle(boxes[index], edgecolor=_DARK, fill=False, linewidth=2.4))
+        axes.add_patch(_rectangle(boxes[index], edgecolor=colour, fill=False, linewidth=1.3, linestyle=style))
     taken: list[_Frame] = []
     for mark, box in zip(marks, boxes, strict=True):
         text = _fitting(mark.text, frame.width - 0.06, 6)
@@ -717,17 +717,9 @@ def _draw_marks(axes: Axes, frame: _Frame, width: int, marks: Sequence[_Mark], c
         if spot is None:
             continue
         taken.append(spot)
-        colour = colours[mark.label]
-        axes.add_patch(_rectangle(spot, facecolor=colour / 255, linewidth=0))
-        _write(
-            axes,
-            spot.left + 0.03,
-            spot.top + 0.85 * spot.height,
-            text,
-            size=6,
-            color=_ink(colour),
-            va="baseline",
-        )
+        axes.add_patch(_rectangle(spot, facecolor=colours[mark.label] / 255, linewidth=0))
+        ink = _ink(colours[mark.label])
+        _write(axes, spot.left + 0.03, spot.top + 0.8 * spot.height, text, size=6, color=ink, va="baseline")
 
 
 def _label_spots(box: _Frame, size: tuple[float, float], frame: _Frame) -> Iterable[_Frame]:
@@ -768,6 +760,8 @@ def _check_boxes(boxes: NDArray[Any], labels: NDArray[Any], classes: int, where:
 
 def _class_ids(mask: Tensor, size: Sequence[int], classes: int, where: str) -> NDArray[np.int64]:
     ids = _array(mask)
+    if classes > _IGNORED:
+        raise DataError(f"{where}: {classes} classes, expected {_IGNORED} at most.")
     if ids.shape != tuple(size) or ids.dtype.kind not in "iu":
         raise DataError(f"{where}: mask of {ids.dtype} {ids.shape}, expected integers of shape {tuple(size)}.")
     strange = ids[(ids != _IGNORED) & ((ids < 0) | (ids >= classes))]
@@ -856,8 +850,10 @@ def _mean_iou(counts: NDArray[Any]) -> float:
     return float((hits[seen] / unions[seen]).mean()) if seen.any() else 0.0
 
 
-def _percent(share: float) -> str:
-    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
+def _percent(part: int, whole: int) -> str:
+    if whole == 0:
+        return "–"
+    return "<1%" if 0 < part / whole < 0.005 else f"{part / whole:.0%}"
 
 
 def _plural(number: int, noun: str) -> str:
@@ -890,16 +886,19 @@ def _check_counts(**given: Sequence[Any]) -> None:
 
 
 def _array(values: Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = values.detach().cpu().numpy()
+    values = values.detach().cpu()
+    # NumPy has no bfloat16.
+    array: NDArray[Any] = (values.float() if values.is_floating_point() else values).numpy()
     return array
 
 
 def _pixels(image: Tensor) -> _Pixels:
     """Return an image (3, H, W) as (H, W, 3)."""
-    pixels: _Pixels = _array(image)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[0] != 3:
-        raise DataError(f"Image of {pixels.dtype} {pixels.shape}, expected uint8 (3, H, W).")
-    return pixels.transpose(1, 2, 0)
+    array = _array(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[0] != 3:
+        raise DataError(f"Image of {array.dtype} {array.shape}, expected uint8 (3, H, W).")
+    pixels: _Pixels = array.transpose(1, 2, 0)
+    return pixels
 
 
 def _ink(colour: _Pixels) -> str:
