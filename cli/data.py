@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,7 +26,7 @@ def list_data(as_json: Annotated[bool, typer.Option("--json", help="Print as JSO
 
     infos = [data.info(name) for name in data.available()]
     if as_json:
-        typer.echo(json.dumps([asdict(info) for info in infos], indent=2))
+        typer.echo(json.dumps([{**asdict(info), "tasks": info.tasks} for info in infos], indent=2))
         return
     for info in infos:
         typer.echo(f"{info.name:<8} {info.domain:<7} {'/'.join(info.tasks)}  {info.summary} Needs {info.needs}.")
@@ -34,22 +35,33 @@ def list_data(as_json: Annotated[bool, typer.Option("--json", help="Print as JSO
 @app.command()
 def show(
     source: Annotated[str, typer.Argument(help="Synthetic data set; its targets are shown beside it.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="PNG to write. (default: SOURCE.png)")] = None,
+    task: Annotated[str, typer.Option("--task", "-t", help="Whose labels: cls, seg or det.")] = "cls",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="PNG to write. (default: SOURCE.png; SOURCE-seg.png, SOURCE-det.png)"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of a rendered source.")] = 0,
 ) -> None:
-    """Write a contact sheet of the source and its targets."""
+    """Draw the source and its targets with a task's labels: classes, masks or boxes."""
     from synreal.errors import ConfigError
-    from synreal.tasks import data
+    from synreal.tasks import data, task_name
 
-    output = output or Path(f"{source}.png")
-    targets = data.default_targets(source)
+    task = task_name(task)
+    suffix = {"classification": "", "segmentation": "-seg", "detection": "-det"}[task]
+    output = output or Path(f"{source}{suffix}.png")
+    targets = data.default_targets(source, task)
     if output.suffix.lower() != ".png":
         raise ConfigError(f"The contact sheet is a PNG; got --output {output}.")
-    from synreal.figures import contact_sheet
+    from synreal import figures
 
-    rows = {f"{source} (source, synthetic)": data.load(source, "train", seed=seed)}
-    rows |= {f"{name} (target, real)": data.load(name, "test") for name in targets}
+    draw: Callable[[dict[str, Any], Path], Path] = {
+        "classification": figures.contact_sheet,
+        "segmentation": figures.mask_sheet,
+        "detection": figures.box_sheet,
+    }[task]
+    rows = {f"{source} (source, synthetic)": data.load(source, "train", task=task, seed=seed)}
+    rows |= {f"{name} (target, real)": data.load(name, "test", task=task) for name in targets}
     try:
-        typer.echo(f"Wrote {contact_sheet(rows, output)}")
+        typer.echo(f"Wrote {draw(rows, output)}")
     except OSError as error:
         raise ConfigError(f"Cannot write {output}: {error.strerror}.") from None
