@@ -710,8 +710,8 @@ def _draw_marks(axes: Axes, frame: _Frame, width: int, marks: Sequence[_Mark], c
         axes.add_patch(_rectangle(boxes[index], edgecolor=colour, fill=False, linewidth=1.3, linestyle=style))
     taken: list[_Frame] = []
     for mark, box in zip(marks, boxes, strict=True):
-        text = _fitting(mark.text, frame.width - 0.06, 6)
-        size = (_text_width(text, 6) + 0.06, _TEXT_HEIGHT)
+        text = _fitting(mark.text, frame.width - 0.07, 6)
+        size = (_text_width(text, 6) + 0.07, _TEXT_HEIGHT)
         spots = _label_spots(box, size, frame)
         spot = next((spot for spot in spots if not any(spot.overlaps(other) for other in taken)), None)
         if spot is None:
