@@ -109,6 +109,7 @@ def mask_sheet(rows: Mapping[str, SegmentedImages], path: str | Path, *, columns
     _check_grid(rows, columns, lines)
     names = _all_classes(rows)
     seen: set[int] = set()
+    ignored = False
     items: dict[str, _Items] = {}
     for heading, data in rows.items():
         ids = [names.index(name) for name in data.classes]
@@ -117,7 +118,8 @@ def mask_sheet(rows: Mapping[str, SegmentedImages], path: str | Path, *, columns
             image, mask = data[index]
             where = f"{data.name} ({data.split}), image {index}"
             classes = _class_ids(mask, image.shape[-2:], len(ids), where)
-            seen |= {ids[label] if label < len(ids) else _IGNORED for label in np.unique(classes)}
+            seen |= {ids[label] for label in np.unique(classes) if label != _IGNORED}
+            ignored |= bool((classes == _IGNORED).any())
             items[heading][place] = (_pixels(image), _coloured(classes, palette(len(names))[ids]))
     width, height = _picture_size(_images(items), side=1.3)
 
@@ -136,7 +138,7 @@ def mask_sheet(rows: Mapping[str, SegmentedImages], path: str | Path, *, columns
         cell=(2 * width + _GAP, height),
         gap=0.16,
         caption=0.1,
-        legend=_legend_entries(seen, names, palette(len(names))),
+        legend=_legend_entries(seen, names, palette(len(names)), ignored=ignored),
     )
 
 
@@ -297,7 +299,7 @@ def mask_panels(
         title=title,
         facts=_plural(len(images), "image"),
         columns=("input", "ground truth", "prediction"),
-        legend=_legend_entries(seen, classes, colours),
+        legend=_legend_entries(seen - {_IGNORED}, classes, colours, ignored=_IGNORED in seen),
     )
 
 
@@ -533,10 +535,10 @@ class _Mark:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A class in a legend."""
+    """A class in a legend, or words alone."""
 
     name: str
-    colour: _Pixels
+    colour: _Pixels | None
 
 
 def _sheet(
@@ -777,13 +779,15 @@ def _coloured(ids: NDArray[np.int64], colours: _Pixels) -> _Pixels:
     return np.asarray(table[ids])
 
 
-def _legend_entries(seen: set[int], classes: Sequence[str], colours: _Pixels) -> list[_Entry]:
-    """Name the classes that occur, in their order."""
-    known = sorted(label for label in seen if label < len(classes))
+def _legend_entries(
+    seen: Iterable[int], classes: Sequence[str], colours: _Pixels, *, ignored: bool = False
+) -> list[_Entry]:
+    """Name the classes that occur, in their order, and the colour of pixels that count nowhere."""
+    known = sorted(seen)
     entries = [_Entry(_shortened(classes[label], 24), colours[label]) for label in known[:_MOST_LEGEND]]
     if len(known) > _MOST_LEGEND:
-        entries.append(_Entry(f"and {len(known) - _MOST_LEGEND} more", np.array(_WHITE, np.uint8)))
-    if _IGNORED in seen:
+        entries.append(_Entry(f"and {len(known) - _MOST_LEGEND} more", None))
+    if ignored:
         entries.append(_Entry("not counted", np.array(_WHITE, np.uint8)))
     return entries
 
@@ -806,9 +810,11 @@ def _draw_legend(axes: Axes, lines: Sequence[Sequence[tuple[float, _Entry]]], to
     for number, line in enumerate(lines):
         y = top + (number + 0.5) * _LEGEND_LINE
         for x, entry in line:
-            swatch = _Frame(_MARGIN + x, y - 0.06, 0.14, 0.12)
-            axes.add_patch(_rectangle(swatch, facecolor=entry.colour / 255, edgecolor=_GREY, linewidth=0.5))
-            _write(axes, _MARGIN + x + 0.2, y, entry.name, size=8, va="center_baseline")
+            if entry.colour is not None:
+                swatch = _Frame(_MARGIN + x, y - 0.06, 0.14, 0.12)
+                axes.add_patch(_rectangle(swatch, facecolor=entry.colour / 255, edgecolor=_GREY, linewidth=0.5))
+                x += 0.2
+            _write(axes, _MARGIN + x, y, entry.name, size=8, va="center_baseline")
 
 
 def _classes_to_show(number: int, across: int, lines: int, *, per_class: bool) -> list[int]:
@@ -946,15 +952,10 @@ def _page(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _check_path(path: str | Path) -> Path:
+def _save(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ConfigError(f"Figures are written as PNG; got {path}. Let the name end in .png.")
-    return path
-
-
-def _save(figure: Figure, path: str | Path) -> Path:
-    path = _check_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png")
     return path
