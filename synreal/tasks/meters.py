@@ -71,7 +71,7 @@ class AccuracyMeter(Meter):
 
 
 class MaskMeter(Meter):
-    """Counts a confusion matrix over the pixels of a set; images may differ in size from batch to batch.
+    """Counts a confusion matrix over the pixels of a set.
 
     Args:
         images: The set, for its name, classes and number of images.
@@ -82,19 +82,20 @@ class MaskMeter(Meter):
         self.confusion = torch.zeros(len(images.classes), len(images.classes), dtype=torch.int64)
         self.seen = torch.zeros((), dtype=torch.int64)
 
-    def update(self, output: Tensor, targets: Tensor) -> None:
-        """Add one batch.
+    def update(self, output: Tensor | Sequence[Tensor], targets: Tensor | Sequence[Tensor]) -> None:
+        """Add one batch, whose images may differ in size.
 
         Args:
-            output: Logits, (N, C, H, W), or class ids, integers, (N, H, W).
-            targets: Class ids, uint8 or int64, (N, H, W); pixels of ``IGNORE`` count nowhere.
+            output: Of each image logits, (C, H, W), or class ids, integers, (H, W).
+            targets: Of each image class ids, uint8 or int64, (H, W); pixels of ``IGNORE`` count nowhere.
 
         Raises:
             DataError: If shapes differ or ids lie outside the classes.
         """
-        predictions = output.argmax(1) if output.ndim == 4 else output
-        counts = confusion_matrix(predictions, targets.to(output.device), len(self.images.classes), IGNORE)
-        self.confusion += counts.cpu()
+        for prediction, target in zip(output, targets, strict=True):
+            ids = prediction.argmax(0) if prediction.ndim == 3 else prediction
+            counts = confusion_matrix(ids, target.to(ids.device), len(self.images.classes), IGNORE)
+            self.confusion += counts.cpu()
         self.seen += len(targets)
 
     def gather(self, device: torch.device) -> None:
