@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -54,14 +54,14 @@ def show(
         raise ConfigError(f"The contact sheet is a PNG; got --output {output}.")
     from synreal import figures
 
-    draw: Callable[[dict[str, Any], Path], Path] = {
+    sheets: dict[str, Callable[..., Path]] = {
         "classification": figures.contact_sheet,
         "segmentation": figures.mask_sheet,
         "detection": figures.box_sheet,
-    }[task]
+    }
     rows = {f"{source} (source, synthetic)": data.load(source, "train", task=task, seed=seed)}
     rows |= {f"{name} (target, real)": data.load(name, "test", task=task) for name in targets}
     try:
-        typer.echo(f"Wrote {draw(rows, output)}")
+        typer.echo(f"Wrote {sheets[task](rows, output)}")
     except OSError as error:
         raise ConfigError(f"Cannot write {output}: {error.strerror}.") from None
