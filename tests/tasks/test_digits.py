@@ -59,7 +59,7 @@ def test_sizes_and_class_balance(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("face", digits.FACES)
 def test_every_face_draws_ten_different_numerals(face: str) -> None:
-    glyphs = [digits._glyph(face, digit) for digit in range(10)]
+    glyphs = [digits.glyph(face, digit) for digit in range(10)]
     assert all(np.asarray(glyph).max() == 255 for glyph in glyphs)
     drawn = np.stack([np.asarray(glyph.resize((32, 48)), np.float64) for glyph in glyphs])
     for digit in range(10):
@@ -69,15 +69,15 @@ def test_every_face_draws_ten_different_numerals(face: str) -> None:
 
 
 def test_faces_are_all_different() -> None:
-    assert len({digits._glyph(face, 4).tobytes() for face in digits.FACES}) == len(digits.FACES) == 21
+    assert len({digits.glyph(face, 4).tobytes() for face in digits.FACES}) == len(digits.FACES) == 21
 
 
 def test_numeral_and_background_differ_by_the_least_contrast_at_every_pixel() -> None:
     lighter = 0
     for number in range(300):
         rng = np.random.default_rng(number)
-        foreground, first, second = digits._palette(rng)
-        mixture = digits._background(rng)[..., None]
+        foreground, first, second = digits.draw_palette(rng)
+        mixture = digits.draw_mixture(64, rng)[..., None]
         assert mixture.min() >= 0
         assert mixture.max() <= 1
         difference = ((first + mixture * (second - first)) - foreground) @ LUMA
@@ -89,7 +89,7 @@ def test_numeral_and_background_differ_by_the_least_contrast_at_every_pixel() ->
 
 def test_numerals_lie_wholly_inside_the_image() -> None:
     for number in range(200):
-        ink = digits._pose(digits._glyph(digits.FACES[number % 21], number % 10), np.random.default_rng(number))
+        ink = digits._pose(digits.glyph(digits.FACES[number % 21], number % 10), np.random.default_rng(number))
         assert ink.max() > 0.9
         assert max(ink[0].max(), ink[-1].max(), ink[:, 0].max(), ink[:, -1].max()) == 0
 
@@ -103,7 +103,7 @@ def test_source_refuses_what_it_does_not_know(tmp_path: Path) -> None:
 
 def test_missing_font_is_reported() -> None:
     with pytest.raises(DataError, match=r"NoSuchFace\.ttf.*reinstall"):
-        digits._glyph("NoSuchFace", 0)
+        digits.glyph("NoSuchFace", 0)
 
 
 def test_mnist_is_complete(tmp_path: Path) -> None:

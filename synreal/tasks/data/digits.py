@@ -41,12 +41,15 @@ FACES = (
 MIN_CONTRAST = 0.25
 """Least difference in luma (0 black, 1 white) between the numeral and every pixel of its background."""
 
+BORDER = 2
+"""Black pixels that ``glyph`` leaves around its ink, for the interpolation to run into."""
+
+LUMA = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green and blue in luma."""
+
 _STREAMS = {"train": 0, "heldout": 1}  # part of the seed: a split's number never changes
 _SUPERSAMPLING = 2
-_CANVAS = IMAGE_SIZE * _SUPERSAMPLING
-_FONT_SIZE = 112  # pixels on the canvas; poses scale a numeral by about 0.7 to 1.3
-_LUMA = np.array([0.299, 0.587, 0.114])
-_ROWS, _COLUMNS = np.mgrid[0:IMAGE_SIZE, 0:IMAGE_SIZE] / (IMAGE_SIZE - 1) - 0.5
+_FONT_SIZE = 112  # poses scale a numeral by about 0.3 to 0.7
 
 Floats = NDArray[np.float64]
 
@@ -133,15 +136,19 @@ def _parse_mnist() -> Arrays:
 def _source(split: str, count: int, *, seed: int, cache: str | Path | None) -> ArrayImages:
     if seed < 0:
         raise ConfigError(f"Data set 'digits' got seed {seed}, expected 0 or more.")
+    key = f"digits-v{GENERATOR_VERSION}-seed{seed}-{split}-{count}x{IMAGE_SIZE}px{font_versions()}"
+    return _array_images("digits", split, cached(key, lambda: _render_all(split, count, seed=seed), cache))
+
+
+def font_versions() -> str:
+    """Name the packages that decide how numerals are drawn: the end of a cache key."""
     versions = {
         "pillow": PIL.__version__,
         "freetype": features.version("freetype2"),
         "matplotlib": matplotlib.__version__,
         "numpy": np.__version__,
     }
-    key = f"digits-v{GENERATOR_VERSION}-seed{seed}-{split}-{count}x{IMAGE_SIZE}px"
-    key += "".join(f"-{package}{version}" for package, version in versions.items())
-    return _array_images("digits", split, cached(key, lambda: _render_all(split, count, seed=seed), cache))
+    return "".join(f"-{package}{version}" for package, version in versions.items())
 
 
 def _render_all(split: str, count: int, *, seed: int) -> Arrays:
@@ -156,19 +163,26 @@ def _render_all(split: str, count: int, *, seed: int) -> Arrays:
 
 def _render(digit: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw one numeral: uint8 (64, 64, 3)."""
-    ink = _pose(_glyph(FACES[rng.integers(len(FACES))], digit), rng)[..., None]
-    foreground, first, second = _palette(rng)
-    background = first + _background(rng)[..., None] * (second - first)
-    pixels: NDArray[np.uint8] = np.rint(255 * (background + ink * (foreground - background))).astype(np.uint8)
-    if rng.random() < 0.3:
-        radius = rng.uniform(0.3, 0.8)
-        pixels = np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))
-    return pixels
+    ink = _pose(glyph(FACES[rng.integers(len(FACES))], digit), rng)[..., None]
+    foreground, first, second = draw_palette(rng)
+    background = first + draw_mixture(IMAGE_SIZE, rng)[..., None] * (second - first)
+    return develop(background + ink * (foreground - background), rng)
 
 
 @functools.cache
-def _glyph(face: str, digit: int) -> Image.Image:
-    """Draw a numeral upright, white on black, with a black border for the interpolation to run into."""
+def glyph(face: str, digit: int) -> Image.Image:
+    """Draw a numeral upright.
+
+    Args:
+        face: One of ``FACES``.
+        digit: The numeral, 0 to 9.
+
+    Returns:
+        White on black (mode ``L``), 112 pixels a font size, cropped to the ink and ``BORDER`` pixels around it.
+
+    Raises:
+        DataError: If the font is missing or draws nothing.
+    """
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{face}.ttf")
     try:
         # The basic layout is the one that every build of Pillow has.
@@ -181,59 +195,105 @@ def _glyph(face: str, digit: int) -> Image.Image:
     if ink is None:
         raise DataError(f"The font {path} draws nothing for {CLASSES[digit]!r}: reinstall matplotlib.")
     left, top, right, bottom = ink
-    return sheet.crop((left - 2, top - 2, right + 2, bottom + 2))
+    return sheet.crop((left - BORDER, top - BORDER, right + BORDER, bottom + BORDER))
 
 
-def _pose(glyph: Image.Image, rng: np.random.Generator) -> Floats:
+def _pose(numeral: Image.Image, rng: np.random.Generator) -> Floats:
     """Scale, shear, turn and shift a numeral within the image; return its coverage, (64, 64) in 0..1."""
-    angle, shear = math.radians(rng.uniform(-20, 20)), rng.uniform(-0.2, 0.2)
-    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    pose = turn @ np.array([[1, shear], [0, 1]]) * (rng.uniform(0.45, 0.85) * _CANVAS / glyph.height)
-    half, middle = _CANVAS / 2 - _SUPERSAMPLING, np.array(glyph.size) / 2
-    reach = np.abs(pose) @ middle
+    pose = draw_slant(rng) * (rng.uniform(0.45, 0.85) * IMAGE_SIZE / numeral.height)
+    half = IMAGE_SIZE / 2 - 1
+    reach = extent(numeral, pose)
     shrink = min(1.0, half / reach.max())
     pose, reach = pose * shrink, reach * shrink
-    centre = _CANVAS / 2 + rng.uniform(-1, 1, 2) * (half - reach)
+    centre = IMAGE_SIZE / 2 + rng.uniform(-1, 1, 2) * (half - reach)
+    return cover(numeral, pose, centre, (IMAGE_SIZE, IMAGE_SIZE))
+
+
+def draw_slant(rng: np.random.Generator) -> Floats:
+    """Draw how a numeral is sheared (by up to 0.2), then turned (by up to 20 degrees): a (2, 2) map of x, y."""
+    angle, shear = math.radians(rng.uniform(-20, 20)), rng.uniform(-0.2, 0.2)
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    slant: Floats = turn @ np.array([[1, shear], [0, 1]])
+    return slant
+
+
+def extent(numeral: Image.Image, pose: Floats) -> Floats:
+    """Return how far a posed image reaches from its centre: pixels along x and y, (2,)."""
+    reach: Floats = np.abs(pose) @ (np.array(numeral.size) / 2)
+    return reach
+
+
+def cover(numeral: Image.Image, pose: Floats, centre: Floats, size: tuple[int, int]) -> Floats:
+    """Draw a numeral onto an empty image.
+
+    Args:
+        numeral: White on black, mode ``L``.
+        pose: Maps offsets from the numeral's centre, in its pixels, to offsets in the image: (2, 2), x first.
+        centre: Where its centre comes to lie: x and y in pixels from the image's upper left corner, (2,).
+        size: Width and height of the image in pixels.
+
+    Returns:
+        The share of each pixel that ink covers, (height, width) in 0..1.
+    """
     # Pillow asks where each pixel of the result comes from.
-    inverse = np.linalg.inv(pose)
-    offset = middle - inverse @ centre
+    inverse = np.linalg.inv(pose * _SUPERSAMPLING)
+    offset = np.array(numeral.size) / 2 - inverse @ (centre * _SUPERSAMPLING)
     matrix = (*inverse[0], offset[0], *inverse[1], offset[1])
-    canvas = glyph.transform(
-        (_CANVAS, _CANVAS), Image.Transform.AFFINE, [float(x) for x in matrix], Image.Resampling.BILINEAR
+    canvas = numeral.transform(
+        (size[0] * _SUPERSAMPLING, size[1] * _SUPERSAMPLING),
+        Image.Transform.AFFINE,
+        [float(x) for x in matrix],
+        Image.Resampling.BILINEAR,
     )
     return np.asarray(canvas.reduce(_SUPERSAMPLING)) / 255.0
 
 
-def _palette(rng: np.random.Generator) -> Floats:
-    """Draw three RGB colours in 0..1, (3, 3): the numeral's, then the two its background mixes.
+def draw_palette(rng: np.random.Generator, numerals: int = 1) -> Floats:
+    """Draw the colours of numerals, then the two that the background mixes.
 
-    Both are darker, or both lighter, than the numeral, by ``MIN_CONTRAST`` at least. Luma is linear in RGB,
-    so every mixture of the two is too.
+    Both are darker, or both lighter, than a numeral, by ``MIN_CONTRAST`` at least. Luma is linear in RGB,
+    so every mixture of the two is too. Numerals have no contrast to keep among themselves.
+
+    Args:
+        rng: Where the numbers come from.
+        numerals: How many colours for numerals.
+
+    Returns:
+        RGB in 0..1, (numerals + 2, 3); the background's are the last two.
     """
     while True:
-        colours = rng.random((32, 3, 3))
-        luma = colours @ _LUMA
-        difference = luma[:, 1:] - luma[:, :1]
-        fits = np.all(difference >= MIN_CONTRAST, 1) | np.all(difference <= -MIN_CONTRAST, 1)
-        if fits.any():
-            palette: Floats = colours[np.argmax(fits)]
+        colours = rng.random((32, numerals + 2, 3))
+        luma = colours @ LUMA
+        difference = luma[:, None, numerals:] - luma[:, :numerals, None]
+        fits = np.all(difference >= MIN_CONTRAST, 2) | np.all(difference <= -MIN_CONTRAST, 2)
+        found = fits.all(1)
+        if found.any():
+            palette: Floats = colours[np.argmax(found)]
             return palette
 
 
-def _background(rng: np.random.Generator) -> Floats:
-    """Draw how the background mixes its two colours: (64, 64) in 0..1."""
+def draw_mixture(size: int, rng: np.random.Generator) -> Floats:
+    """Draw how a square background mixes its two colours: flat, noise, a gradient, stripes or a checker.
+
+    Args:
+        size: Its side in pixels.
+        rng: Where the numbers come from.
+
+    Returns:
+        The share of the second colour, (size, size) in 0..1.
+    """
     kind = rng.integers(5)
     if kind == 0:  # flat
-        return np.full((IMAGE_SIZE, IMAGE_SIZE), rng.random())
+        return np.full((size, size), rng.random())
     if kind == 1:  # smooth value noise
         cells = int(rng.integers(3, 9))
         noise = Image.fromarray(rng.random((cells, cells), dtype=np.float32))
-        size = (IMAGE_SIZE, IMAGE_SIZE)
-        smooth = np.asarray(noise.resize(size, Image.Resampling.BICUBIC), np.float64)
+        smooth = np.asarray(noise.resize((size, size), Image.Resampling.BICUBIC), np.float64)
         mixture: Floats = np.clip(smooth, 0, 1)
         return mixture
     angle = rng.uniform(0, 2 * math.pi)
-    along = math.cos(angle) * _COLUMNS + math.sin(angle) * _ROWS
+    rows, columns = np.mgrid[0:size, 0:size] / (size - 1) - 0.5
+    along = math.cos(angle) * columns + math.sin(angle) * rows
     if kind == 2:  # gradient from one corner or edge to the opposite one
         mixture = (along - along.min()) / np.ptp(along)
         return mixture
@@ -241,8 +301,17 @@ def _background(rng: np.random.Generator) -> Floats:
     phases = rng.uniform(0, 2 * math.pi, 2)
     pattern = np.sin(2 * math.pi * waves * along + phases[0])
     if kind == 4:  # checker: stripes times the stripes across them
-        across = math.cos(angle) * _ROWS - math.sin(angle) * _COLUMNS
+        across = math.cos(angle) * rows - math.sin(angle) * columns
         pattern *= np.sin(2 * math.pi * waves * across + phases[1])
-    # Hard edges, one pixel soft: a wave's steepest slope is 2 pi waves / 64 a pixel.
-    mixture = np.clip(0.5 + pattern * IMAGE_SIZE / (2 * math.pi * waves), 0, 1)
+    # Hard edges, one pixel soft: a wave's steepest slope is 2 pi waves / size a pixel.
+    mixture = np.clip(0.5 + pattern * size / (2 * math.pi * waves), 0, 1)
     return mixture
+
+
+def develop(colours: Floats, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Turn RGB in 0..1, (H, W, 3), into bytes; three images in ten come out slightly blurred."""
+    pixels: NDArray[np.uint8] = np.rint(255 * colours).astype(np.uint8)
+    if rng.random() < 0.3:
+        radius = rng.uniform(0.3, 0.8)
+        pixels = np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))
+    return pixels
