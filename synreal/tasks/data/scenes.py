@@ -195,15 +195,16 @@ def _stack(scenes: Sequence[tuple[NDArray[np.uint8], list[_Placed], NDArray[np.i
         a scene, and of all scenes' numerals in turn ``boxes`` float32 (M, 4), ``labels`` int64 (M,) and
         ``areas`` float32 (M,).
     """
-    images = np.stack([pixels.transpose(2, 0, 1) for pixels, _, _ in scenes])
+    images = np.empty((len(scenes), 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     masks = np.zeros((len(scenes), IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     boxes, labels, areas = [], [], []
-    for mask, (_, placed, owner) in zip(masks, scenes, strict=True):
+    for image, mask, (pixels, placed, owner) in zip(images, masks, scenes, strict=True):
+        image[:] = pixels.transpose(2, 0, 1)
         for number, item in enumerate(placed):
             seen = owner == number
             mask[seen] = item.numeral.digit + 1
-            (top, bottom), (left, right) = _span(seen.any(1)), _span(seen.any(0))
-            boxes.append((left, top, right, bottom))
+            rows, columns = _window(seen)
+            boxes.append((columns.start, rows.start, columns.stop, rows.stop))
             labels.append(item.numeral.digit)
             areas.append(np.count_nonzero(seen))
     return {
@@ -264,15 +265,14 @@ def _numeral(digit: int, ink: Floats, height: float) -> _Numeral:
     reach = round(height / 20)
     ink = np.pad(ink, reach)
     mask = np.asarray(isotropic_dilation(ink >= 0.5, reach), np.bool_)
-    either: NDArray[np.bool_] = np.logical_or(mask, ink > 0)
-    window = slice(*_span(either.any(1))), slice(*_span(either.any(0)))
+    window = _window(np.logical_or(mask, ink > 0))
     return _Numeral(digit, ink[window], mask[window])
 
 
-def _span(flags: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return the first index that is set and the one after the last."""
-    found = np.flatnonzero(flags)
-    return int(found[0]), int(found[-1]) + 1
+def _window(flags: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Return the rows and the columns between the first and the last that hold a set pixel."""
+    rows, columns = (np.flatnonzero(flags.any(axis)) for axis in (1, 0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _arrange(numerals: Sequence[_Numeral], rng: np.random.Generator) -> tuple[list[_Placed], NDArray[np.int64]]:
