@@ -170,8 +170,10 @@ def coco_evaluate(
         Measures and AP by class.
     """
     # The evaluator writes into what it is given.
-    truth = COCO({key: [dict(entry) for entry in entries] for key, entries in ground_truth.items()})
-    found = truth.loadRes([dict(result) for result in results])
+    truth = COCO({key: [dict(entry) for entry in part] for key, part in ground_truth.items()})
+    entries = [dict(result) for result in results]
+    # Version 1.7 and older read no empty list.
+    found = truth.loadRes(entries) if entries else COCO({**truth.dataset, "annotations": []})
     evaluator = COCOeval_faster(truth, found, iouType="bbox", print_function=_silently)
     evaluator.params.maxDets = [max_detections]
     evaluator.evaluate()
