@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,11 +20,7 @@ from synreal.metrics import (
 )
 from synreal.records import Score
 from synreal.tasks.base import Meter
-
-if TYPE_CHECKING:
-    from synreal.tasks.data.base import BoxedImages, Boxes, LabelledImages, SegmentedImages
-
-IGNORE = 255
+from synreal.tasks.data.base import IGNORE, BoxedImages, Boxes, LabelledImages, SegmentedImages
 
 
 class AccuracyMeter(Meter):
