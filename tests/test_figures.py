@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -260,14 +261,14 @@ def test_mask_panels_put_colours_where_the_classes_are(tmp_path: Path) -> None:
 
 def test_mask_panels_name_what_occurs_and_nothing_else(drawn: list[Figure], tmp_path: Path) -> None:
     truth, prediction = torch.zeros(2, 8, 8, dtype=torch.int64)
-    classes = ["road", "sky", "tree", "$car$"]
+    classes = ["road", "sky", "tree", r"$\car$"]
     prediction[0, 0] = 3
     mask_panels(tmp_path / "a.png", [blank(8, 8)], [truth], [prediction], classes, title="one $ and $two")
-    assert texts(drawn[0]) == ["one $ and $two", "1 image", "input", "ground truth", "prediction", "road", "$car$"]
+    assert texts(drawn[0]) == ["one $ and $two", "1 image", "input", "ground truth", "prediction", "road", r"$\car$"]
     truth[5] = IGNORE
     mask_panels(tmp_path / "b.png", [blank(8, 8)] * 2, [truth] * 2, [prediction] * 2, classes, title="t")
     columns = ["input", "ground truth", "prediction"]
-    assert texts(drawn[1]) == ["t", "2 images", *columns, *columns, "road", "$car$", "not counted"]
+    assert texts(drawn[1]) == ["t", "2 images", *columns, *columns, "road", r"$\car$", "not counted"]
 
 
 def test_the_legend_of_very_many_classes_stops(drawn: list[Figure], tmp_path: Path) -> None:
@@ -355,24 +356,22 @@ def test_labels_lie_in_the_picture_and_cover_no_other(boxes: list[tuple[float, .
     cell = figures._Frame(0.5, 0.5, 2, 2)
     frame = figures._draw(axes, np.zeros((*size, 3), np.uint8), cell)
     figures._draw_marks(axes, frame, size[1], marks, palette(4))
-    labels = [patch for patch in axes.patches if patch.get_fill()]
-    assert len(labels) == len(axes.texts) >= 1
     page.canvas.draw()
-    spans = []
-    for patch, text in zip(labels, axes.texts, strict=True):
-        spans.append(
-            (patch.get_x(), patch.get_y(), patch.get_x() + patch.get_width(), patch.get_y() + patch.get_height())
-        )
+    spans = {True: [], False: []}
+    for patch in axes.patches:
+        left, top = patch.get_xy()
+        right, bottom = left + patch.get_width(), top + patch.get_height()
+        spans[patch.get_fill()].append((left, top, right, bottom))
+        assert frame.left - 1e-9 <= left <= right <= frame.left + frame.width + 1e-9
+        assert frame.top - 1e-9 <= top <= bottom <= frame.top + frame.height + 1e-9
+    assert len(spans[False]) == 2 * len(boxes), "each box and the dark line behind it"
+    assert len(spans[True]) == len(axes.texts) >= 1
+    for patch, text in zip([patch for patch in axes.patches if patch.get_fill()], axes.texts, strict=True):
         inner, outer = text.get_window_extent(), patch.get_window_extent()
         assert outer.x0 - 1 <= inner.x0 < inner.x1 <= outer.x1 + 1
         assert outer.y0 - 1 <= inner.y0 < inner.y1 <= outer.y1 + 1
-    for i, (a0, b0, a1, b1) in enumerate(spans):
-        assert a0 >= frame.left - 1e-9
-        assert b0 >= frame.top - 1e-9
-        assert a1 <= frame.left + frame.width + 1e-9
-        assert b1 <= frame.top + frame.height + 1e-9
-        for c0, d0, c1, d1 in spans[:i]:
-            assert a1 <= c0 + 1e-9 or c1 <= a0 + 1e-9 or b1 <= d0 + 1e-9 or d1 <= b0 + 1e-9
+    for (a0, b0, a1, b1), (c0, d0, c1, d1) in itertools.combinations(spans[True], 2):
+        assert a1 <= c0 + 1e-9 or c1 <= a0 + 1e-9 or b1 <= d0 + 1e-9 or d1 <= b0 + 1e-9
 
 
 def test_class_panels_tell_right_from_wrong(drawn: list[Figure], tmp_path: Path) -> None:
@@ -419,8 +418,9 @@ def test_panels_are_the_same_each_time(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["class", "mask", "box"])
-def test_panels_of_large_images_stay_small(kind: str, tmp_path: Path) -> None:
+def test_panels_of_large_images_stay_small(kind: str, drawn: list[Figure], tmp_path: Path) -> None:
     path = panels(kind, tmp_path / "a.png", 2, (1024, 2048))
+    assert max(image.get_array().shape[1] for image in drawn[0].axes[0].images) < 1_000
     assert max(picture(path).shape) < 2_500
     assert path.stat().st_size < 2_000_000
 
@@ -436,6 +436,8 @@ def test_panels_of_eight_images_are_landscape(tmp_path: Path) -> None:
     for kind in ("class", "mask", "box"):
         height, width, _ = picture(panels(kind, tmp_path / "a.png", 8, (64, 64))).shape
         assert 1.2 < width / height < 2.2
+        height, width, _ = picture(panels(kind, tmp_path / "b.png", 8, (32, 64))).shape
+        assert 2.2 < width / height < 3, "no room is left above and below wide images"
 
 
 @pytest.mark.parametrize("kind", ["class", "mask", "box"])
@@ -531,14 +533,12 @@ def test_box_sheet_shows_boxes_and_names(drawn: list[Figure], tmp_path: Path) ->
 
 @pytest.mark.parametrize(("sheet", "make", "first"), [(mask_sheet, masks, 0), (box_sheet, boxes, 1)])
 def test_classes_of_one_name_share_a_colour(sheet, make, first, drawn: list[Figure], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    pixels = picture(
-        sheet({"one": make(1, ["a", "b"]), "two": make(1, ["c", "b"])}, tmp_path / "a.png", columns=1, lines=1)
-    )
-    c = palette(first + 3)[first + 2]
-    b = palette(first + 3)[first + 1]
+    rows = {"one": make(1, ["a", "b"]), "two": make(1, ["c", "d", "b"])}
+    pixels = picture(sheet(rows, tmp_path / "a.png", columns=1, lines=1))
+    _, b, c, d = palette(first + 4)[first:]
     middle = len(pixels) // 2
     assert all((half == b).all(-1).sum() > 300 for half in (pixels[:middle], pixels[middle : legend_top(pixels)]))
-    assert not (pixels == c).all(-1).any()
+    assert not any((pixels == other).all(-1).any() for other in (c, d))
     assert texts(drawn[0])[-1] == "b"
 
 
