@@ -128,10 +128,15 @@ def test_what_is_seen_of_each_numeral(composed: list[scenes._Scene], source: Arr
     labelled = [
         row
         for arrays in (source, target)
-        for row in zip(arrays["masks"], *(parts(arrays, name) for name in ("boxes", "labels", "areas")), strict=True)
+        for row in zip(
+            arrays["images"],
+            arrays["masks"],
+            *(parts(arrays, name) for name in ("boxes", "labels", "areas")),
+            strict=True,
+        )
     ]
     shares = []
-    for scene, (mask, boxes, labels, areas) in zip(composed, labelled, strict=True):
+    for scene, (image, mask, boxes, labels, areas) in zip(composed, labelled, strict=True):
         expected = np.zeros((128, 128), int)
         covered: set[tuple[int, int]] = set()
         for number in reversed(range(len(scene.placed))):  # from the top down: what lies above is known
@@ -149,6 +154,7 @@ def test_what_is_seen_of_each_numeral(composed: list[scenes._Scene], source: Arr
             assert boxes[number].tolist() == [min(xs), min(ys), max(xs) + 1, max(ys) + 1]
             shares.append(len(seen) / len(own))
         assert np.array_equal(mask, expected)
+        assert all(np.array_equal(image[channel], scene.pixels[..., channel]) for channel in range(3))
     assert min(shares) >= 0.5
     assert min(shares) < 0.7, "occlusion happens"
     assert 0.2 < np.mean(np.array(shares) < 1) < 0.8
