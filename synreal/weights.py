@@ -15,7 +15,7 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -73,6 +73,9 @@ class WeightsOrigin:
         return asdict(self)
 
 
+_RANDOM = WeightsOrigin("none", "random initialisation", None)
+
+
 def create_backbone(name: str, *, num_classes: int, weights: str = "auto") -> tuple[nn.Module, WeightsOrigin]:
     """Create a timm model with a linear classifier for ``num_classes`` and the requested weights.
 
@@ -108,7 +111,7 @@ def create_backbone(name: str, *, num_classes: int, weights: str = "auto") -> tu
             f"num_classes is {num_classes!r}; expected a whole number >= 0. Give the number of classes of your data."
         )
     if weights == "none":
-        return _build(name, num_classes), WeightsOrigin("none", "random initialisation", None)
+        return _build(name, num_classes), _RANDOM
     if weights == "timm":
         return _from_timm(name, num_classes, cfg)
     if weights == "packaged":
@@ -154,25 +157,67 @@ def backbones() -> dict[str, str]:
     }
 
 
+def load_encoder(network: nn.Module, name: str, *, weights: str = "auto") -> WeightsOrigin:
+    """Fill a timm network without its classifier with the tensors that the classifier network would have.
+
+    timm's ``features_only=True`` renames modules (``blocks.0`` becomes ``blocks_0``) and leaves the last layers away.
+    Tensors are matched by name and shape; every tensor of ``network`` is filled, or an error is raised. Only tensors
+    change, and torch's generators stay as they are.
+
+    Args:
+        network: ``timm.create_model(name, features_only=True)``, or the same with ``num_classes=0``; changed in place.
+        name: The timm model that it is, as for ``create_backbone``.
+        weights: As for ``create_backbone``; ``"none"`` leaves the network as it is.
+
+    Returns:
+        The origin of the weights.
+
+    Raises:
+        ConfigError: The model or its tag is unknown.
+        WeightsError: The weights cannot be had, cannot be read safely, or do not fit the network.
+    """
+    if weights == "none":
+        _pretrained_cfg(name)
+        return _RANDOM
+    with torch.random.fork_rng(devices=[]):  # the whole network is built for its tensors' sake
+        whole, origin = create_backbone(name, num_classes=0, weights=weights)
+    network.load_state_dict(_map_by_flat_name(whole.state_dict(), network.state_dict(), name))
+    return origin
+
+
 def normalization(
     model: nn.Module,
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Return the mean and standard deviation of the images a timm model was pretrained on.
+    """Return the mean and standard deviation of the images that a network was pretrained on.
 
     Args:
-        model: Any network. Without a ``pretrained_cfg`` of three-channel values (it is not timm's),
-            ImageNet's mean and standard deviation are returned.
+        model: Any network. A torchvision detector says it in its ``transform``, a timm model, or the one inside of a
+            segmentation model, in its ``pretrained_cfg``. Where nothing says three-channel values, ImageNet's mean and
+            standard deviation are returned.
 
     Returns:
         ``(mean, std)`` per RGB channel, for images in [0, 1].
     """
-    cfg = getattr(model, "pretrained_cfg", None)
-    if not isinstance(cfg, Mapping):
-        cfg = {}
-    mean, std = cfg.get("mean"), cfg.get("std")
-    if mean is None or std is None or len(mean) != 3 or len(std) != 3:
-        mean, std = timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
-    return (float(mean[0]), float(mean[1]), float(mean[2])), (float(std[0]), float(std[1]), float(std[2]))
+    resizing: Any = getattr(model, "transform", None)
+    for mean, std in [
+        (getattr(resizing, "image_mean", None), getattr(resizing, "image_std", None)),
+        *((cfg.get("mean"), cfg.get("std")) for cfg in _pretrained_cfgs(model)),
+    ]:
+        if all(isinstance(value, (list, tuple)) and len(value) == 3 for value in (mean, std)):
+            return _three(mean), _three(std)
+    return _three(timm.data.IMAGENET_DEFAULT_MEAN), _three(timm.data.IMAGENET_DEFAULT_STD)
+
+
+def _pretrained_cfgs(model: nn.Module) -> Iterator[Mapping[str, Any]]:
+    """Yield what timm says of a network and of the networks in it."""
+    for module in model.modules():
+        cfg = getattr(module, "pretrained_cfg", None)
+        if isinstance(cfg, Mapping):
+            yield cfg
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    return float(values[0]), float(values[1]), float(values[2])
 
 
 def imagenet_classes() -> list[str]:
@@ -358,6 +403,27 @@ def _map_by_order(packaged: Mapping[str, Tensor], reference: Mapping[str, Tensor
                 f"{tuple(expected.shape)}. Install versions of both that belong together."
             )
         mapped[new] = tensor
+    return mapped
+
+
+def _map_by_flat_name(whole: Mapping[str, Tensor], part: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Give the tensors of ``whole`` the names of ``part``, which has some of them, flattened or wrapped."""
+    flat: dict[str, Tensor] = {}
+    for key, tensor in whole.items():
+        if flat.setdefault(key.replace(".", "_"), tensor) is not tensor:
+            raise WeightsError(f"Two tensors of {name!r} are called {key!r} but for dots. Choose another backbone.")
+    mapped: dict[str, Tensor] = {}
+    for key, expected in part.items():
+        # timm wraps some networks as `model` or `body` when it makes them return features.
+        options = (key, key.removeprefix("model."), key.removeprefix("body."))
+        found = next((flat[o] for o in (option.replace(".", "_") for option in options) if o in flat), None)
+        if found is None or found.shape != expected.shape:
+            got = "none of that name" if found is None else f"one of {tuple(found.shape)}"
+            raise WeightsError(
+                f"The encoder of {name!r} has a tensor {key} {tuple(expected.shape)}, the pretrained network {got}. No "
+                "part may stay random: choose another backbone, or ask for random weights with weights='none'."
+            )
+        mapped[key] = found
     return mapped
 
 
