@@ -13,18 +13,21 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    NonNegativeFloat,
+    PositiveFloat,
     SerializeAsAny,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
+from synreal import presets
 from synreal.errors import ConfigError, unknown_name
 from synreal.regularizers import Regularizer, as_specs
-from synreal.regularizers.csg import CSG
-from synreal.tasks import data, task_class, task_name
+from synreal.tasks import architectures, data, task_class, task_name
 
 _MOST_BYTES = 1 << 20
 
@@ -35,6 +38,21 @@ Specs = Annotated[
 ]
 
 
+# The fields that only some tasks know; elsewhere they stay None.
+_ONLY_FOR = {
+    "architecture": ("segmentation", "detection"),
+    "output_stride": ("segmentation",),
+    "augment_ops": ("classification",),
+    "augment_magnitude": ("classification",),
+    "flip": ("segmentation", "detection"),
+    "scale": ("segmentation", "detection"),
+    "jitter": ("segmentation", "detection"),
+    "class_weights": ("segmentation",),
+    "ohem": ("segmentation",),
+    "window": ("segmentation",),
+}
+
+
 def _names(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
@@ -42,21 +60,39 @@ def _names(value: Any) -> Any:
 class RunConfig(BaseModel):
     """The configuration of a run. The defaults are the recipe for the embedded data on two CPU cores.
 
+    What is not given comes from the preset, then from the task's own recipe (``synreal.presets.TASKS``), then from the
+    defaults here. The same holds for the settings of a regularizer: in segmentation and detection the terms compare
+    places instead of whole images, unless their spec says otherwise.
+
     Attributes:
-        task: ``"classification"`` or short ``"cls"``.
+        task: ``"classification"``, ``"segmentation"`` or ``"detection"``, or short ``"cls"``, ``"seg"``, ``"det"``.
+        preset: A paper's recipe by name, e.g. ``"csg-seg"``; see ``synreal.presets.PRESETS``.
         regularizers: One or several names, texts like ``"csg(weight=0.1)"`` or specs.
-        backbone: timm name.
+        backbone: timm name; for segmentation also ``"smp:NAME"``, an encoder of segmentation-models-pytorch's own.
+        architecture: Around the backbone. Segmentation: any of segmentation-models-pytorch, ``"deeplabv3plus"`` by
+            default. Detection: ``"fasterrcnn"`` (default), ``"retinanet"`` or ``"fcos"``.
+        output_stride: Segmentation: stride of the encoder's last map, 8 or 16, where the architecture knows it.
         weights: ``"auto"``, ``"timm"``, ``"packaged"``, ``"none"`` or a file; see ``synreal.weights``.
         reference: timm name of another network to be the frozen teacher, with its ImageNet classifier and weights of
             its own; None: the backbone as it was pretrained.
         source: Synthetic data to train on.
         targets: Real data to test on; by default those that go with the source.
-        image_size: Side of the network's input, in pixels.
-        augment_ops: RandAugment operations on each view; 0 switches it off.
-        augment_magnitude: RandAugment magnitude M, of 30.
-        epochs: Passes over the source; 0 only evaluates.
+        image_size: In pixels. Classification: side of the network's input, 64 by default. Segmentation: side of the
+            training crop, 128; images are tested whole. Detection: short side to which images are resized, 128; the
+            long side becomes twice that at most.
+        augment_ops: Classification: RandAugment operations on each view, 1 by default; 0 switches it off.
+        augment_magnitude: Classification: RandAugment magnitude M, of 30; 6 by default.
+        flip: Segmentation and detection: how often a training image is mirrored, in [0, 1]; 0 by default, for numerals
+            have no mirror image.
+        scale: Segmentation and detection: least and greatest factor by which a training image is resized before it is
+            cropped; (0.75, 1.25) by default.
+        jitter: Segmentation and detection: strength in [0, 1] of the colour jitter that sets views from the second on
+            apart from the first; 0.4 by default. All views share their geometry.
+        class_weights: Segmentation: a factor for each class in the loss, in order of the classes.
+        ohem: Segmentation: share in (0, 1] of the pixels that count in the loss, the hardest of each batch.
+        epochs: Passes over the source, 2 by default; 0 only evaluates.
         max_steps: Stop after so many steps; the schedule ends there too.
-        batch_size: Images a step, on each process.
+        batch_size: Images a step, on each process; 32 by default, 8 in segmentation and detection.
         lr: Peak learning rate of the head and of the regularizers' heads.
         backbone_lr_scale: Learning rate of the backbone over ``lr``.
         momentum: Of SGD.
@@ -65,7 +101,8 @@ class RunConfig(BaseModel):
         warmup_steps: Length of the quadratic warm-up from 1 %.
         poly_power: Exponent of the decay to zero.
         poly_until: Share of the run after which the rate decays no more; CSG 1, ASG 0.8.
-        norm: ``"frozen"`` keeps the backbone's running statistics (CSG); ``"train"`` lets them move (GCISG).
+        norm: ``"frozen"`` keeps the backbone's running statistics (CSG); ``"train"`` lets them move (GCISG). Fresh
+            layers around the backbone learn theirs in any case.
         clip_norm: Greatest norm of the gradient; None does not clip.
         memory_format: Order of weights and images in memory: ``"channels_last"``, which convolutions are about twice as
             fast in, or ``"contiguous"``. Numbers agree but for rounding.
@@ -74,7 +111,10 @@ class RunConfig(BaseModel):
         seed: Of everything that is drawn in training.
         data_seed: Of a rendered source; runs of several seeds share one set of images.
         workers: Data-loading processes.
-        eval_batch_size: Images a step when testing.
+        eval_batch_size: Images a step when testing; 250 by default, 16 in segmentation and detection.
+        test_flip: Average what is predicted for an image and for its mirror image; not in detection.
+        window: Segmentation: test in square windows of this side, in pixels, that overlap by a third, instead of whole
+            images.
         eval_every: Test after every so many epochs, and at the end; 0 tests only at the end.
         log_every: Steps between rows of ``metrics.jsonl``.
         checkpoint_every: Steps between checkpoints; None: at the end of each epoch.
@@ -85,19 +125,27 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     task: str = "classification"
-    regularizers: Specs = (CSG(),)
+    preset: str | None = None
+    regularizers: Specs
+    architecture: str | None = None
+    output_stride: Literal[8, 16] | None = None
     backbone: str = "tf_efficientnet_lite0"
     weights: str = "auto"
     reference: str | None = None
     source: str = "digits"
     targets: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
-    image_size: int = Field(default=64, ge=8, le=4096)
-    augment_ops: int = Field(default=1, ge=0)
-    augment_magnitude: float = Field(default=6, ge=0, le=30)
-    epochs: int = Field(default=2, ge=0)
+    image_size: int = Field(ge=8, le=4096)
+    augment_ops: int | None = Field(default=None, ge=0)
+    augment_magnitude: float | None = Field(default=None, ge=0, le=30)
+    flip: float | None = Field(default=None, ge=0, le=1)
+    scale: tuple[PositiveFloat, PositiveFloat] | None = None
+    jitter: float | None = Field(default=None, ge=0, le=1)
+    class_weights: tuple[NonNegativeFloat, ...] | None = None
+    ohem: float | None = Field(default=None, gt=0, le=1)
+    epochs: int = Field(ge=0)
     max_steps: int | None = Field(default=None, ge=1)
-    batch_size: int = Field(default=32, ge=1)
-    lr: float = Field(default=0.02, ge=0)
+    batch_size: int = Field(ge=1)
+    lr: float = Field(ge=0)
     backbone_lr_scale: float = Field(default=0.1, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
@@ -113,18 +161,24 @@ class RunConfig(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**31)
     data_seed: int = Field(default=0, ge=0, lt=2**31)
     workers: int = Field(default=2, ge=0)
-    eval_batch_size: int = Field(default=250, ge=1)
+    eval_batch_size: int = Field(ge=1)
+    test_flip: bool = False
+    window: int | None = Field(default=None, ge=8)
     eval_every: int = Field(default=1, ge=0)
     log_every: int = Field(default=10, ge=1)
     checkpoint_every: int | None = Field(default=None, ge=1)
     keep_checkpoints: int = Field(default=2, ge=1)
     output: Path | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_recipes(cls, values: Any) -> Any:
+        return _filled(values) if isinstance(values, Mapping) else values
+
     @field_validator("*", mode="before")
     @classmethod
-    def _no_switch(cls, value: Any) -> Any:
-        # pydantic would take true for 1; no setting of a run is a switch.
-        if isinstance(value, bool):
+    def _no_switch(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and info.field_name != "test_flip":  # pydantic would take true for 1
             raise PydanticCustomError("switch", "Input should not be true or false")
         return value
 
@@ -141,6 +195,23 @@ class RunConfig(BaseModel):
         return value
 
     @model_validator(mode="after")
+    def _settings_fit_the_task(self) -> Self:
+        for name, tasks in _ONLY_FOR.items():
+            if getattr(self, name) is not None and self.task not in tasks:
+                raise ConfigError(f"{name} is a setting of {' and '.join(tasks)}: {self.task} does not know it.")
+            if getattr(self, name) is None and name in presets.TASKS[self.task].settings:
+                raise ConfigError(f"{name} is empty, but {self.task} needs it.")
+        if self.test_flip and self.task == "detection":
+            raise ConfigError("test_flip is a setting of classification and segmentation: detection does not know it.")
+        if self.architecture is not None and self.architecture not in architectures(self.task):
+            raise unknown_name("architecture", self.architecture, architectures(self.task))
+        if self.scale is not None and self.scale[0] > self.scale[1]:
+            raise ConfigError(
+                f"scale is the least and the greatest factor, got {self.scale[0]:g} and {self.scale[1]:g}."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _data_fit(self) -> Self:
         if data.info(self.source).domain != "source":
             raise ConfigError(
@@ -148,7 +219,7 @@ class RunConfig(BaseModel):
                 f"Sources: {', '.join(data.available('source'))}."
             )
         if not self.targets:
-            object.__setattr__(self, "targets", data.default_targets(self.source))
+            object.__setattr__(self, "targets", data.default_targets(self.source, self.task))
         for name in self.targets:
             if data.info(name).domain != "target":
                 raise ConfigError(
@@ -156,12 +227,18 @@ class RunConfig(BaseModel):
                 )
         if len(set(self.targets)) < len(self.targets):
             raise ConfigError(f"targets names a data set twice: {', '.join(self.targets)}.")
-        for name in (self.source, *self.targets):
-            if self.task not in data.info(name).tasks:
-                raise ConfigError(f"Data set {name!r} has no labels for {self.task}.")
-            if set(data.info(name).classes) - set(data.info(self.source).classes):
-                missing = sorted(set(data.info(name).classes) - set(data.info(self.source).classes))
+        classes = {name: data.info(name).classes for name in (self.source, *self.targets)}
+        for name, by_task in classes.items():
+            if self.task not in by_task:
+                raise ConfigError(f"Data set {name!r} has no labels for {self.task}, only for {', '.join(by_task)}.")
+            missing = sorted(set(by_task[self.task]) - set(classes[self.source][self.task]))
+            if missing:
                 raise ConfigError(f"{name!r} has classes that {self.source!r} lacks: {', '.join(missing)}.")
+        if self.class_weights is not None and len(self.class_weights) != len(classes[self.source][self.task]):
+            raise ConfigError(
+                f"class_weights has {len(self.class_weights)} numbers, but the {len(classes[self.source][self.task])} "
+                f"classes are {', '.join(classes[self.source][self.task])}."
+            )
         return self
 
     @model_validator(mode="after")
@@ -180,6 +257,31 @@ class RunConfig(BaseModel):
     def to_yaml(self) -> str:
         """Write the configuration as YAML that ``load_config`` reads back."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _filled(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Put what preset and task say beneath what was given; a field or a setting of a term that was given stays."""
+    preset = given.get("preset")
+    recipe = presets.find(preset) if isinstance(preset, str) else None
+    task = given.get("task", recipe.task if recipe else RunConfig.model_fields["task"].default)
+    if not isinstance(task, str):
+        return dict(given)  # the field's own check says what is wrong
+    task = task_name(task)
+    own = presets.TASKS[task]
+    if recipe is not None and recipe.task != task:
+        raise ConfigError(f"Preset {preset!r} is a recipe for {recipe.task}, not for {task}.")
+    recipe = recipe or own
+    values = {**own.settings, **recipe.settings, "regularizers": recipe.regularizers, **given, "task": task}
+    values["regularizers"] = tuple(
+        spec.model_validate(
+            {
+                **recipe.terms.get(spec.name, {}),
+                **{key: getattr(spec, key) for key in spec.model_fields_set},
+            }
+        )
+        for spec in as_specs(values["regularizers"])
+    )
+    return values
 
 
 def make_config(values: Mapping[str, Any]) -> RunConfig:
@@ -260,14 +362,16 @@ def apply_settings(values: dict[str, Any], settings: Sequence[str]) -> dict[str,
         if len(keys) == 1:
             values[path] = value
         elif keys[0] == "regularizers":
-            values["regularizers"] = _with_regularizer_setting(values.get("regularizers", "csg"), keys[1:], value, path)
+            preset = values.get("preset")
+            chosen = values.get("regularizers", presets.find(preset).regularizers if preset else "csg")
+            values["regularizers"] = _with_regularizer_setting(chosen, keys[1:], value, path)
         else:
             raise ConfigError(f"--set {setting!r}: {keys[0]} has no settings of its own.")
     return values
 
 
 def _with_regularizer_setting(current: Any, keys: list[str], value: Any, path: str) -> list[dict[str, Any]]:
-    specs = [spec.model_dump(mode="json") for spec in as_specs(current)]
+    specs = [spec.model_dump(mode="json", exclude_unset=True) for spec in as_specs(current)]
     if len(keys) != 2 or keys[0] not in map(str, range(len(specs))):
         raise ConfigError(f"--set {path}: expected regularizers.INDEX.KEY with an index below {len(specs)}.")
     specs[int(keys[0])][keys[1]] = value
