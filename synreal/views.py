@@ -1,4 +1,4 @@
-"""Views of an image: seeded random augmentation, and the transforms that the classification task uses.
+"""Views of an image: seeded random augmentation, and the transforms that the tasks use.
 
 Images stay uint8 until the last step, :func:`to_float`, which normalises a whole batch on its own device.
 """
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
+from torchvision.tv_tensors import Mask
 
 from synreal.errors import ConfigError, DataError
 
@@ -43,6 +44,7 @@ _PROBABILITY = {"autocontrast": 0.2, "equalize": 0.2}
 _MAX_MAGNITUDE = 30
 # The published 100 px belong to VisDA-17's renders, which are 384 px wide.
 _TRANSLATE_SHARE = 100 / 384
+_NO_LABEL = 255  # of pixels that no image covers
 
 
 class RandAugment(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
@@ -261,6 +263,89 @@ class MultiView:
 
     def __repr__(self) -> str:
         return f"MultiView({self.transform!r}, views={self.views})"
+
+
+class AlignedViews:
+    """Give several views of one image that share their geometry to the pixel and differ in colour alone.
+
+    The image and its labels are mirrored, resized and cropped once; view 0 keeps its colours, each further view gets a
+    colour jitter of its own, as CSG trains segmentation (Chen et al., ICLR 2021, published code).
+
+    Args:
+        views: How many, >= 1.
+        size: Side of the square crop in pixels; None crops to the size that the image came with.
+        flip: How often the image is mirrored, in [0, 1].
+        scale: Least and greatest factor by which it is resized first. What is then too small for the crop is padded
+            with black, and the mask there with 255.
+        jitter: Strength of the colour jitter: brightness, contrast and saturation change by a factor in
+            [1 - jitter, 1 + jitter], hue by up to ``jitter`` (at most half) of its circle.
+
+    Raises:
+        ConfigError: An argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        views: int = 2,
+        *,
+        size: int | None = None,
+        flip: float = 0.0,
+        scale: Sequence[float] = (0.75, 1.25),
+        jitter: float = 0.4,
+    ) -> None:
+        if views < 1 or not 0 <= flip <= 1 or not 0 <= jitter <= 1 or not 0 < scale[0] <= scale[1]:
+            raise ConfigError(
+                f"AlignedViews got views={views}, flip={flip:g}, scale={tuple(scale)}, jitter={jitter:g}; expected "
+                "views >= 1, flip and jitter in [0, 1], and 0 < least <= greatest scale."
+            )
+        self.views = views
+        self.size = size
+        self.flip = flip
+        self.scale = tuple(scale)
+        self.jitter = v2.ColorJitter(jitter, jitter, jitter, min(jitter, 0.5)) if jitter else nn.Identity()
+
+    def __call__(self, image: Tensor, labels: Any) -> tuple[tuple[Tensor, ...], Any]:
+        """Draw the views.
+
+        Args:
+            image: uint8 (3, H, W).
+            labels: A ``Mask`` (H, W) or ``BoundingBoxes`` of ``torchvision.tv_tensors``.
+
+        Returns:
+            The views, uint8 (3, S, S) each, and the labels in their geometry. Boxes are cut at the border; some may be
+            left without an area.
+        """
+        height, width = image.shape[-2:]
+        rows, columns = (self.size, self.size) if self.size is not None else (height, width)
+        coin, factor, down, right = torch.rand(4, dtype=torch.float64).tolist()
+        if coin < self.flip:
+            image, labels = F.horizontal_flip(image), F.horizontal_flip(labels)
+        factor = self.scale[0] + factor * (self.scale[1] - self.scale[0])
+        resized = [max(1, round(height * factor)), max(1, round(width * factor))]
+        if resized != [height, width]:
+            image, labels = F.resize(image, resized, antialias=True), _resized(labels, resized)
+        high, wide = max(0, rows - resized[0]), max(0, columns - resized[1])
+        if high or wide:
+            left, top = int(right * (wide + 1)), int(down * (high + 1))
+            padding = [left, top, wide - left, high - top]
+            image, labels = F.pad(image, padding, fill=0), F.pad(labels, padding, fill=_NO_LABEL)
+        left, top = (
+            int(part * (side + 1))
+            for part, side in (
+                (right, max(0, resized[1] - columns)),
+                (down, max(0, resized[0] - rows)),
+            )
+        )
+        image, labels = F.crop(image, top, left, rows, columns), F.crop(labels, top, left, rows, columns)
+        return (image, *(self.jitter(image) for _ in range(self.views - 1))), labels
+
+
+def _resized(labels: Any, size: list[int]) -> Any:
+    """Resize a mask or boxes; torchvision's own way with masks is off by up to half a pixel."""
+    if not isinstance(labels, Mask):
+        return F.resize(labels, size)
+    exact = F.resize_image(labels.as_subclass(Tensor)[None], size, interpolation=v2.InterpolationMode.NEAREST_EXACT)
+    return Mask(exact[0])
 
 
 def derive_seed(*parts: int | str) -> int:
