@@ -171,15 +171,25 @@ def _check_classifier(teacher: nn.Module, entry: str, reading: Sequence[str]) ->
 
 def _renormalization(student: nn.Module, reference: nn.Module) -> tuple[Tensor, Tensor] | None:
     """Return scale and shift from the student's input statistics to the reference's; None if alike or unknown."""
-    configs = [getattr(model, "pretrained_cfg", None) or {} for model in (student, reference)]
-    if any(len(cfg.get(key) or ()) != 3 for cfg in configs for key in ("mean", "std")):
+    own, theirs = _input_statistics(student), _input_statistics(reference)
+    if own is None or theirs is None:
         return None
-    (mean, std), (mean_ref, std_ref) = (
-        (torch.tensor(cfg["mean"]), torch.tensor(cfg["std"])) for cfg in configs
-    )  # fmt: skip
+    mean, std, mean_ref, std_ref = (torch.tensor(value) for value in (*own, *theirs))
     if torch.equal(mean, mean_ref) and torch.equal(std, std_ref):
         return None
     return std / std_ref, (mean - mean_ref) / std_ref
+
+
+def _input_statistics(model: nn.Module) -> tuple[Sequence[float], Sequence[float]] | None:
+    """Return mean and deviation of the images that a network takes, as it or its backbone carries them."""
+    resizing: Any = getattr(model, "transform", None)  # of a torchvision detector
+    if len(getattr(resizing, "image_mean", ())) == 3:
+        return tuple(resizing.image_mean), tuple(resizing.image_std)
+    for module in model.get_submodule(find_entry(model)).modules():
+        config = getattr(module, "pretrained_cfg", None) or {}
+        if len(config.get("mean") or ()) == 3 and len(config.get("std") or ()) == 3:
+            return tuple(config["mean"]), tuple(config["std"])
+    return None
 
 
 def _seen_from(entry: str, stages: Mapping[str, Stage]) -> list[Stage]:
@@ -254,14 +264,17 @@ class RegularizedModel(nn.Module):
         """Run the student on view 0 and, in training, every term.
 
         Args:
-            *views: The views; view 0 feeds the task. Terms that compare views need view 1 too, of the same shape.
+            *views: The views; view 0 feeds the task. Terms that compare views need view 1 too, of the same shape. A
+                torchvision detector takes each view as a list of images; view 1 is then resized and stacked as view 0
+                was, also where the detector draws a size at random, and must show the same geometry in other colours.
             **student_kwargs: Passed to the student with view 0.
 
         Returns:
             See the class.
 
         Raises:
-            TrainingError: If a view is missing, gradient is switched off in train mode, or the model was detached.
+            TrainingError: If a view is missing or of another shape than view 0, gradient is switched off in train
+                mode, or the model was detached.
             StageError: If a stage did not run or was changed in place.
         """
         if self._detached:
@@ -273,6 +286,8 @@ class RegularizedModel(nn.Module):
             output = self.student(views[0], **student_kwargs)
             maps: dict[Pass, Mapping[str, Tensor]] = {}
         else:
+            as_lists = [view for view in views[1 : self.views] if not isinstance(view, Tensor)]
+            drawn = torch.get_rng_state() if as_lists else None
             with self.tap.record() as student_maps:
                 output = self.student(views[0], **student_kwargs)
             entry_input = self.tap.take_input()
@@ -280,7 +295,10 @@ class RegularizedModel(nn.Module):
             maps = {STUDENT: student_maps}
             for run in self.extra_runs:
                 # At the entry, view 0 is what the student's entry saw: a detector resizes at random before it.
-                found = self._run(run.shared, entry_input if run.shared.view == 0 else views[run.shared.view])
+                number = run.shared.view
+                found = self._run(
+                    run.shared, entry_input if number == 0 else self._at_entry(number, views, entry_input, drawn)
+                )
                 for needed in run.serves:
                     same = needed.grad == run.shared.grad
                     maps[needed] = found if same else {name: value.detach() for name, value in found.items()}
@@ -317,6 +335,23 @@ class RegularizedModel(nn.Module):
             self._check_grad(maps)
         return maps
 
+    def _at_entry(self, number: int, views: Sequence[Any], seen: Tensor, drawn: Tensor | None) -> Tensor:
+        """Return a further view as the entry takes it: of the shape that it saw view 0 in."""
+        images = views[number]
+        if drawn is not None and not isinstance(images, Tensor):
+            # The detector's own transform, with the random numbers that it drew for view 0.
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                torch.set_rng_state(drawn)
+                batch, _ = self.student.get_submodule("transform")(list(images))
+            images = batch.tensors
+        if images.shape != seen.shape:
+            raise TrainingError(
+                f"View {number} reaches {self.entry or 'the network'} as {tuple(images.shape)}, view 0 as "
+                f"{tuple(seen.shape)}: views of one batch must have one shape and geometry and differ in colour alone."
+            )
+        found: Tensor = images
+        return found
+
     def _check(self, views: Sequence[Any]) -> None:
         if len(views) < self.views:
             asking = [spec.name for spec in self.specs if spec.views > len(views)]
@@ -325,6 +360,13 @@ class RegularizedModel(nn.Module):
                 "independently augmented views of the same images (synreal.views.MultiView makes them)."
             )
         for index in range(1, self.views):
+            if not isinstance(views[index], Tensor) and not isinstance(
+                getattr(self.student, "transform", None), nn.Module
+            ):
+                raise TrainingError(
+                    f"View {index} is a {type(views[index]).__name__}; {type(self.student).__name__} takes a tensor. "
+                    "Only torchvision's detectors, which resize images by themselves, take lists of them."
+                )
             if self.entry == "" and views[index].shape != views[0].shape:
                 raise TrainingError(
                     f"View {index} has shape {tuple(views[index].shape)}, view 0 {tuple(views[0].shape)}: views of one "
