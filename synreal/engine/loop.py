@@ -7,7 +7,7 @@ import json
 import math
 import shlex
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from synreal import distributed, figures, weights
+from synreal import distributed, weights
 from synreal.attach import RegularizedModel, attach
 from synreal.config import RunConfig, make_config, stored_config
 from synreal.engine import checkpoint, folder
@@ -28,18 +28,26 @@ from synreal.engine.schedule import BatchPlan, warmup_poly
 from synreal.engine.signals import StopRequest, deaf, listening
 from synreal.errors import CheckpointError, ConfigError, Interrupted, SynrealError, TrainingError
 from synreal.norm import freeze_norm_stats, norm_layers
-from synreal.records import Protocol, RunRecord, Score, TargetSelected, read_record, write_json
+from synreal.records import (
+    HEADINGS,
+    Protocol,
+    RunRecord,
+    Score,
+    TargetSelected,
+    as_number,
+    percent,
+    read_record,
+    write_json,
+)
 from synreal.regularizers.plugins import loaded
 from synreal.stages import find_head
 from synreal.tasks import task_class
-from synreal.tasks.base import Task
+from synreal.tasks.base import MEMORY_FORMATS, Meter, Task
 from synreal.views import derive_seed
 from synreal.weights import IMAGENET_CLASSES, WeightsOrigin, create_backbone
 
 # What may change when a run is resumed: it moves no number of the result.
 _FREE_ON_RESUME = frozenset({"output", "device", "workers", "eval_batch_size", "keep_checkpoints", "checkpoint_every"})
-
-_MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False, sho
         TrainingError: If a loss is not finite.
         Interrupted: If the run was asked to stop; it has saved a checkpoint.
     """
-    weights.check(config.backbone, config.weights)
+    task_class(config.task).check(config)
     if config.reference is not None:
         weights.check(config.reference)
     accelerator = _accelerator(config)
@@ -116,15 +124,13 @@ def evaluate(
     config = make_config({**stored, "device": device, **({"targets": tuple(targets)} if targets else {})})
     state = checkpoint.read_student(path / "model.safetensors")
     accelerator = _accelerator(config)
-    task = task_class(config.task).load(
-        config.source, config.targets, seed=config.data_seed, image_size=config.image_size
-    )
-    student, _ = task.build_student(config.backbone, "none")
+    task = task_class(config.task).load(config.model_copy(update={"weights": "none"}))
+    student, _ = task.build_student()
     _load_student(student, state, path)
     student.to(accelerator.device)
-    student.to(memory_format=_MEMORY_FORMATS[config.memory_format])
-    with listening() as request, RunProgress(show=show_progress) as progress:
-        return _test_all(student, task, config, accelerator, progress, request)
+    student.to(memory_format=MEMORY_FORMATS[config.memory_format])
+    with listening() as request, RunProgress(show=show_progress):
+        return _test_all(student, task, config, accelerator, request)[1]
 
 
 class _Run:
@@ -169,21 +175,14 @@ class _Run:
         self.accelerator.wait_for_everyone()
         with self._metrics_file() as self.metrics:
             self._train()
-            scores = self._test()
-        return self._finish(scores)
+            meters, scores = self._test()
+        return self._finish(meters, scores)
 
     def _build(self) -> None:
         config, accelerator = self.config, self.accelerator
-        self.task = task_class(config.task).load(
-            config.source, config.targets, seed=config.data_seed, image_size=config.image_size
-        )
+        self.task = task_class(config.task).load(config)
         self.views = max(spec.views for spec in config.regularizers)
-        data = self.task.training_data(
-            views=self.views,
-            seed=config.seed,
-            augment_ops=config.augment_ops,
-            augment_magnitude=config.augment_magnitude,
-        )
+        data = self.task.training_data(self.views)
         self.plan = BatchPlan(
             _length(data),
             config.batch_size,
@@ -194,14 +193,14 @@ class _Run:
             world=accelerator.num_processes,
         )
         self.data = data
-        self.loader = _loader(data, config.workers, batch_sampler=self.plan)
+        self.loader = _loader(data, config.workers, self.task.collate, batch_sampler=self.plan)
         torch.manual_seed(derive_seed(config.seed, "build"))
-        student, self.origin = self.task.build_student(config.backbone, config.weights)
+        student, self.origin = self.task.build_student()
         head = find_head(student)
         reference, self.reference_origin = _reference(config)
         for network in (student, reference):
             if network is not None:
-                network.to(memory_format=_MEMORY_FORMATS[config.memory_format])
+                network.to(memory_format=MEMORY_FORMATS[config.memory_format])
         specs = [spec.scheduled(self.plan.steps_per_epoch) for spec in config.regularizers]
         model = attach(student, specs, reference=reference)
         optimizer = torch.optim.SGD(
@@ -218,8 +217,8 @@ class _Run:
         """Give training images in batches, the same on all processes, to terms that look at some before training."""
         order = BatchPlan(self.plan.images, 1, 1, derive_seed(self.config.seed, "calibrate"))
         for ((_, index),) in order:
-            views, _ = self.data[0, index]
-            yield _prepared(self.task, views[0][None], self.config, self.accelerator.device)
+            views, _ = self.task.collate([self.data[0, index]])
+            yield self.task.entry_images(views, self.accelerator.device)
 
     def _train(self) -> None:
         config = self.config
@@ -253,7 +252,7 @@ class _Run:
         every = self.config.eval_every
         return 0 < self.step < self.plan.total and rest == 0 and every > 0 and epoch % every == 0
 
-    def _one_step(self, views: list[Tensor], targets: Any) -> dict[str, float]:
+    def _one_step(self, views: Any, targets: Any) -> dict[str, float]:
         config, accelerator = self.config, self.accelerator
         factor = 1.0
         if config.schedule == "warmup_poly":
@@ -268,9 +267,8 @@ class _Run:
             group["lr"] = peak * factor
         # Dropout and its like draw from here: a function of seed, step and process, so a resumed step repeats it.
         torch.manual_seed(derive_seed(config.seed, "step", self.step, accelerator.process_index))
-        images = [_prepared(self.task, view, config, accelerator.device) for view in views]
-        targets = _to_device(targets, accelerator.device)
-        out = self.wrapped(*images)
+        images, more = self.task.inputs(views, targets, accelerator.device)
+        out = self.wrapped(*images, **more)
         loss = self.task.loss(out["output"], targets)
         total = loss + out["penalty"]
         names = [name for name in out if name.startswith("penalty")]
@@ -300,26 +298,23 @@ class _Run:
     def _train_mode(self) -> None:
         self.wrapped.train()
         if self.config.norm == "frozen":
-            freeze_norm_stats(self.model.student)
+            # Layers around a segmenter's or a detector's backbone are fresh: they have no statistics to keep.
+            freeze_norm_stats(self.model.student.get_submodule(self.model.entry))
 
-    def _test(self) -> dict[str, Score]:
+    def _test(self) -> tuple[dict[str, Meter], dict[str, Score]]:
         self._count("training")
         self._same_norm_stats()
-        scores = _test_all(
-            self.model.student, self.task, self.config, self.accelerator, self.progress, self.request,
-            on_stop=self._save_and_stop,
-        )  # fmt: skip
-        self._count("testing")
-        self.history.append(
-            {"step": self.step, **{name: [s.mean_class_accuracy, s.accuracy] for name, s in scores.items()}}
+        meters, scores = _test_all(
+            self.model.student, self.task, self.config, self.accelerator, self.request, on_stop=self._save_and_stop
         )
-        text = "  ".join(f"{name} {100 * score.mean_class_accuracy:.1f} %" for name, score in scores.items())
-        self.progress.say(f"step {self.step}  mean-class accuracy  {text}")
+        self._count("testing")
+        self.history.append({"step": self.step, **{name: score.measures for name, score in scores.items()}})
+        heading = HEADINGS[next(iter(scores["source"].measures))]
+        text = "  ".join(f"{name} {percent([score.headline])} %" for name, score in scores.items())
+        self.progress.say(f"step {self.step}  {heading}  {text}")
         if self.main:
-            flat = {f"eval/{name}/accuracy": score.accuracy for name, score in scores.items()}
-            flat |= {f"eval/{name}/mean_class_accuracy": s.mean_class_accuracy for name, s in scores.items()}
-            self._log(flat)
-        return scores
+            self._log({f"eval/{name}/{m}": v for name, score in scores.items() for m, v in score.measures.items()})
+        return meters, scores
 
     def _same_norm_stats(self) -> None:
         """Give all processes rank 0's running statistics: with ``norm=train`` each saw other images."""
@@ -409,12 +404,12 @@ class _Run:
     def _metrics_file(self) -> Any:
         return (self.path / "metrics.jsonl").open("a", encoding="utf-8") if self.main else contextlib.nullcontext()
 
-    def _log(self, row: Mapping[str, float]) -> None:
+    def _log(self, row: Mapping[str, float | None]) -> None:
         epoch = math.ceil(self.step / self.plan.steps_per_epoch)
         self.metrics.write(json.dumps({"step": self.step, "epoch": epoch, **row}, allow_nan=False) + "\n")
         self.metrics.flush()
 
-    def _finish(self, scores: dict[str, Score]) -> RunResult:
+    def _finish(self, meters: dict[str, Meter], scores: dict[str, Score]) -> RunResult:
         config = self.config
         record = RunRecord(
             regularizers=[spec.model_dump(mode="json") for spec in config.regularizers],
@@ -428,7 +423,8 @@ class _Run:
                 source_images=self.plan.images,
                 image_size=config.image_size,
                 views=self.views,
-                test_time_flips=False,
+                evaluation=self.task.evaluation,
+                test_time_flips=config.test_flip,
                 checkpoint="last",
                 seed=config.seed,
                 epochs=config.epochs,
@@ -444,15 +440,12 @@ class _Run:
             seconds={name: round(value, 1) for name, value in self.seconds.items()},
         )
         if self.main:
-            metadata = {"backbone": config.backbone, "classes": self.task.classes, "library": "timm"}
+            metadata = {"backbone": config.backbone, "classes": self.task.classes, "library": self.task.library}
+            metadata |= self.task.recipe
             checkpoint.export_student(self.path / "model.safetensors", self.model.student.state_dict(), metadata)
-            for name, score in scores.items():
-                figures.confusion_matrix(
-                    torch.tensor(score.confusion).numpy(),
-                    self.task.classes,
-                    self.path / "figures" / f"confusion-{name}.png",
-                    title=f"{score.data} ({score.split}), {record.method}, seed {config.seed}",
-                )
+            for name, meter in meters.items():
+                title = f"{scores[name].data} ({scores[name].split}), {record.method}, seed {config.seed}"
+                self.task.report(name, meter, scores[name], self.model.student, self.path, title)
             write_json(self.path / "result.json", record.model_dump(mode="json"))
         self.accelerator.wait_for_everyone()
         return RunResult(self.path, record)
@@ -462,9 +455,11 @@ class _Run:
             return {}
         best = {}
         for name in self.config.targets:
-            means = [row[name][0] for row in self.history]
-            row = self.history[means.index(max(means))]
-            best[name] = TargetSelected(mean_class_accuracy=row[name][0], accuracy=row[name][1], step=row["step"])
+            first = [as_number(next(iter(row[name].values()))) for row in self.history]
+            if all(map(math.isnan, first)):
+                continue
+            row = self.history[first.index(max(value for value in first if not math.isnan(value)))]
+            best[name] = TargetSelected(measures=row[name], step=row["step"])
         return best
 
 
@@ -522,59 +517,51 @@ def _test_all(
     task: Task,
     config: RunConfig,
     accelerator: Accelerator,
-    progress: RunProgress,
     request: StopRequest,
     *,
     on_stop: Any = None,
-) -> dict[str, Score]:
-    """Test the student on every set, each image once, over all processes."""
-    scores = {}
+) -> tuple[dict[str, Meter], dict[str, Score]]:
+    """Test the student on every set, each image once, over all processes; return what was collected, and the scores."""
+    meters = {}
     was_training = student.training
     student.eval()
-    for name, data in task.test_data().items():
-        meter = task.meter(name)
+    for name in task.tests:
+        data, meter = task.test_data(name), task.meter(name)
         shard = range(accelerator.process_index, _length(data), accelerator.num_processes)
-        loader = _loader(data, config.workers, batch_size=config.eval_batch_size, sampler=list(shard))
+        loader = _loader(
+            data, config.workers, task.collate_test, batch_size=config.eval_batch_size, sampler=list(shard)
+        )
         with torch.no_grad(), accelerator.autocast():
             for images, targets in loader:
-                output = student(_prepared(task, images, config, accelerator.device))
-                meter.update(output.float(), _to_device(targets, accelerator.device))
+                meter.update(task.predict(student, images, accelerator.device), targets)
                 if accelerator.num_processes == 1 and request.exit_code:
                     if on_stop is None:
                         raise Interrupted("Stopped while testing.", request.exit_code)
                     on_stop()
-        total = distributed.all_reduce_sum(meter.state().to(accelerator.device)).cpu()
-        scores[name] = meter.load(total).compute()
+        meter.gather(accelerator.device)
+        meters[name] = meter
     student.train(was_training)
-    return scores
+    return meters, {name: meter.compute() for name, meter in meters.items()}
 
 
 def _loader(
     data: Dataset[Any],
     workers: int,
+    collate: Callable[[Sequence[Any]], Any],
     *,
     batch_size: int = 1,
     batch_sampler: Sampler[Any] | None = None,
     sampler: Any = None,
 ) -> DataLoader[Any]:
     shared: dict[str, Any] = {"num_workers": workers, "worker_init_fn": deaf, "pin_memory": torch.cuda.is_available()}
+    shared["collate_fn"] = collate
     if batch_sampler is not None:
         return DataLoader(data, batch_sampler=batch_sampler, **shared)
     return DataLoader(data, batch_size=batch_size, sampler=sampler, **shared)
 
 
-def _prepared(task: Task, images: Tensor, config: RunConfig, device: torch.device) -> Tensor:
-    """Bring uint8 images to the device, normalise them and order them in memory as the network is."""
-    prepared = task.prepare(images.to(device, non_blocking=True))
-    return prepared.contiguous(memory_format=_MEMORY_FORMATS[config.memory_format])
-
-
 def _length(data: Any) -> int:
     return len(data)
-
-
-def _to_device(value: Any, device: torch.device) -> Any:
-    return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 
 
 def _stopped(request: StopRequest, path: Path, step: int) -> Interrupted:

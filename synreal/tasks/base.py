@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 from typing_extensions import Self
 
+from synreal import weights
 from synreal.records import Score
 from synreal.weights import WeightsOrigin
+
+if TYPE_CHECKING:
+    from synreal.config import RunConfig
+
+SHOWN = 8
+"""How many images of each set a run draws its predictions for."""
 
 
 class Meter(ABC):
@@ -19,19 +28,19 @@ class Meter(ABC):
 
     @abstractmethod
     def update(self, output: Any, targets: Any) -> None:
-        """Add one batch."""
+        """Add one batch: what ``Task.predict`` gave, and the targets as the test loader gave them."""
 
     @abstractmethod
-    def state(self) -> Tensor:
-        """Return counts that add up over processes."""
+    def gather(self, device: torch.device) -> None:
+        """Replace what was collected by that of all processes.
 
-    @abstractmethod
-    def load(self, state: Tensor) -> Self:
-        """Replace the counts."""
+        Args:
+            device: Where tensors must lie that processes exchange.
+        """
 
     @abstractmethod
     def compute(self) -> Score:
-        """Return the score."""
+        """Return the score; the same on all processes once ``gather`` was called."""
 
 
 class Task(ABC):
@@ -39,49 +48,136 @@ class Task(ABC):
 
     A training item is read by ``(epoch, index)`` and is a function of the run's seed and of these alone.
 
+    Args:
+        config: The run's configuration.
+        train: Synthetic images to train on.
+        tests: Images to test on: the held-out source as ``"source"``, and each target by name.
+
     Attributes:
-        classes: Names of the classes.
         aligned_views: Whether the views of an image share their geometry, so that patches of them can be compared.
+        library: The package whose plain model the student is.
     """
 
-    classes: tuple[str, ...]
-    aligned_views: ClassVar[bool] = False
+    aligned_views: ClassVar[bool]
+    library: ClassVar[str]
+
+    def __init__(self, config: RunConfig, train: Any, tests: Mapping[str, Any]) -> None:
+        self.config = config
+        self.train = train
+        self.tests = dict(tests)
+        self.classes: tuple[str, ...] = train.classes
 
     @classmethod
     @abstractmethod
-    def load(cls, source: str, targets: Sequence[str], *, seed: int, image_size: int) -> Self:
-        """Read the data."""
+    def load(cls, config: RunConfig) -> Self:
+        """Read the data. The source is rendered from ``data_seed``, so that runs of several seeds share it."""
+
+    @classmethod
+    def check(cls, config: RunConfig) -> None:
+        """Check what can be known of the student without data, network or building it.
+
+        Raises:
+            ConfigError: The backbone is unknown.
+            WeightsError: Its weights cannot be had in any circumstances.
+        """
+        weights.check(config.backbone, config.weights)
 
     @abstractmethod
-    def build_student(self, backbone: str, weights: str) -> tuple[nn.Module, WeightsOrigin]:
+    def build_student(self) -> tuple[nn.Module, WeightsOrigin]:
         """Build the network with the task's head."""
 
     @abstractmethod
-    def training_data(self, *, views: int, seed: int, augment_ops: int, augment_magnitude: float) -> Dataset[Any]:
+    def training_data(self, views: int) -> Dataset[Any]:
         """Return items ``(views, target)``, read by ``(epoch, index)``."""
 
-    @abstractmethod
-    def test_data(self) -> Mapping[str, Dataset[Any]]:
-        """Return items ``(image, target)``: the held-out source as ``"source"``, and each target by name."""
+    def test_data(self, name: str) -> Dataset[Any]:
+        """Return items ``(image, target)`` of one of ``tests``."""
+        data: Dataset[Any] = self.tests[name]
+        return data
+
+    @staticmethod
+    def collate(items: Sequence[Any]) -> Any:
+        """Make a batch ``(views, targets)`` of training items."""
+        return default_collate(list(items))
+
+    @staticmethod
+    def collate_test(items: Sequence[Any]) -> Any:
+        """Make a batch ``(images, targets)`` of test items."""
+        return default_collate(list(items))
 
     @abstractmethod
-    def prepare(self, images: Tensor) -> Tensor:
-        """Turn a batch of uint8 images into the network's input, on the batch's device."""
+    def inputs(self, views: Any, targets: Any, device: torch.device) -> tuple[list[Any], dict[str, Any]]:
+        """Return what the model's forward takes: the views, normalised, on the device; and keyword arguments."""
+
+    @abstractmethod
+    def entry_images(self, views: Any, device: torch.device) -> Tensor:
+        """Return view 0 of a batch as the backbone gets it, (N, 3, H, W)."""
 
     @abstractmethod
     def loss(self, output: Any, targets: Any) -> Tensor:
-        """Return the task's loss, a scalar."""
+        """Return the task's loss, a float32 scalar."""
+
+    @abstractmethod
+    def predict(self, student: nn.Module, images: Any, device: torch.device) -> Any:
+        """Return what the student, in eval mode, says of a batch of test images; in the form that ``Meter`` takes."""
 
     @abstractmethod
     def meter(self, name: str) -> Meter:
-        """Return a fresh meter for one of ``test_data``."""
+        """Return a fresh meter for one of ``tests``."""
+
+    @abstractmethod
+    def report(self, name: str, meter: Meter, score: Score, student: nn.Module, folder: Path, title: str) -> None:
+        """Write figures, and files that go beyond the score, of one of ``tests`` into a run folder.
+
+        Args:
+            name: Which one.
+            meter: Its meter, with everything that was collected.
+            score: What the meter made of it.
+            student: The network.
+            folder: The run folder.
+            title: Heading for figures.
+        """
+
+    def shown(self, name: str, student: nn.Module) -> tuple[list[Any], list[Any], list[Any]]:
+        """Return images, targets and predictions for the fixed few items that figures show, one by one."""
+        data: Any = self.test_data(name)
+        device = next(student.parameters()).device
+        spread = [index * len(data) // SHOWN for index in range(SHOWN)] if len(data) > SHOWN else range(len(data))
+        images, targets, predictions = [], [], []
+        was_training = student.training
+        student.eval()
+        for index in spread:
+            batch, target = self.collate_test([data[index]])
+            with torch.no_grad():
+                predictions.append(self.predict(student, batch, device)[0])
+            images.append(batch[0])
+            targets.append(target[0])
+        student.train(was_training)
+        return images, targets, predictions
 
     @property
-    @abstractmethod
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of each part: ``"train"``, ``"source"`` and each target."""
+        return {"train": self.train.fingerprint, **{name: data.fingerprint for name, data in self.tests.items()}}
 
     @property
     @abstractmethod
-    def chance(self) -> float:
-        """The score of guessing."""
+    def evaluation(self) -> str:
+        """How images reach the network when it is tested, in words."""
+
+    @property
+    @abstractmethod
+    def chance(self) -> float | None:
+        """The headline of guessing; None where that means nothing."""
+
+    @property
+    @abstractmethod
+    def recipe(self) -> dict[str, str]:
+        """What somebody needs to build the plain network that the exported weights fit."""
+
+    def _formatted(self, images: Tensor) -> Tensor:
+        """Order a batch in memory as the network is."""
+        return images.contiguous(memory_format=MEMORY_FORMATS[self.config.memory_format])
+
+
+MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}

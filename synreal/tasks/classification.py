@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,59 +12,45 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from typing_extensions import Self
 
-from synreal.metrics import class_recall, confusion_matrix
+from synreal import figures
 from synreal.records import Score
 from synreal.stages import find_head
 from synreal.tasks import data
 from synreal.tasks.base import Meter, Task
 from synreal.tasks.data.base import LabelledImages
+from synreal.tasks.meters import AccuracyMeter
 from synreal.views import MultiView, classification_transform, derive_seed, seeded, to_float
 from synreal.weights import WeightsOrigin, create_backbone, normalization
 
+if TYPE_CHECKING:
+    from synreal.config import RunConfig
+
 
 class Classification(Task):
-    """One class an image.
+    """One class an image; the student is a timm model."""
 
-    Args:
-        train: Synthetic images to train on.
-        heldout: Synthetic images to test on.
-        targets: Real images to test on, by name.
-        image_size: Side of the network's input, in pixels.
-    """
+    aligned_views: ClassVar[bool] = False
+    library: ClassVar[str] = "timm"
 
-    def __init__(
-        self, train: LabelledImages, heldout: LabelledImages, targets: dict[str, LabelledImages], *, image_size: int
-    ) -> None:
-        self.classes = train.classes
-        self.train = train
-        self.tests = {"source": heldout, **targets}
-        self.image_size = image_size
-        self.statistics: tuple[Sequence[float], Sequence[float]] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    statistics: tuple[Sequence[float], Sequence[float]] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
     @classmethod
-    def load(cls, source: str, targets: Sequence[str], *, seed: int, image_size: int) -> Self:
-        """Read source and targets.
+    def load(cls, config: RunConfig) -> Self:
+        """Read source and targets."""
+        heldout = data.load(config.source, "heldout", seed=config.data_seed)
+        targets = {name: data.load(name, "test") for name in config.targets}
+        train = data.load(config.source, "train", seed=config.data_seed)
+        return cls(config, train, {"source": heldout, **targets})
 
-        Args:
-            source: Name of the synthetic data.
-            targets: Names of the real data.
-            seed: Seed of a rendered source. It is the data's own, not the run's: runs of several seeds share data.
-            image_size: Side of the network's input, in pixels.
-        """
-        return cls(
-            data.load(source, "train", seed=seed),
-            data.load(source, "heldout", seed=seed),
-            {name: data.load(name, "test") for name in targets},
-            image_size=image_size,
-        )
-
-    def build_student(self, backbone: str, weights: str) -> tuple[nn.Module, WeightsOrigin]:
+    def build_student(self) -> tuple[nn.Module, WeightsOrigin]:
         """Build a timm model with a fresh linear classifier, and take its normalisation.
 
         The classifier starts at zero: a random one shakes the pretrained backbone in the first steps, before it has
         learnt anything. One that a weights file brings is kept.
         """
-        student, origin = create_backbone(backbone, num_classes=len(self.classes), weights=weights)
+        student, origin = create_backbone(
+            self.config.backbone, num_classes=len(self.classes), weights=self.config.weights
+        )
         if origin.source != "file":
             head = find_head(student)
             for name, parameter in student.named_parameters():
@@ -72,84 +59,80 @@ class Classification(Task):
         self.statistics = normalization(student)
         return student, origin
 
-    def training_data(
-        self, *, views: int, seed: int, augment_ops: int, augment_magnitude: float
-    ) -> Dataset[tuple[tuple[Tensor, ...], int]]:
+    def training_data(self, views: int) -> Dataset[tuple[tuple[Tensor, ...], int]]:
         """Return items ``(views, label)`` with independently augmented uint8 views, (3, S, S) each."""
         transform = classification_transform(
-            self.image_size, train=True, num_ops=augment_ops, magnitude=augment_magnitude
+            self.config.image_size,
+            train=True,
+            num_ops=self.config.augment_ops or 0,
+            magnitude=self.config.augment_magnitude or 0,
         )
-        return _TrainingViews(self.train, MultiView(transform, views), seed)
+        return _TrainingViews(self.train, MultiView(transform, views), self.config.seed)
 
-    def test_data(self) -> dict[str, Dataset[tuple[Tensor, int]]]:
+    def test_data(self, name: str) -> Dataset[tuple[Tensor, int]]:
         """Return items ``(image, label)``: one resized centre crop, uint8, (3, S, S)."""
-        transform = classification_transform(self.image_size, train=False)
-        return {name: _TestImages(images, transform) for name, images in self.tests.items()}
+        return _TestImages(self.tests[name], classification_transform(self.config.image_size, train=False))
 
-    def prepare(self, images: Tensor) -> Tensor:
+    def inputs(self, views: Any, targets: Any, device: torch.device) -> tuple[list[Any], dict[str, Any]]:
         """Scale and normalise as the backbone was pretrained: uint8 -> float32."""
-        return to_float(images, *self.statistics)
+        return [self._prepared(view, device) for view in views], {}
+
+    def entry_images(self, views: Any, device: torch.device) -> Tensor:
+        """Return view 0, normalised."""
+        return self._prepared(views[0], device)
+
+    def _prepared(self, images: Tensor, device: torch.device) -> Tensor:
+        return self._formatted(to_float(images.to(device, non_blocking=True), *self.statistics))
 
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy, in float32."""
-        return F.cross_entropy(output.float(), targets)
+        return F.cross_entropy(output.float(), targets.to(output.device, non_blocking=True))
+
+    def predict(self, student: nn.Module, images: Tensor, device: torch.device) -> Tensor:
+        """Return scores, float32, (N, C): logits, or the mean of an image's and its mirror's sigmoids, as CSG tests."""
+        prepared = self._prepared(images, device)
+        logits: Tensor = student(prepared).float()
+        if not self.config.test_flip:
+            return logits
+        return (logits.sigmoid() + student(self._formatted(prepared.flip(-1))).float().sigmoid()) / 2
 
     def meter(self, name: str) -> AccuracyMeter:
         """Return a fresh meter."""
         return AccuracyMeter(self.tests[name])
 
+    def report(self, name: str, meter: Meter, score: Score, student: nn.Module, folder: Path, title: str) -> None:
+        """Draw the confusion matrix, and some images with what the network takes them for."""
+        figures.confusion_matrix(
+            torch.tensor(score.confusion).numpy(),
+            self.classes,
+            folder / "figures" / f"confusion-{name}.png",
+            title=title,
+        )
+        images, labels, scores = self.shown(name, student)
+        figures.class_panels(
+            folder / "figures" / f"predictions-{name}.png",
+            images,
+            [int(label) for label in labels],
+            [int(score.argmax()) for score in scores],
+            self.classes,
+            title=title,
+        )
+
     @property
-    def fingerprints(self) -> dict[str, str]:
-        """SHA-256 of the training images and of each test set."""
-        return {"train": self.train.fingerprint, **{name: s.fingerprint for name, s in self.tests.items()}}
+    def evaluation(self) -> str:
+        """One crop of each image."""
+        return "one centre crop"
 
     @property
     def chance(self) -> float:
         """One over the number of classes: the mean-class accuracy of any guess that does not look."""
         return 1 / len(self.classes)
 
-
-class AccuracyMeter(Meter):
-    """Counts a confusion matrix over a whole set.
-
-    Args:
-        images: The set, for its name and classes.
-    """
-
-    def __init__(self, images: LabelledImages) -> None:
-        self.images = images
-        self.confusion = torch.zeros(len(images.classes), len(images.classes), dtype=torch.int64)
-
-    def update(self, output: Tensor, targets: Tensor) -> None:
-        """Add one batch of logits, (N, C), and labels, (N,)."""
-        self.confusion += confusion_matrix(output.argmax(1), targets, len(self.images.classes)).cpu()
-
-    def state(self) -> Tensor:
-        """Return the counts, int64, (C, C)."""
-        return self.confusion
-
-    def load(self, state: Tensor) -> Self:
-        """Replace the counts."""
-        self.confusion = state
-        return self
-
-    def compute(self) -> Score:
-        """Return both accuracies and recall by class."""
-        recall = class_recall(self.confusion)
-        total = int(self.confusion.sum())
-        return Score(
-            data=self.images.name,
-            split=self.images.split,
-            fingerprint=self.images.fingerprint,
-            images=total,
-            accuracy=float(self.confusion.diagonal().sum()) / total,
-            mean_class_accuracy=float(recall.nanmean()),
-            per_class={
-                name: None if value != value else value
-                for name, value in zip(self.images.classes, recall.tolist(), strict=True)
-            },
-            confusion=self.confusion.tolist(),
-        )
+    @property
+    def recipe(self) -> dict[str, str]:
+        """The call of timm."""
+        name, number = self.config.backbone, len(self.classes)
+        return {"build": f"import timm\nmodel = timm.create_model({name!r}, num_classes={number})"}
 
 
 class _TrainingViews(Dataset[tuple[tuple[Tensor, ...], int]]):

@@ -19,7 +19,8 @@ from synreal.engine.signals import StopRequest
 from synreal.errors import CheckpointError, ConfigError, Interrupted, TrainingError, WeightsError
 from synreal.records import RunRecord, read_record
 from synreal.tasks import data
-from synreal.tasks.classification import AccuracyMeter, Classification
+from synreal.tasks.classification import Classification
+from synreal.tasks.meters import AccuracyMeter
 from tests.engine import tiny
 from tests.engine.tiny import outcome, rows, run, steps_saved
 
@@ -131,7 +132,8 @@ def no_data(monkeypatch):
 
 
 def test_a_run_leaves_its_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "confusion_matrix", tiny.confusion_matrix)
+    for name, draw in tiny.drawing.items():
+        monkeypatch.setattr(figures, name, draw)
     output = tmp_path / "some" / "run"
     result = run(output)
     assert result.folder == output
@@ -139,7 +141,9 @@ def test_a_run_leaves_its_folder(tmp_path, monkeypatch):
     assert {path.name for path in output.iterdir()} == files | {"checkpoints", "figures"}
     assert steps_saved(output) == ["step-00000004", "step-00000008"]
     pictures = sorted((output / "figures").iterdir())
-    assert [path.name for path in pictures] == [f"confusion-{name}.png" for name in ("mnist", "source", "uci")]
+    assert [path.name for path in pictures] == [
+        f"{kind}-{name}.png" for kind in ("confusion", "predictions") for name in ("mnist", "source", "uci")
+    ]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
     assert yaml.safe_load((output / "config.yaml").read_text()) == tiny.make_config(output).model_dump(mode="json")
     assert result.record == read_record(output)
@@ -205,9 +209,9 @@ def test_the_record_tells_the_protocol(whole, regularizer, views):
         assert sum(map(sum, score.confusion)) == score.images
     assert record.targets["uci"].per_class["9"] is None  # seven images: no seven, eight or nine
     tests = [row for row in rows(path) if "eval/uci/accuracy" in row]
-    assert tests[-1]["eval/uci/accuracy"] == record.targets["uci"].accuracy  # the headline is the last, not the best
+    assert tests[-1]["eval/uci/accuracy"] == record.targets["uci"].measures["accuracy"]  # the headline is the last, not the best
     for name, best in record.target_selected.items():
-        assert best.mean_class_accuracy == max(row[f"eval/{name}/mean_class_accuracy"] for row in tests)
+        assert best.measures["mean_class_accuracy"] == max(row[f"eval/{name}/mean_class_accuracy"] for row in tests)
 
 
 def test_plain_timm_loads_the_student_and_gives_the_same_logits(whole, monkeypatch):
@@ -230,7 +234,7 @@ def test_plain_timm_loads_the_student_and_gives_the_same_logits(whole, monkeypat
     assert torch.allclose(torch.cat(seen["mnist"]), torch.cat(logits), rtol=1e-5, atol=1e-6)
     record = read_record(path)
     right = torch.cat(logits).argmax(1) == torch.arange(11) % 10
-    assert record.targets["mnist"].accuracy == float(right.sum()) / 11
+    assert record.targets["mnist"].measures["accuracy"] == float(right.sum()) / 11
     assert torch.cat(logits).std() > 1e-3  # or any network would agree
 
 
@@ -403,7 +407,7 @@ def test_a_stop_in_a_test_does_not_touch_a_checkpoint_of_that_step(tmp_path, mon
 def test_a_crash_after_the_last_test_gives_no_row_twice(tmp_path, whole, monkeypatch):
     output = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "_finish", lambda self, scores: crash(None))
+        patch.setattr(loop._Run, "_finish", lambda self, meters, scores: crash(None))
         with pytest.raises(Crash):
             run(output)
     assert [row["step"] for row in rows(output)][-2:] == [8, 8]
@@ -453,7 +457,7 @@ def test_resume_refuses_another_configuration(halfway, no_data):
 
 def test_resume_refuses_other_data(halfway, monkeypatch):
     monkeypatch.setattr(
-        data, "load", lambda name, split, seed=0, cache=None: tiny.load(name, split, seed=5 if split == "train" else 0)
+        data, "load", lambda name, split, seed=0, **_: tiny.load(name, split, seed=5 if split == "train" else 0)
     )
     with pytest.raises(CheckpointError, match=r"The data changed since the checkpoint was made: train\."):
         run(halfway, resume=True)
@@ -463,8 +467,8 @@ def test_resume_refuses_other_data(halfway, monkeypatch):
 def test_resume_refuses_another_teacher(halfway, monkeypatch):
     build = Classification.build_student
 
-    def build_other(self, backbone, weights):
-        network, origin = build(self, backbone, weights)
+    def build_other(self):
+        network, origin = build(self)
         network.conv_stem.weight.data.mul_(2)
         return network, origin
 

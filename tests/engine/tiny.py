@@ -22,7 +22,7 @@ from synreal.engine.progress import RunProgress
 from synreal.errors import Interrupted
 from synreal.tasks import data
 from synreal.tasks.classification import Classification
-from synreal.tasks.data.base import ArrayImages
+from synreal.tasks.data.base import ArrayBoxes, ArrayImages, ArrayMasks, Boxes
 from synreal.teachers import UntrainedTeacherWarning
 from synreal.views import derive_seed
 from tests.regularizers.contract import tiny as tiny_spec
@@ -33,29 +33,43 @@ STEPS_PER_EPOCH = 4
 STEPS = 8
 BATCHES_PER_TEST = 8  # batches of 4 of 10, 11 and 7 images
 
-confusion_matrix = figures.confusion_matrix
+FIGURES = ("confusion_matrix", "class_panels", "mask_panels", "box_panels")
+drawing = {name: getattr(figures, name) for name in FIGURES}
 
 
-def load(name, split, *, seed=0, cache=None):
+def load(name, split, *, task="classification", seed=0, cache=None):
     """What ``synreal.tasks.data.load`` gives, with random images."""
-    count = COUNTS[name, split]
+    count, classes = COUNTS[name, split], data.info(name).classes[task]
     generator = torch.Generator().manual_seed(derive_seed(name, split, seed))
-    images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    return ArrayImages(name, split, images, torch.arange(count) % 10, data.info(name).classes)
+    side = 32 if task == "classification" else 64
+    images = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
+    if task == "classification":
+        return ArrayImages(name, split, images, torch.arange(count) % 10, classes)
+    corners = torch.randint(0, 40, (count, 2, 2), generator=generator).float()
+    boxes = torch.cat([corners, corners + torch.randint(12, 24, (count, 2, 2), generator=generator)], 2)
+    labels = torch.arange(2 * count).view(count, 2) % 10
+    if task == "detection":
+        objects = [Boxes(b, y, torch.zeros(2, dtype=torch.bool), torch.full((2,), 200.0)) for b, y in zip(boxes, labels)]
+        return ArrayBoxes(name, split, images, objects, classes)
+    masks = torch.zeros(count, side, side, dtype=torch.uint8)
+    for mask, corner, label in zip(masks, boxes.long().flatten(0, 1).view(count, 2, 4)[:, 0], labels[:, 0]):
+        mask[corner[1] : corner[3], corner[0] : corner[2]] = label + 1
+    return ArrayMasks(name, split, images, masks, classes)
 
 
 def install(setattr=setattr, drop_rate=0.3):
     """Put the small data in place; give the network dropout, which a resumed run has to repeat; draw no figures."""
     build = Classification.build_student
 
-    def build_student(self, backbone, weights):
-        student, origin = build(self, backbone, weights)
+    def build_student(self):
+        student, origin = build(self)
         student.drop_rate = drop_rate
         return student, origin
 
     setattr(data, "load", load)
     setattr(Classification, "build_student", build_student)
-    setattr(figures, "confusion_matrix", lambda *args, **kwargs: None)
+    for name in FIGURES:
+        setattr(figures, name, lambda *args, **kwargs: None)
     setattr(folder, "_git_commit", lambda: None)
 
 
@@ -65,7 +79,7 @@ def make_config(output, **changes):
         "regularizers": "csg",
         "backbone": "test_efficientnet",
         "weights": "none",
-        "image_size": 32,
+        "image_size": 32 if changes.get("task", "cls") == "cls" else 64,
         "epochs": 2,
         "batch_size": 6,
         "lr": 0.05,
@@ -142,9 +156,17 @@ def die_while_writing(at):
 
 
 def main(order):
-    """Make one run as told; see the callers for the keys."""
+    """Make one run as told, or several; see the callers for the keys."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", UntrainedTeacherWarning)
+    for one in order if isinstance(order, list) else [order]:
+        single(one)
+    with contextlib.suppress(ValueError, AssertionError):
+        torch.distributed.destroy_process_group()
+
+
+def single(order):
+    """Make one run."""
     install(drop_rate=order.get("drop_rate", 0.3))
     if "hold" in order:
         hold(order["hold"], order["marker"], deaf=order.get("deaf_hold", False))
@@ -160,8 +182,6 @@ def main(order):
         again = engine.evaluate(path, device="cpu", show_progress=False)
         report = {"record": result.record.model_dump(mode="json"), "images": {k: s.images for k, s in again.items()}}
         Path(order["report"], f"rank{distributed.rank()}.json").write_text(json.dumps(report), encoding="utf-8")
-    with contextlib.suppress(ValueError, AssertionError):
-        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,152 @@
+"""Segmentation and detection through the engine: every regularizer, resume, two processes, plain zoos afterwards."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch.utils.data import DataLoader
+
+import synreal
+from synreal import figures
+from synreal.engine import evaluate, loop
+from synreal.engine.checkpoint import read_student
+from synreal.records import read_record
+from tests.engine import tiny
+from tests.engine.tiny import ROOT, outcome, rows, run
+from tests.regularizers.contract import PENALTY_FREE
+
+pytestmark = pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+
+TASKS = ["seg", "det"]
+HEADLINE = {"seg": "mean_iou", "det": "ap"}
+SHORT = {"epochs": 1, "batch_size": 6, "max_steps": 2, "eval_every": 0}
+QUICK = {"seg": {"architecture": "fpn"}, "det": {"architecture": "fcos"}}  # decoders and heads with few weights
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    tiny.install(monkeypatch.setattr)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", synreal.list_regularizers())
+def test_every_regularizer_runs_and_reports(name, task, tmp_path):
+    path = run(tmp_path / "run", regularizers=name, task=task, **SHORT, **QUICK[task]).folder
+    record = read_record(path)
+    assert record.protocol.steps == 2
+    for score in (record.source_heldout, *record.targets.values()):
+        assert next(iter(score.measures)) == HEADLINE[task]
+        assert 0 <= score.headline <= 1
+    assert list(record.targets) == ["mnist"]
+    # Before the first step the student is its own teacher.
+    share = next(row for row in rows(path) if row["step"] == 2 and "loss" in row)[f"penalty/{name}"]
+    assert (share > 0) == (name not in PENALTY_FREE)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_run_leaves_figures_and_files(task, tmp_path, monkeypatch):
+    for name, draw in tiny.drawing.items():
+        monkeypatch.setattr(figures, name, draw)
+    path = run(tmp_path / "run", regularizers="none", task=task, **SHORT, **QUICK[task]).folder
+    pictures = sorted(one.name for one in (path / "figures").iterdir())
+    kinds = ("confusion", "predictions") if task == "seg" else ("predictions",)
+    assert pictures == [f"{kind}-{name}.png" for kind in kinds for name in ("mnist", "source")]
+    assert (path / "predictions").exists() == (task == "det")
+    if task == "det":
+        truth = json.loads((path / "predictions" / "mnist-truth.json").read_text())
+        assert len(truth["images"]) == 11
+        assert len(truth["annotations"]) == 22
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_stopped_run_goes_on_in_the_same_bits(task, tmp_path, monkeypatch):
+    settings = {"regularizers": "csg", "task": task, "epochs": 1, "checkpoint_every": 2, **QUICK[task]}
+    whole = run(tmp_path / "whole", **settings).folder
+    save = loop._Run._save
+
+    def save_and_die(self):
+        save(self)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop._Run, "_save", save_and_die)
+        run(tmp_path / "again", **settings)
+    run(tmp_path / "again", resume=True, **settings)
+    assert outcome(tmp_path / "again") == outcome(whole)
+
+
+def test_workers_change_no_bit_of_lists_either(tmp_path):
+    alone = run(tmp_path / "alone", task="det", regularizers="none", **SHORT, **QUICK["det"]).folder
+    workers = run(tmp_path / "workers", task="det", regularizers="none", workers=1, **SHORT, **QUICK["det"]).folder
+    assert outcome(alone) == outcome(workers)
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """Untrained students of both tasks, tested by two processes."""
+    folder = tmp_path_factory.mktemp("together")
+    orders = []
+    for task in TASKS:
+        config = {"output": str(folder / task), "task": task, "regularizers": "none", "epochs": 0, **QUICK[task]}
+        orders.append({"config": config, "drop_rate": 0.0})
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d"]
+    launch += ["--rdzv-endpoint", "localhost:0", "-m", "tests.engine.tiny"]
+    done = subprocess.run(
+        [*launch, json.dumps(orders)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_two_processes_score_as_one_does(task, together):
+    record = read_record(together / task)
+    assert record.protocol.processes == 2
+    scores = {"source": record.source_heldout, **record.targets}
+    assert {name: score.images for name, score in scores.items()} == {"source": 10, "mnist": 11}
+    assert evaluate(together / task, device="cpu", show_progress=False) == scores
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_plain_zoos_load_the_student_and_predict_the_same(task, tmp_path):
+    """From the header of the file alone, without synreal."""
+    path = run(tmp_path / "run", task=task, regularizers="csg", **SHORT).folder
+    with safe_open(path / "model.safetensors", framework="pt") as file:
+        header = json.loads(file.metadata()["synreal"])
+    code = f"""
+import sys, torch
+from safetensors.torch import load_file
+{header["build"]}
+model.load_state_dict(load_file({str(path / "model.safetensors")!r}))
+assert "synreal" not in sys.modules
+torch.save(model, {str(tmp_path / "plain.pt")!r})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    config = tiny.make_config(path, task=task, regularizers="csg", **SHORT)
+    built = loop.task_class(task).load(config)
+    student, _ = built.build_student()
+    student.load_state_dict(read_student(path / "model.safetensors"))
+    student.eval()
+    images, _ = next(iter(DataLoader(built.test_data("mnist"), 4, collate_fn=built.collate_test)))
+    namespace = {}
+    exec(header["build"], namespace)
+    plain = namespace["model"]
+    plain.load_state_dict(read_student(path / "model.safetensors"))
+    plain.eval()
+    with torch.no_grad():
+        ours = built.predict(student, images, torch.device("cpu"))
+        theirs = built.predict(plain, images, torch.device("cpu"))
+    for one, other in zip(ours, theirs, strict=True):
+        pairs = [(one[key], other[key]) for key in one] if task == "det" else [(one, other)]
+        assert all(torch.equal(a, b) for a, b in pairs)
+        assert task == "seg" or len(one["boxes"])
