@@ -9,8 +9,8 @@ READY := $(VENV)/.ready
 run: $(READY)  ## install, train on synthetic digits with CSG, test on real handwriting
 	$(BIN)/synreal run --regularizer csg --task cls
 
-test: $(READY)  ## every test
-	$(BIN)/pytest
+test: $(READY)  ## every test, two at a time
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope
 
 check: $(READY)  ## lint, types, layers
 	$(BIN)/ruff check .

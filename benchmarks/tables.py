@@ -19,6 +19,7 @@ from typing import Any
 from rich.console import Console
 from synreal_cli.report import print_result
 
+from synreal.presets import PRESETS, TASKS, Recipe
 from synreal.records import RunRecord, aggregate, render_markdown
 from synreal.regularizers import STUDENT, Regularizer, available, get
 from synreal.regularizers.plugins import loaded
@@ -27,7 +28,7 @@ from synreal.regularizers.registry import registered
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 CARDS = ROOT / "docs" / "methods"
-FILES = ("README.md", "docs/results.md", *sorted(str(path.relative_to(ROOT)) for path in CARDS.glob("*.md")))
+FILES = ("README.md", "docs/results.md", "docs/tasks.md", *sorted(str(path.relative_to(ROOT)) for path in CARDS.glob("*.md")))
 
 
 def records(name: str) -> list[RunRecord]:
@@ -124,6 +125,26 @@ def described(spec: type[Regularizer], key: str) -> str:
     raise LookupError(f"{spec.__name__} has no docstring for {key}.")
 
 
+def presets() -> str:
+    """Table of the papers' recipes."""
+    lines = ["| preset | what it is | regularizer | what it sets |", "|---|---|---|---|"]
+    for name, recipe in PRESETS.items():
+        lines.append(f"| `{name}` | {recipe.summary} | `{recipe.regularizers}` | {written(recipe)} |")
+    return "\n".join(lines)
+
+
+def task_recipes() -> str:
+    """Table of each task's recipe on the embedded data."""
+    lines = ["| task | what it sets |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {name} | {written(recipe)} |" for name, recipe in TASKS.items())])
+
+
+def written(recipe: Recipe) -> str:
+    """The settings of a recipe, and those of the regularizers that it changes."""
+    terms = [f"`{name}({', '.join(f'{k}={v}' for k, v in own.items())})`" for name, own in recipe.terms.items()]
+    return ", ".join([*(f"{key} {value}" for key, value in recipe.settings.items()), *terms])
+
+
 def results(name: str) -> str:
     """Table of several seeds, from the committed records."""
     found = records(name)
@@ -149,6 +170,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "methods": methods,
     **{f"settings-{name}": functools.partial(settings, name) for name in registered()},
     "digits-classification": lambda: results("digits-classification"),
+    "digits-segmentation": lambda: results("digits-segmentation"),
+    "digits-detection": lambda: results("digits-detection"),
+    "presets": presets,
+    "task-recipes": task_recipes,
     "queue-loss": queue_loss,
     "make-run": lambda: output("digits-classification", "csg", 0),
 }

@@ -34,6 +34,5 @@ def evaluate(
         typer.echo(json.dumps({name: score.model_dump() for name, score in scores.items()}, indent=2))
         return
     console = Console(highlight=False, markup=False, emoji=False)
-    chance = 1 / len(scores["source"].per_class)
-    console.print(score_table(scores, chance=chance, title=f"{folder}, last epoch"))
+    console.print(score_table(scores, title=f"{folder}, last epoch"))
     console.print(class_table(scores))

@@ -17,6 +17,7 @@ class Kind(str, Enum):
     tasks = "tasks"
     datasets = "datasets"
     backbones = "backbones"
+    presets = "presets"
 
 
 def show(
@@ -25,7 +26,7 @@ def show(
     plugin: plugins.PluginFiles = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List regularizers, tasks, data sets or backbones."""
+    """List regularizers, tasks, data sets, backbones or presets."""
     import json
 
     plugins.load(plugin)
@@ -48,6 +49,10 @@ def _rows(kind: Kind) -> dict[str, str]:
 
         infos = [data.info(name) for name in data.available()]
         return {info.name: f"{info.domain}  {info.summary}" for info in infos}
+    if kind is Kind.presets:
+        from synreal import presets
+
+        return {name: f"{recipe.task}  {recipe.summary}" for name, recipe in presets.PRESETS.items()}
     if kind is Kind.regularizers:
         from synreal.regularizers import available, get
         from synreal.regularizers.plugins import loaded

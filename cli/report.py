@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from synreal.records import RunRecord, Score, percent
+from synreal.records import HEADINGS, RunRecord, Score, as_number, percent
 
 
 def print_result(record: RunRecord, folder: Path | None, console: Console | None = None) -> None:
@@ -16,9 +16,8 @@ def print_result(record: RunRecord, folder: Path | None, console: Console | None
     console = console or Console(highlight=False, markup=False, emoji=False)
     scores = {"source": record.source_heldout, **record.targets}
     origin = record.weights["detail"] or record.weights["source"]
-    title = (
-        f"{record.method} on {record.backbone} ({origin}), {record.protocol.steps} steps, seed {record.protocol.seed}"
-    )
+    network = " on ".join(filter(None, (record.config.get("architecture"), record.backbone)))
+    title = f"{record.method}, {network} ({origin}), {record.protocol.steps} steps, seed {record.protocol.seed}"
     console.print(score_table(scores, chance=record.protocol.chance, title=title))
     console.print(class_table(scores))
     if record.weights["source"] == "none":
@@ -27,37 +26,41 @@ def print_result(record: RunRecord, folder: Path | None, console: Console | None
         if best.step != record.protocol.steps:
             console.print(
                 f"Not the result, for it peeks at the target: {name} would read "
-                f"{percent([best.mean_class_accuracy])} % at step {best.step}."
+                f"{percent([as_number(next(iter(best.measures.values())))])} % at step {best.step}."
             )
     if folder is not None:
         console.print(f"Run folder: {folder}", soft_wrap=True)
 
 
-def score_table(scores: Mapping[str, Score], *, chance: float, title: str) -> Table:
-    """Make the table of accuracies, in percent: one row a set, the held-out source first."""
+def score_table(scores: Mapping[str, Score], *, title: str, chance: float | None = None) -> Table:
+    """Make the table of measures, in percent: one row a set, the held-out source first."""
     table = Table(title=title, title_justify="left")
     table.add_column("tested on")
-    for heading in ("images", "mean-class %", "overall %", "chance %"):
+    headings = [f"{HEADINGS[name]} %" for name in scores["source"].measures]
+    for heading in ("images", *headings, *(["chance %"] if chance is not None else [])):
         table.add_column(heading, justify="right")
     for name, score in scores.items():
         kind = "synthetic, held out" if name == "source" else "real"
+        values = [percent([as_number(value)]) for value in score.measures.values()]
         table.add_row(
             f"{score.data} ({kind})",
             str(score.images),
-            percent([score.mean_class_accuracy]),
-            percent([score.accuracy]),
-            percent([chance]),
+            *values,
+            *([percent([chance])] if chance is not None else []),
         )
     return table
 
 
 def class_table(scores: Mapping[str, Score]) -> Table:
-    """Make the table of recall by class."""
-    table = Table(title="Recall by class, %", title_justify="left")
+    """Make the table by class: recall, IoU or AP."""
+    table = Table(title=f"{_BY_CLASS[next(iter(scores['source'].measures))]} by class, %", title_justify="left")
     table.add_column("class")
     for score in scores.values():
         table.add_column(score.data, justify="right")
-    for name in next(iter(scores.values())).per_class:
+    for name in scores["source"].per_class:
         values = [score.per_class[name] for score in scores.values()]
-        table.add_row(name, *("no image" if value is None else percent([value]) for value in values))
+        table.add_row(name, *("none" if value is None else percent([value]) for value in values))
     return table
+
+
+_BY_CLASS = {"mean_class_accuracy": "Recall", "mean_iou": "IoU", "ap": "AP"}

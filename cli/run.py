@@ -25,7 +25,17 @@ def run(
         ),
     ] = None,
     plugin: plugins.PluginFiles = None,
-    task: Annotated[str | None, typer.Option("--task", "-t", help="cls (classification). (default: cls)")] = None,
+    task: Annotated[str | None, typer.Option("--task", "-t", help="cls, seg or det. (default: cls)")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A paper's recipe; synreal list presets. (default: the task's own recipe)")
+    ] = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option(
+            help="Around the backbone: seg deeplabv3plus, unet, ...; det fasterrcnn, retinanet, fcos. "
+            "(default: deeplabv3plus; fasterrcnn)"
+        ),
+    ] = None,
     backbone: Annotated[str | None, typer.Option(help="timm name. (default: tf_efficientnet_lite0)")] = None,
     weights: Annotated[
         str | None, typer.Option(help="auto, timm, packaged, none or a file. (default: auto)", metavar="SOURCE")
@@ -42,14 +52,14 @@ def run(
         typer.Option(help="Real data to test on; several times. (default: all of the source's)", rich_help_panel=_DATA),
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Side of the input in pixels. (default: 64)", rich_help_panel=_DATA)
+        int | None, typer.Option(help="In pixels. (default: 64; seg, det 128)", rich_help_panel=_DATA)
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Data-loading processes. (default: 2)", rich_help_panel=_DATA)
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="(default: 2)", rich_help_panel=_TRAINING)] = None,
     max_steps: Annotated[int | None, typer.Option(help="Stop after so many steps.", rich_help_panel=_TRAINING)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="(default: 32)", rich_help_panel=_TRAINING)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="(default: 32; seg, det 8)", rich_help_panel=_TRAINING)] = None,
     lr: Annotated[
         float | None, typer.Option(help="Peak rate of the heads. (default: 0.02)", rich_help_panel=_TRAINING)
     ] = None,
@@ -90,12 +100,15 @@ def run(
 ) -> None:
     """Train on synthetic images with a regularizer and test on real ones.
 
-    A setting comes from its default, then from --config, then from the options, then from --set.
+    A setting comes from the task's recipe, then from --preset, then from --config, then from the options, then from
+    --set.
     """
     plugins.load(plugin)
     options = {
         "regularizers": regularizer,
         "task": task,
+        "preset": preset,
+        "architecture": architecture,
         "backbone": backbone,
         "weights": weights,
         "reference": reference,
@@ -141,9 +154,10 @@ def _resolve(config: Path | None, options: dict[str, Any], settings: list[str], 
     else:
         values = read_yaml(config) if config is not None else {}
     resolved = make_config(apply_settings({**values, **options}, settings))
+    from synreal.tasks import task_class
     from synreal.weights import check
 
-    check(resolved.backbone, resolved.weights)
+    task_class(resolved.task).check(resolved)
     if resolved.reference is not None:
         check(resolved.reference)
     return resolved

@@ -53,7 +53,7 @@ def write_files(page):
 def tiny(monkeypatch, tmp_path, own_registry):
     """A working directory of its own, and data that take no time."""
 
-    def load(name, split, *, seed=0, cache=None):
+    def load(name, split, *, task="classification", seed=0, cache=None):
         generator = torch.Generator().manual_seed(seed)
         images = torch.randint(0, 256, (70, 3, 32, 32), generator=generator, dtype=torch.uint8)
         return ArrayImages(name, split, images, torch.arange(70) % 10, [str(i) for i in range(10)])

@@ -52,16 +52,16 @@ def resolved(call):
     return run
 
 
-def tiny_images(name, split, *, seed=0, cache=None):
+def tiny_images(name, split, *, task="classification", seed=0, cache=None):
     """Stands for ``data.load``: a few noisy images of each class, other ones for each set."""
-    entry = data.info(name)
+    classes = data.info(name).classes[task]
     each = 2 if split == "train" else 1
-    labels = torch.arange(len(entry.classes)).repeat(each)
+    labels = torch.arange(len(classes)).repeat(each)
     if name == "uci":  # unbalanced, so that the two accuracies differ
         labels = torch.cat([torch.zeros(5, dtype=torch.int64), labels])
     generator = torch.Generator().manual_seed(sum(map(ord, name + split)) + seed)
     images = torch.randint(0, 256, (len(labels), 3, 32, 32), dtype=torch.uint8, generator=generator)
-    return ArrayImages(name, split, images, labels, entry.classes)
+    return ArrayImages(name, split, images, labels, classes)
 
 
 @pytest.fixture
@@ -87,6 +87,17 @@ def without_pretrained_weights():
         (["--regularizer", "csg(que_size=3)"], "Unknown setting of csg 'que_size'. Did you mean 'queue_size'?"),
         (["--regularizer", "csg(stages="], "Expected name(key=value, ...)"),
         (["--task", "clss"], "Unknown task 'clss'. Did you mean 'cls'?"),
+        (["--preset", "csg-sge"], "Unknown preset 'csg-sge'. Did you mean 'csg-seg'?"),
+        (["--preset", "csg-seg", "--task", "det"], "Preset 'csg-seg' is a recipe for segmentation, not for detection"),
+        (["--task", "seg", "--architecture", "unte"], "Unknown architecture 'unte'. Did you mean 'unet'?"),
+        (["--task", "det", "--architecture", "unet"], "Unknown architecture 'unet'"),
+        (["--architecture", "unet"], "architecture is a setting of segmentation and detection: classification does"),
+        (["--task", "det", "--target", "uci"], "Data set 'uci' has no labels for detection, only for classification"),
+        (["--task", "seg", "--set", "augment_ops=1"], "augment_ops is a setting of classification: segmentation does"),
+        (["--task", "det", "--set", "test_flip=true"], "test_flip is a setting of classification and segmentation"),
+        (["--task", "seg", "--set", "scale=[2, 1]"], "scale is the least and the greatest factor, got 2 and 1"),
+        (["--task", "seg", "--set", "class_weights=[1, 2]"], "class_weights has 2 numbers, but the 11 classes are"),
+        (["--task", "seg", "--set", "flip=null"], "flip is empty, but segmentation needs it"),
         (["--backbone", "resnet5o"], "Unknown backbone 'resnet5o'. Did you mean 'resnet50'?"),
         (["--weights", "pakaged"], "auto, timm, packaged, none"),
         (["--weights", "missing.pt"], "'missing.pt' does not exist"),
@@ -297,6 +308,8 @@ def test_an_option_given_several_times_replaces_the_list_of_the_file(resolved, t
 
 OPTIONS = {
     "--task": ("task", "classification"),
+    "--preset": ("preset", "gcisg-det"),
+    "--architecture": ("architecture", "unet"),
     "--backbone": ("backbone", "resnet18"),
     "--weights": ("weights", "none"),
     "--reference": ("reference", "resnet18"),
@@ -319,17 +332,35 @@ OPTIONS = {
 def test_each_option_is_the_field_it_names(option, resolved):
     key, value = OPTIONS[option]
     argument = value[0] if isinstance(value, list) else value
-    assert resolved("--weights", "none", option, argument)[key] == value
+    needs = ["--task", "seg"] if option == "--architecture" else []
+    assert resolved("--weights", "none", *needs, option, argument)[key] == value
 
 
 OTHER_VALUES = {
-    "task": "cls",
+    "task": "seg",
+    "preset": "csg-det",
+    "architecture": "unet",
+    "output_stride": 8,
+    "augment_ops": 3,
+    "augment_magnitude": 9,
+    "flip": 0.5,
+    "scale": "[1, 2]",
+    "jitter": 0.1,
+    "class_weights": "[1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1]",
+    "ohem": 0.5,
+    "test_flip": "true",
+    "window": 64,
+    "image_size": 96,
+    "epochs": 5,
+    "batch_size": 7,
+    "lr": 0.5,
+    "eval_batch_size": 3,
     "regularizers": "none",
     "backbone": "resnet18",
     "weights": "none",
     "reference": "resnet18",
     "source": "digits",
-    "targets": "[uci]",
+    "targets": "[mnist]",
     "schedule": "constant",
     "norm": "train",
     "memory_format": "contiguous",
@@ -350,10 +381,13 @@ def other_value(name):
 @pytest.mark.parametrize("name", RunConfig.model_fields)
 def test_every_field_can_be_set(name, resolved):
     value = other_value(name)
-    printed = resolved("--set", "weights=none", "--set", f"{name}={value}")
-    assert printed == make_config({"weights": "none", name: yaml.safe_load(str(value))}).model_dump(mode="json")
-    if name not in ("task", "source"):  # these have one value yet
-        assert printed[name] != RunConfig().model_dump(mode="json")[name]
+    task = "cls" if name.startswith("augment") else "det" if name == "preset" else "seg"
+    plain = {"weights": "none", "task": task}
+    printed = resolved("--task", task, "--set", "weights=none", "--set", f"{name}={value}")
+    assert printed == make_config({**plain, name: yaml.safe_load(str(value))}).model_dump(mode="json")
+    if name not in ("task", "source", "targets"):  # digits have one target for scenes
+        before = make_config({"task": task, "regularizers": "csg"}).model_dump(mode="json")
+        assert printed[name] != before[name]
 
 
 # --- help ---
@@ -390,11 +424,11 @@ def test_every_command_explains_itself(path, call):
 FIELD_OF_OPTION = {"regularizer": "regularizers", "target": "targets"}
 # Where the help says in words what the default value stands for.
 IN_WORDS = {
-    "regularizers": ("csg", (synreal.CSG(),)),
     "targets": ("all of the source's", ()),
     "output": ("a new one in runs/", None),
     "reference": ("the backbone as it was pretrained", None),
     "task": ("cls", "classification"),
+    "preset": ("the task's own recipe", None),
 }
 
 
@@ -406,11 +440,16 @@ def test_defaults_in_the_help_are_those_of_the_configuration(call):
         if match is None:
             continue
         field = FIELD_OF_OPTION.get(name, name)
-        default = RunConfig.model_fields[field].default
+        plain, scenes = RunConfig(), [RunConfig(task="seg"), RunConfig(task="det")]
+        value, others = str(getattr(plain, field)), {str(getattr(config, field)) for config in scenes}
         if field in IN_WORDS:
-            assert (match[1], default) == IN_WORDS[field]
+            assert (match[1], RunConfig.model_fields[field].default) == IN_WORDS[field]
+        elif field == "regularizers":
+            assert (match[1], plain.regularizers) == ("csg", (synreal.CSG(),))
+        elif field == "architecture":
+            assert match[1] == "; ".join(config.architecture for config in scenes)
         else:
-            assert match[1] == str(default), name
+            assert match[1] == value if others == {value} else f"{value}; seg, det {others.pop()}", name
         stated.add(field)
     # Every option of a field states its default, but for the limit that is off.
     offered = {FIELD_OF_OPTION.get(name, name) for name in parameters("run")} & set(RunConfig.model_fields)
@@ -545,7 +584,9 @@ def test_list_of_data(call):
     ]
     rows = json.loads(call("data", "list", "--json")[1])
     assert [row["name"] for row in rows] == data.available()
-    assert rows[0]["classes"] == list(data.info(rows[0]["name"]).classes)
+    classes = data.info(rows[0]["name"]).classes
+    assert rows[0]["classes"] == {task: list(names) for task, names in classes.items()}
+    assert rows[0]["tasks"] == list(classes)
 
 
 def test_a_contact_sheet_is_a_png(call, tmp_path, tiny_data):
@@ -602,14 +643,14 @@ def test_a_run_prints_every_set_chance_recall_and_its_folder(finished):
     assert list(scores) == ["digits", "mnist", "uci"]
     for name, score in scores.items():
         kind = "synthetic, held out" if name == "digits" else "real"
-        expected = [score["images"], 100 * score["mean_class_accuracy"], 100 * score["accuracy"], 10]
+        expected = [score["images"], *(100 * score["measures"][m] for m in ("mean_class_accuracy", "accuracy")), 10]
         assert percents(out, f"{name} ({kind})") == pytest.approx(expected, abs=0.05)
     assert scores["uci"]["images"] == 15
-    assert scores["uci"]["accuracy"] != scores["uci"]["mean_class_accuracy"]
-    assert "csg on test_efficientnet" in out
+    assert len(set(scores["uci"]["measures"].values())) == 2
+    assert "csg, test_efficientnet (random initialisation)" in out
     assert "4 steps, seed 0" in out
     recall = out[out.index("Recall by class") :]
-    for label in data.info("digits").classes:
+    for label in data.info("digits").classes["classification"]:
         expected = [100 * score["per_class"][label] for score in scores.values()]
         assert percents(recall, f"{label} ") == pytest.approx(expected, abs=0.05)
     assert "Weights were random (weights: none)" in out
@@ -635,7 +676,9 @@ def test_evaluate_gives_the_scores_of_the_run(finished, call, tiny_data):
     assert code == 0
     assert "uci (real)" in out
     assert "mnist" not in out
-    assert percents(out, "uci (real)")[2] == pytest.approx(100 * result["targets"]["uci"]["accuracy"], abs=0.05)
+    assert percents(out, "uci (real)")[2] == pytest.approx(
+        100 * result["targets"]["uci"]["measures"]["accuracy"], abs=0.05
+    )
 
 
 def test_evaluate_refuses_an_unknown_target(finished, call):
