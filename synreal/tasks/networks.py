@@ -23,9 +23,12 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
-from synreal.errors import ConfigError, unknown_name
+from synreal.errors import ConfigError, WeightsError, unknown_name
 from synreal.tasks import architectures
-from synreal.weights import WeightsOrigin, check, load_encoder, normalization
+from synreal.weights import WeightsOrigin, check, check_file, load_encoder, load_smp_encoder, normalization
+
+_SMP = "smp/"
+"""What the names of smp's own encoders begin with, for timm has some of the same name."""
 
 _STRIDES = {"deeplabv3": (8, 16), "deeplabv3plus": (8, 16), "pan": (16, 32), "pspnet": (8, 16, 32)}
 """Strides of the encoder's last map that an architecture of smp can be told."""
@@ -53,15 +56,17 @@ def create_segmenter(
 
     Args:
         architecture: One of ``synreal.tasks.architectures("segmentation")``, e.g. ``"deeplabv3plus"``.
-        backbone: A timm model that gives maps; the architecture ``"dpt"`` takes plain vision transformers.
+        backbone: A timm model that gives maps (``"dpt"`` also takes plain vision transformers), or ``"smp/NAME"``, an
+            encoder of the library's own, e.g. ``"smp/mit_b0"``.
         num_classes: Classes of a pixel.
-        weights: Of the encoder; as for ``synreal.weights.create_backbone``.
+        weights: Of the encoder; as for ``synreal.weights.create_backbone``. For an encoder of smp's own ``"auto"``
+            (those of smp's hub, ImageNet's if it has them), the name of others there, ``"none"`` or a file.
         output_stride: Stride of the encoder's last map, for architectures that know it (DeepLab 8 or 16; PAN 16 or 32;
             PSPNet 8, 16 or 32); None: the architecture's own.
 
     Returns:
         The model, in train mode on the CPU, which turns images (N, 3, H, W) into logits (N, num_classes, H, W), and the
-        origin of the encoder's weights. H and W are multiples of 32.
+        origin of the encoder's weights. H and W are multiples of 32; for ``"pan"`` at least 128.
 
     Raises:
         ConfigError: A name is unknown, or architecture, backbone and stride do not go together.
@@ -72,9 +77,16 @@ def create_segmenter(
         >>> model(torch.zeros(2, 3, 64, 64)).shape
         torch.Size([2, 11, 64, 64])
     """
-    check(backbone, weights)
+    _check_encoder(backbone, weights)
     model = _segmenter(_segmenter_arguments(architecture, backbone, num_classes, output_stride))
-    return model, load_encoder(model.get_submodule("encoder.model"), backbone, weights=weights)
+    if not backbone.startswith(_SMP):
+        return model, load_encoder(model.get_submodule("encoder.model"), backbone, weights=weights)
+    hub = smp.encoders.encoders[backbone.removeprefix(_SMP)]["pretrained_settings"]
+    named = "imagenet" if "imagenet" in hub else next(iter(hub))
+    chosen = hub[weights if weights in hub else named]
+    weights = "auto" if weights in hub else weights
+    encoder = model.get_submodule("encoder")
+    return model, load_smp_encoder(encoder, chosen["repo_id"], revision=chosen["revision"], weights=weights)
 
 
 def check_segmenter(
@@ -92,7 +104,7 @@ def check_segmenter(
         ConfigError: A name is unknown, or architecture, backbone and stride do not go together.
         WeightsError: The weights cannot be had in any circumstances.
     """
-    check(backbone, weights)
+    _check_encoder(backbone, weights)
     arguments = _segmenter_arguments(architecture, backbone, 1, output_stride)
     try:
         with torch.device("meta"):  # without memory
@@ -100,6 +112,26 @@ def check_segmenter(
     except Exception:  # some networks cannot be built so; and the message should be the real one
         with torch.random.fork_rng(devices=[]):
             _segmenter(arguments)
+
+
+def _check_encoder(backbone: str, weights: str) -> None:
+    """Check the names of an encoder and of its weights."""
+    if not backbone.startswith(_SMP):
+        check(backbone, weights)
+        return
+    # timm has what smp calls timm-NAME.
+    known = {name: own for name, own in smp.encoders.encoders.items() if not name.startswith("timm-")}
+    name = backbone.removeprefix(_SMP)
+    if name not in known:
+        raise unknown_name("encoder of smp", name, known)
+    hub = known[name]["pretrained_settings"]
+    if weights in ("timm", "packaged"):
+        raise WeightsError(
+            f"{backbone!r} is an encoder of smp's own, for which {weights} has no weights. Choose auto, "
+            f"{', '.join(hub)}, none or the path of a state dict."
+        )
+    if weights not in ("auto", "none", *hub):
+        check_file(weights)
 
 
 def segmenter_recipe(
@@ -136,7 +168,7 @@ def _segmenter_arguments(
         )
     arguments: dict[str, Any] = {
         "arch": architecture,
-        "encoder_name": f"tu-{backbone}",
+        "encoder_name": backbone.removeprefix(_SMP) if backbone.startswith(_SMP) else f"tu-{backbone}",
         "encoder_weights": None,
         "classes": num_classes,
     }
@@ -146,8 +178,11 @@ def _segmenter_arguments(
         arguments |= {"encoder_depth": 5, "output_stride": stride, "upsampling": stride}
     elif output_stride is not None:
         arguments["encoder_output_stride"] = output_stride
+    if backbone.startswith(_SMP):
+        return arguments
     if architecture == "dpt":
-        arguments["num_classes"] = 0  # no classifier in the encoder
+        tokens = getattr(_without_memory(backbone), "num_prefix_tokens", 0)
+        arguments |= {"decoder_readout": "cat" if tokens else "ignore", "num_classes": 0}  # no classifier in it
     return arguments | _any_size(backbone)
 
 
@@ -159,7 +194,7 @@ def _segmenter(arguments: Mapping[str, Any]) -> nn.Module:
         dilated = arguments["arch"] in _STRIDES
         raise ConfigError(
             f"segmentation-models-pytorch cannot build {arguments['arch']} around "
-            f"{arguments['encoder_name'].removeprefix('tu-')!r}: {type(error).__name__}: {error}. "
+            f"{arguments['encoder_name'].removeprefix('tu-')!r}: {type(error).__name__}: {str(error).rstrip('.!')}. "
             + ("It dilates the encoder, which not every one can be: try fpn or upernet, or " if dilated else "Try ")
             + "another backbone with maps of strides 4 to 32."
         ) from error
@@ -248,7 +283,7 @@ def create_detector(
     classes = num_classes + 1
     if architecture == "fasterrcnn":
         anchors = AnchorGenerator(anchor_sizes(image_size), (_RATIOS,) * _LEVELS)
-        return FasterRCNN(network, classes, rpn_anchor_generator=anchors, **settings), origin
+        return FasterRCNN(network, classes, rpn_anchor_generator=anchors, **settings, **proposals(image_size)), origin
     model: RetinaNet | FCOS
     if architecture == "retinanet":
         anchors = AnchorGenerator(anchor_sizes(image_size, 3), (_RATIOS,) * _LEVELS)
@@ -307,7 +342,7 @@ def detector_recipe(architecture: str, backbone: str, *, num_classes: int, image
             order="(0, 3, 1, 2)" if _maps(backbone).channels_last else "(0, 1, 2, 3)",
             classes=num_classes + 1,
             anchors=anchors,
-            settings=_written(settings),
+            settings=_written(settings | (proposals(image_size) if architecture == "fasterrcnn" else {})),
         )
     }
 
@@ -369,6 +404,30 @@ def anchor_sizes(image_size: int, octaves: int = 1) -> tuple[tuple[int, ...], ..
         tuple(math.floor(least * step ** (level + part / octaves) + 1e-6) for part in range(octaves))
         for level in range(_LEVELS)
     )
+
+
+def proposals(image_size: int) -> dict[str, int]:
+    """Return how many places Faster R-CNN looks at, in proportion to the image's area.
+
+    At 800 pixels the numbers are torchvision's, which on an image of 128 pixels would take most of a step's time for
+    boxes that overlap nearly all of each other. None falls below what an image with dozens of objects needs.
+
+    Args:
+        image_size: Short side of the image, in pixels.
+
+    Returns:
+        Arguments of ``torchvision.models.detection.FasterRCNN``.
+    """
+    share = min(1.0, (image_size / 800) ** 2)
+    published = {  # by torchvision, and the least
+        "rpn_pre_nms_top_n_train": (2000, 400),
+        "rpn_pre_nms_top_n_test": (1000, 200),
+        "rpn_post_nms_top_n_train": (2000, 200),
+        "rpn_post_nms_top_n_test": (1000, 100),
+        "rpn_batch_size_per_image": (256, 64),
+        "box_batch_size_per_image": (512, 32),
+    }
+    return {name: max(least, round(number * share)) for name, (number, least) in published.items()}
 
 
 @dataclass(frozen=True)
