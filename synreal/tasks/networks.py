@@ -273,7 +273,7 @@ def create_detector(
         num_classes: Classes of objects, without the background.
         weights: Of the backbone; as for ``synreal.weights.create_backbone``.
         image_size: Short side to which the detector resizes images, in pixels; the long side becomes twice that at
-            most. Anchors are proportional to it; see ``anchor_sizes``.
+            most. Anchors go with it; see ``anchor_sizes``.
 
     Returns:
         The detector, in train mode on the CPU, and the origin of the backbone's weights. It takes images in [0, 1] and
@@ -403,22 +403,23 @@ def _written(arguments: Mapping[str, Any]) -> str:
 
 
 def anchor_sizes(image_size: int, octaves: int = 1) -> tuple[tuple[int, ...], ...]:
-    """Return the anchors' sides by level, in pixels, in proportion to the image.
+    """Return the anchors' sides by level, in pixels.
 
-    At 800 pixels they are the published ones: 32, 64, 128, 256 and 512 (Lin et al., 2017). At another size the least
-    is 32/800 of the image, but no less than 16 pixels, and the greatest 512/800 of it, with equal ratios between.
+    At 800 pixels they are the published ones: 32, 64, 128, 256 and 512 (Lin et al., 2017). At another size they are in
+    proportion, but the least is no less than 16 pixels, four cells of the finest map: closer to the stride, anchors lie
+    too far apart. (Measured on scenes of numerals, 128 pixels: 16 to 256 meets 99 % of the objects with an IoU above
+    0.5; 5 to 82, raised to 8, meets 34 %.)
 
     Args:
         image_size: Short side of the image, in pixels.
-        octaves: Sides on each level, which part the step to the next level into equal ratios; RetinaNet has three.
+        octaves: Sides on each level, which part the octave to the next level into equal ratios; RetinaNet has three.
 
     Returns:
         For each of the five levels, finest first, ``octaves`` whole numbers.
     """
     least = max(32 * image_size / 800, 16.0)
-    step = max((512 * image_size / 800 / least) ** (1 / (_LEVELS - 1)), 1.0)
     return tuple(
-        tuple(math.floor(least * step ** (level + part / octaves) + 1e-6) for part in range(octaves))
+        tuple(math.floor(least * 2 ** (level + part / octaves) + 1e-6) for part in range(octaves))
         for level in range(_LEVELS)
     )
 
