@@ -245,7 +245,7 @@ def load_smp_encoder(encoder: nn.Module, repo: str, *, revision: str, weights: s
     try:
         encoder.load_state_dict(state)  # drops a classifier by itself
     except RuntimeError as error:
-        raise WeightsError(f"Weights from {source!r} do not fit the encoder: {error}") from error
+        raise WeightsError(f"Weights from {source!r} do not fit the encoder: {' '.join(str(error).split())}") from error
     if weights == "auto":
         says = json.loads(_hub_file(repo, "config.json", revision).read_text(encoding="utf-8"))
         cfg: Any = {key: tuple(says[key]) for key in ("mean", "std") if key in says}

@@ -11,15 +11,24 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import safetensors.torch
+import segmentation_models_pytorch as smp
 import skimage.data
 import timm
 import torch
 from torch import nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from synreal import views, weights
 from synreal.errors import ConfigError, WeightsError
 from synreal.teachers import state_sha256
-from synreal.weights import WeightsOrigin, create_backbone, imagenet_classes, normalization
+from synreal.weights import (
+    WeightsOrigin,
+    create_backbone,
+    imagenet_classes,
+    load_encoder,
+    load_smp_encoder,
+    normalization,
+)
 
 LITE = [f"tf_efficientnet_lite{n}" for n in range(3)]
 SMALL = "test_resnet.r160_in1k"  # timm's own test model: weights on the hub, half a million parameters
@@ -436,10 +445,180 @@ def test_num_classes_must_be_a_whole_number(num_classes):
         create_backbone(SMALL, num_classes=num_classes, weights="none")
 
 
+# --- encoders: networks without their classifier ---
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["test_resnet", "test_efficientnet", "test_convnext", "test_byobnet", "test_nfnet", "test_vit", "densenet121"],
+)
+def test_an_encoder_gives_what_the_whole_network_gives(tmp_path, name):
+    torch.manual_seed(0)
+    whole = timm.create_model(name, num_classes=3).eval()
+    for buffer in whole.buffers():
+        if buffer.is_floating_point():
+            buffer.uniform_(0.5, 1.5)
+    file = tmp_path / "whole.safetensors"
+    safetensors.torch.save_file(whole.state_dict(), file)
+    encoder = timm.create_model(name, features_only=True).eval()
+    random = torch.get_rng_state()
+    origin = load_encoder(encoder, name, weights=str(file))
+    assert torch.equal(torch.get_rng_state(), random)
+    assert origin == WeightsOrigin("file", file.name, hashlib.sha256(file.read_bytes()).hexdigest())
+    image = torch.rand(1, 3, *timm.data.resolve_model_data_config(whole)["input_size"][1:])
+    with torch.no_grad():
+        found = encoder(image)
+        expected = whole.forward_intermediates(image, intermediates_only=True, norm=False)
+    assert len(found) >= 3
+    shapes = {tuple(one.shape) for one in found}
+    assert all(any(torch.equal(one, other) for other in expected) for one in found if one.shape[2] < 80), shapes
+
+
+def test_a_pretrained_encoder_is_the_packaged_one():
+    whole = create_backbone(LITE[0], num_classes=1000, weights="packaged")[0].state_dict()
+    encoder = timm.create_model(LITE[0], features_only=True)
+    assert load_encoder(encoder, LITE[0]) == create_backbone(LITE[0], num_classes=0)[1]
+    state = encoder.state_dict()
+    assert all(torch.equal(tensor, whole[key]) for key, tensor in state.items())
+    assert {key.split(".")[0] for key in whole.keys() - state.keys()} == {"conv_head", "bn2", "classifier"}
+
+
+def test_an_encoder_stays_random_only_when_asked():
+    encoder = timm.create_model("test_resnet", features_only=True)
+    before = {key: tensor.clone() for key, tensor in encoder.state_dict().items()}
+    assert load_encoder(encoder, "test_resnet", weights="none").source == "none"
+    with pytest.raises(WeightsError, match="weights='none'"):
+        load_encoder(encoder, "test_resnet")
+    with pytest.raises(ConfigError, match="Unknown backbone"):
+        load_encoder(encoder, "test_resnext5", weights="none")
+    assert same_tensors(encoder.state_dict(), before)
+
+
+@pytest.mark.parametrize(
+    ("part", "complaint"),
+    [
+        ({"a_0.weight": (2, 3), "extra": (1,)}, r"has a tensor extra \(1,\), the pretrained network none of that name"),
+        ({"a_0.weight": (3, 3)}, r"has a tensor a_0.weight \(3, 3\), the pretrained network one of \(2, 3\)"),
+        ({"a_0.weight": (2, 3), "b.weight": (1,)}, "lacks tensors from within the pretrained network: pos_embed"),
+    ],
+)
+def test_an_encoder_that_is_not_the_networks(part, complaint):
+    whole = {
+        name: torch.rand(shape)
+        for name, shape in {
+            "cls_token": (1,),
+            "a.0.weight": (2, 3),
+            "pos_embed": (4,),
+            "b.weight": (1,),
+            "fc.bias": (3,),
+        }.items()
+    }
+    with pytest.raises(WeightsError, match=complaint):
+        weights._map_by_flat_name(whole, {name: torch.zeros(shape) for name, shape in part.items()}, "net")
+    mapped = weights._map_by_flat_name(whole, {"model.a_0.weight": torch.zeros(2, 3)}, "net")
+    assert same_tensors(mapped, {"model.a_0.weight": whole["a.0.weight"]})
+
+
+def test_names_that_flattening_would_mix_up():
+    whole = {"a.b_c": torch.zeros(1), "a_b.c": torch.ones(1)}
+    with pytest.raises(WeightsError, match="differ by dots alone"):
+        weights._map_by_flat_name(whole, {"a.b_c": torch.zeros(1)}, "net")
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32, None])
+def test_a_dilated_classifier_has_the_same_tensors_and_finer_maps(stride):
+    plain, origin = create_backbone(LITE[0], num_classes=5, weights="packaged")
+    model, dilated = create_backbone(LITE[0], num_classes=5, weights="packaged", output_stride=stride)
+    head = {"classifier.weight", "classifier.bias"}
+    state, expected = ({k: v for k, v in m.state_dict().items() if k not in head} for m in (model, plain))
+    assert same_tensors(state, expected)
+    assert origin == dilated
+    with torch.no_grad():
+        assert model.eval().forward_features(torch.rand(1, 3, 64, 64)).shape[2] == 64 // (stride or 32)
+
+
+@pytest.mark.parametrize("way", ["none", "timm", "auto"])
+def test_a_network_that_cannot_be_dilated(monkeypatch, way):
+    monkeypatch.setattr(weights, "_reachable", lambda endpoint: True)
+    with pytest.raises(ConfigError, match=r"timm cannot build 'test_vit' with output_stride=16: TypeError"):
+        create_backbone("test_vit", num_classes=3, weights=way, output_stride=16)
+
+
+# --- encoders of segmentation-models-pytorch's own ---
+
+SMP_REPO, REVISION = "smp-hub/resnet18.imagenet", "abc"
+
+
+@pytest.fixture
+def smp_cache():
+    """smp's weights of a resnet18 in the hub's cache, with a classifier, and what they are for."""
+    torch.manual_seed(0)
+    state = timm.create_model("resnet18", num_classes=4).state_dict()
+    file = put_into_hub_cache(state, SMP_REPO)
+    (file.parent / "config.json").write_text('{"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "url": "x"}')
+    return state, file
+
+
+def smp_encoder():
+    return smp.encoders.get_encoder("resnet18", weights=None)
+
+
+def test_an_encoder_of_smp_from_the_cache(monkeypatch, smp_cache):
+    monkeypatch.setattr(weights, "_reachable", lambda endpoint: pytest.fail("asked the network"))
+    state, file = smp_cache
+    encoder = smp_encoder()
+    origin = load_smp_encoder(encoder, SMP_REPO, revision=REVISION)
+    assert same_tensors(encoder.state_dict(), {key: state[key] for key in state if not key.startswith("fc.")})
+    assert origin == WeightsOrigin("smp", SMP_REPO, hashlib.sha256(file.read_bytes()).hexdigest())
+    assert normalization(encoder) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+
+
+def test_an_encoder_of_smp_from_a_file_or_at_random(tmp_path):
+    state = smp_encoder().state_dict()
+    file = tmp_path / "mine.pth"
+    torch.save(state, file)
+    encoder = smp_encoder()
+    assert load_smp_encoder(encoder, SMP_REPO, revision=REVISION, weights="none").source == "none"
+    assert not same_tensors(encoder.state_dict(), state)
+    assert load_smp_encoder(encoder, SMP_REPO, revision=REVISION, weights=str(file)).detail == "mine.pth"
+    assert same_tensors(encoder.state_dict(), state)
+    assert normalization(encoder) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    del state["layer1.0.conv1.weight"]
+    torch.save(state, file)
+    with pytest.raises(WeightsError, match=r"'mine.pth' do not fit the encoder.*layer1\.0\.conv1\.weight"):
+        load_smp_encoder(encoder, SMP_REPO, revision=REVISION, weights=str(file))
+
+
+def test_an_encoder_of_smp_is_downloaded(monkeypatch, tmp_path, smp_cache):
+    _, file = smp_cache
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+    with pytest.raises(WeightsError) as caught:
+        load_smp_encoder(smp_encoder(), SMP_REPO, revision=REVISION)
+    for way in (SMP_REPO, "network", "HF_ENDPOINT", "copy the cache", "path of a state dict", "weights='none'"):
+        assert way in str(caught.value)
+    monkeypatch.setattr(weights, "_reachable", lambda endpoint: endpoint == huggingface_hub.constants.ENDPOINT)
+    asked = []
+
+    def download(repo, name, *, revision):
+        asked.append((repo, name, revision))
+        return str(file.parent / name)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    assert load_smp_encoder(smp_encoder(), SMP_REPO, revision=REVISION).source == "smp"
+    assert asked == [(SMP_REPO, name, REVISION) for name in ("model.safetensors", "config.json")]
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(WeightsError, match="could not be downloaded: ZeroDivisionError"):
+        load_smp_encoder(smp_encoder(), SMP_REPO, revision=REVISION)
+
+
 def test_normalization():
     assert normalization(nn.Linear(1, 1)) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     model = timm.create_model(SMALL, pretrained_cfg_overlay={"mean": (0.1, 0.2, 0.3), "std": [1, 2, 3]})
     assert normalization(model) == ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
+    wrapped = nn.ModuleDict({"first": nn.Linear(1, 1), "second": model})
+    assert normalization(wrapped) == ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
+    wrapped.transform = GeneralizedRCNNTransform(64, 128, [0.7, 0.8, 0.9], [4, 5, 6])
+    assert normalization(wrapped) == ((0.7, 0.8, 0.9), (4.0, 5.0, 6.0))
     model.pretrained_cfg["mean"] = (0.5,)
     assert normalization(model)[0] == (0.485, 0.456, 0.406)
 

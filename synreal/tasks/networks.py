@@ -66,7 +66,8 @@ def create_segmenter(
 
     Returns:
         The model, in train mode on the CPU, which turns images (N, 3, H, W) into logits (N, num_classes, H, W), and the
-        origin of the encoder's weights. H and W are multiples of 32; for ``"pan"`` at least 128.
+        origin of the encoder's weights. H and W are multiples of 32; for ``"pan"`` at least 8 cells of the encoder's
+        last map, 128 pixels.
 
     Raises:
         ConfigError: A name is unknown, or architecture, backbone and stride do not go together.
