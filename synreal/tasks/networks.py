@@ -83,8 +83,7 @@ def create_segmenter(
     if not backbone.startswith(_SMP):
         return model, load_encoder(model.get_submodule("encoder.model"), backbone, weights=weights)
     hub = smp.encoders.encoders[backbone.removeprefix(_SMP)]["pretrained_settings"]
-    named = "imagenet" if "imagenet" in hub else next(iter(hub))
-    chosen = hub[weights if weights in hub else named]
+    chosen = hub.get(weights, next(iter(hub.values())))  # ImageNet's stand first
     weights = "auto" if weights in hub else weights
     encoder = model.get_submodule("encoder")
     return model, load_smp_encoder(encoder, chosen["repo_id"], revision=chosen["revision"], weights=weights)
