@@ -68,10 +68,10 @@ class RunConfig(BaseModel):
         task: ``"classification"``, ``"segmentation"`` or ``"detection"``, or short ``"cls"``, ``"seg"``, ``"det"``.
         preset: A paper's recipe by name, e.g. ``"csg-seg"``; see ``synreal.presets.PRESETS``.
         regularizers: One or several names, texts like ``"csg(weight=0.1)"`` or specs.
-        backbone: timm name; for segmentation also ``"smp:NAME"``, an encoder of segmentation-models-pytorch's own.
+        backbone: timm name; for segmentation also ``"smp/NAME"``, an encoder of segmentation-models-pytorch's own.
         architecture: Around the backbone. Segmentation: any of segmentation-models-pytorch, ``"deeplabv3plus"`` by
             default. Detection: ``"fasterrcnn"`` (default), ``"retinanet"`` or ``"fcos"``.
-        output_stride: Segmentation: stride of the encoder's last map, 8 or 16, where the architecture knows it.
+        output_stride: Segmentation: stride of the encoder's last map, 8, 16 or 32, where the architecture knows it.
         weights: ``"auto"``, ``"timm"``, ``"packaged"``, ``"none"`` or a file; see ``synreal.weights``.
         reference: timm name of another network to be the frozen teacher, with its ImageNet classifier and weights of
             its own; None: the backbone as it was pretrained.
@@ -95,8 +95,10 @@ class RunConfig(BaseModel):
         batch_size: Images a step, on each process; 32 by default, 8 in segmentation and detection.
         lr: Peak learning rate of the head and of the regularizers' heads.
         backbone_lr_scale: Learning rate of the backbone over ``lr``.
-        momentum: Of SGD.
-        weight_decay: Of SGD.
+        optimizer: ``"sgd"`` (the papers') or ``"adamw"``; classification and detection take SGD by default,
+            segmentation AdamW.
+        momentum: Of SGD; AdamW's first decay rate, beside 0.999 for the second.
+        weight_decay: Of SGD, or AdamW's decoupled one.
         schedule: ``"warmup_poly"`` (CSG) or ``"constant"`` (GCISG).
         warmup_steps: Length of the quadratic warm-up from 1 %.
         poly_power: Exponent of the decay to zero.
@@ -128,7 +130,7 @@ class RunConfig(BaseModel):
     preset: str | None = None
     regularizers: Specs
     architecture: str | None = None
-    output_stride: Literal[8, 16] | None = None
+    output_stride: Literal[8, 16, 32] | None = None
     backbone: str = "tf_efficientnet_lite0"
     weights: str = "auto"
     reference: str | None = None
@@ -147,6 +149,7 @@ class RunConfig(BaseModel):
     batch_size: int = Field(ge=1)
     lr: float = Field(ge=0)
     backbone_lr_scale: float = Field(default=0.1, ge=0)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
     schedule: Literal["warmup_poly", "constant"] = "warmup_poly"

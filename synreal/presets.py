@@ -34,9 +34,9 @@ class Recipe:
     terms: Mapping[str, Settings] = field(default_factory=dict)
 
 
-def _dense(patches: int) -> dict[str, dict[str, Any]]:
-    """Return what makes the terms compare places instead of whole images."""
-    cut = {"patches": patches}
+def _dense(patches: int, **settings: Any) -> dict[str, dict[str, Any]]:
+    """Return what makes the terms compare places instead of whole images; further settings are the queue losses'."""
+    cut = {"patches": patches, **settings}
     return {
         "csg": cut,
         "info_nce": cut,
@@ -74,11 +74,11 @@ TASKS: Final[dict[str, Recipe]] = {
             "lr": 0.02,
             "eval_batch_size": 16,
         },
-        terms=_dense(8),
+        terms=_dense(8, queue_size=4096),
     ),
     "detection": Recipe(
         "detection",
-        "two CPU cores, embedded scenes, 300 steps",
+        "two CPU cores, embedded scenes, 200 steps",
         {
             "architecture": "fasterrcnn",
             "image_size": 128,
@@ -86,11 +86,14 @@ TASKS: Final[dict[str, Recipe]] = {
             "scale": (0.75, 1.25),
             "jitter": 0.4,
             "epochs": 2,
+            "max_steps": 200,
+            "warmup_steps": 50,
+            "eval_every": 0,
             "batch_size": 8,
             "lr": 0.02,
             "eval_batch_size": 16,
         },
-        terms=_dense(4),
+        terms=_dense(4, queue_size=4096),
     ),
 }
 """By long name of the task. Numerals are not mirrored; 128-pixel scenes have 4 x 4 places at stride 32."""

@@ -197,17 +197,13 @@ class _Run:
         torch.manual_seed(derive_seed(config.seed, "build"))
         student, self.origin = self.task.build_student()
         head = find_head(student)
-        reference, self.reference_origin = _reference(config)
+        reference, self.reference_origin = _reference(config, self.task)
         for network in (student, reference):
             if network is not None:
                 network.to(memory_format=MEMORY_FORMATS[config.memory_format])
         specs = [spec.scheduled(self.plan.steps_per_epoch) for spec in config.regularizers]
         model = attach(student, specs, reference=reference)
-        optimizer = torch.optim.SGD(
-            _groups(model, head, config),
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
+        optimizer = _optimizer(_groups(model, head, config), config)
         self.peaks = [group["lr"] for group in optimizer.param_groups]
         self.model = model
         self.wrapped, self.optimizer = accelerator.prepare(model, optimizer)
@@ -488,12 +484,12 @@ def _accelerator(config: RunConfig) -> Accelerator:
     return accelerator
 
 
-def _reference(config: RunConfig) -> tuple[nn.Module | None, WeightsOrigin | None]:
+def _reference(config: RunConfig, task: Task) -> tuple[nn.Module | None, WeightsOrigin | None]:
     """Build the teacher where it is not simply the student as it is: another network, or one with its classifier."""
     if config.reference is not None:
         return create_backbone(config.reference, num_classes=IMAGENET_CLASSES)
     if any(spec.needs_classifier for spec in config.regularizers):
-        return create_backbone(config.backbone, num_classes=IMAGENET_CLASSES, weights=config.weights)
+        return task.build_classifier()
     return None, None
 
 
@@ -510,6 +506,12 @@ def _groups(model: RegularizedModel, head: frozenset[str], config: RunConfig) ->
         {"params": heads, "lr": config.lr},
     ]
     return [group for group in groups if group["params"]]
+
+
+def _optimizer(groups: list[dict[str, Any]], config: RunConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, betas=(config.momentum, 0.999), weight_decay=config.weight_decay)
+    return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
 def _test_all(

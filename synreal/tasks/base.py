@@ -86,6 +86,12 @@ class Task(ABC):
     def build_student(self) -> tuple[nn.Module, WeightsOrigin]:
         """Build the network with the task's head."""
 
+    def build_classifier(self) -> tuple[nn.Module, WeightsOrigin]:
+        """Build the backbone as it was pretrained, with its ImageNet classifier: a teacher for terms that read that."""
+        return weights.create_backbone(
+            self.config.backbone, num_classes=weights.IMAGENET_CLASSES, weights=self.config.weights
+        )
+
     @abstractmethod
     def training_data(self, views: int) -> Dataset[Any]:
         """Return items ``(views, target)``, read by ``(epoch, index)``."""

@@ -94,7 +94,8 @@ class Classification(Task):
         logits: Tensor = student(prepared).float()
         if not self.config.test_flip:
             return logits
-        return (logits.sigmoid() + student(self._formatted(prepared.flip(-1))).float().sigmoid()) / 2
+        mirrored: Tensor = student(self._formatted(prepared.flip(-1))).float()
+        return (logits.sigmoid() + mirrored.sigmoid()) / 2
 
     def meter(self, name: str) -> AccuracyMeter:
         """Return a fresh meter."""

@@ -15,14 +15,15 @@ from torchvision.tv_tensors import Mask
 from typing_extensions import Self
 
 from synreal import figures
+from synreal.errors import ConfigError
 from synreal.records import Score
 from synreal.tasks import data
 from synreal.tasks.base import Meter, Task
 from synreal.tasks.data.base import IGNORE, SegmentedImages
 from synreal.tasks.meters import MaskMeter
-from synreal.tasks.networks import check_segmenter, create_segmenter, segmenter_recipe
+from synreal.tasks.networks import check_segmenter, create_segmenter, encoder_stride, segmenter_recipe
 from synreal.views import AlignedViews, derive_seed, seeded, to_float
-from synreal.weights import WeightsOrigin, normalization
+from synreal.weights import IMAGENET_CLASSES, WeightsOrigin, create_backbone, normalization
 
 if TYPE_CHECKING:
     from synreal.config import RunConfig
@@ -66,6 +67,26 @@ class Segmentation(Task):
         )
         self.statistics = normalization(student)
         return student, origin
+
+    def build_classifier(self) -> tuple[nn.Module, WeightsOrigin]:
+        """Build the backbone with its ImageNet classifier, dilated as the encoder is.
+
+        Raises:
+            ConfigError: The encoder is segmentation-models-pytorch's own, which has no classifier.
+        """
+        config = self.config
+        if config.backbone.startswith("smp/"):
+            raise ConfigError(
+                f"{config.backbone!r} is an encoder of segmentation-models-pytorch's own, without an ImageNet "
+                "classifier to compare with. Take a backbone of timm, or another regularizer than "
+                f"{', '.join(spec.name for spec in config.regularizers if spec.needs_classifier)}."
+            )
+        return create_backbone(
+            config.backbone,
+            num_classes=IMAGENET_CLASSES,
+            weights=config.weights,
+            output_stride=encoder_stride(str(config.architecture), config.output_stride),
+        )
 
     def training_data(self, views: int) -> Dataset[tuple[tuple[Tensor, ...], Tensor]]:
         """Return items ``(views, mask)``: uint8 views, (3, S, S) each, and the classes of their pixels, (S, S)."""

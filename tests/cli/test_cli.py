@@ -361,6 +361,7 @@ OTHER_VALUES = {
     "reference": "resnet18",
     "source": "digits",
     "targets": "[mnist]",
+    "optimizer": "sgd",
     "schedule": "constant",
     "norm": "train",
     "memory_format": "contiguous",

@@ -150,3 +150,29 @@ torch.save(model, {str(tmp_path / "plain.pt")!r})
         pairs = [(one[key], other[key]) for key in one] if task == "det" else [(one, other)]
         assert all(torch.equal(a, b) for a, b in pairs)
         assert task == "seg" or len(one["boxes"])
+
+
+def test_the_classifier_of_a_dilated_segmenter_is_dilated_too(tmp_path):
+    path = run(tmp_path / "run", task="seg", regularizers="kl", **SHORT).folder
+    assert read_record(path).protocol.steps == 2
+    with pytest.raises(synreal.SynrealError, match=r"without an ImageNet classifier .* another regularizer than kl"):
+        run(tmp_path / "own", task="seg", regularizers="kl", **{**SHORT, "backbone": "smp/resnet18"})
+    assert not (tmp_path / "own").exists()
+
+
+def test_adamw_resumes_in_the_same_bits_too(tmp_path, monkeypatch):
+    settings = {"regularizers": "si(interval=3)", "optimizer": "adamw", "epochs": 1, "checkpoint_every": 2}
+    whole = run(tmp_path / "whole", **settings).folder
+    save = loop._Run._save
+
+    def save_and_die(self):
+        save(self)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop._Run, "_save", save_and_die)
+        run(tmp_path / "again", **settings)
+    run(tmp_path / "again", resume=True, **settings)
+    assert outcome(tmp_path / "again") == outcome(whole)
+    sgd = run(tmp_path / "sgd", **{**settings, "optimizer": "sgd"}).folder
+    assert outcome(sgd)["model"] != outcome(whole)["model"]
