@@ -100,8 +100,7 @@ def run(
 ) -> None:
     """Train on synthetic images with a regularizer and test on real ones.
 
-    A setting comes from the task's recipe, then from --preset, then from --config, then from the options, then from
-    --set.
+    A setting comes from --preset or the task's own recipe, then from --config, then from the options, then from --set.
     """
     plugins.load(plugin)
     options = {

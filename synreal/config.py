@@ -60,9 +60,9 @@ def _names(value: Any) -> Any:
 class RunConfig(BaseModel):
     """The configuration of a run. The defaults are the recipe for the embedded data on two CPU cores.
 
-    What is not given comes from the preset, then from the task's own recipe (``synreal.presets.TASKS``), then from the
-    defaults here. The same holds for the settings of a regularizer: in segmentation and detection the terms compare
-    places instead of whole images, unless their spec says otherwise.
+    What is not given comes from the preset or, without one, from the task's own recipe (``synreal.presets.TASKS``),
+    then from the defaults here. The same holds for the settings of a regularizer: in segmentation and detection the
+    terms compare places instead of whole images, unless their spec says otherwise.
 
     Attributes:
         task: ``"classification"``, ``"segmentation"`` or ``"detection"``, or short ``"cls"``, ``"seg"``, ``"det"``.
@@ -263,18 +263,17 @@ class RunConfig(BaseModel):
 
 
 def _filled(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Put what preset and task say beneath what was given; a field or a setting of a term that was given stays."""
+    """Put a recipe beneath what was given, the preset's or the task's own; what was given stays."""
     preset = given.get("preset")
     recipe = presets.find(preset) if isinstance(preset, str) else None
     task = given.get("task", recipe.task if recipe else RunConfig.model_fields["task"].default)
     if not isinstance(task, str):
         return dict(given)  # the field's own check says what is wrong
     task = task_name(task)
-    own = presets.TASKS[task]
     if recipe is not None and recipe.task != task:
         raise ConfigError(f"Preset {preset!r} is a recipe for {recipe.task}, not for {task}.")
-    recipe = recipe or own
-    values = {**own.settings, **recipe.settings, "regularizers": recipe.regularizers, **given, "task": task}
+    recipe = recipe or presets.TASKS[task]
+    values = {**recipe.settings, "regularizers": recipe.regularizers, **given, "task": task}
     values["regularizers"] = tuple(
         spec.model_validate(
             {

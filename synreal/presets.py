@@ -1,7 +1,7 @@
 """Named recipes: each task's default on the embedded data, and the papers'. Imports no torch.
 
-Published sizes and rates come from the papers and their code (docs/presets.md lists the sources); what a preset leaves
-out comes from the task's own recipe, and that from the defaults of ``RunConfig``.
+A run takes one recipe: a preset or, without one, its task's own. What that leaves out has the default of ``RunConfig``,
+which is CSG's where its paper says something. Published sizes and rates are from the papers and their code.
 """
 
 from __future__ import annotations
@@ -71,7 +71,12 @@ TASKS: Final[dict[str, Recipe]] = {
             "jitter": 0.4,
             "epochs": 2,
             "batch_size": 8,
-            "lr": 0.02,
+            "optimizer": "adamw",
+            "lr": 0.001,
+            "backbone_lr_scale": 0.5,
+            "weight_decay": 0.01,
+            "warmup_steps": 50,
+            "eval_every": 0,
             "eval_batch_size": 16,
         },
         terms=_dense(8, queue_size=4096),

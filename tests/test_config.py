@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import synreal
+from synreal import presets
 from synreal.config import RunConfig, apply_settings, make_config, read_yaml
 from synreal.errors import ConfigError, WeightsError
 
@@ -125,6 +126,63 @@ def test_yaml_round_trip_keeps_every_setting_of_a_run(tmp_path):
 def test_round_trip_is_exact_in_every_float(lr, weight):
     config = RunConfig(lr=lr, regularizers=synreal.FeatureL2(weight=weight))
     assert make_config(yaml.safe_load(config.to_yaml())) == config
+
+
+# --- recipes ---
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_every_preset_is_whole_and_survives_yaml(name, tmp_path):
+    config = make_config({"preset": name})
+    recipe = presets.PRESETS[name]
+    assert config.task == recipe.task
+    for key, value in recipe.settings.items():
+        assert getattr(config, key) == value, key
+    assert config.regularizers[0].name == recipe.regularizers
+    for key, value in recipe.terms[recipe.regularizers].items():
+        assert getattr(config.regularizers[0], key) == value
+    assert through_yaml(config, tmp_path) == config
+    assert config.max_steps is None or config.max_steps > 10_000, "a preset takes nothing from the embedded recipe"
+
+
+@pytest.mark.parametrize("task", presets.TASKS)
+def test_every_task_has_a_recipe_that_the_run_takes(task, tmp_path):
+    config = make_config({"task": task})
+    for key, value in presets.TASKS[task].settings.items():
+        assert getattr(config, key) == value, key
+    assert through_yaml(config, tmp_path) == config
+
+
+def test_what_is_given_goes_before_the_preset_and_the_preset_before_defaults():
+    config = make_config({"preset": "gcisg-det", "lr": 0.5, "regularizers": ["csg(dim=3)", "none"]})
+    assert (config.lr, config.batch_size, config.schedule, config.momentum) == (0.5, 4, "constant", 0.9)
+    assert config.regularizers[0] == synreal.CSG(dim=3, patches=8)
+    assert config.regularizers[1].name == "none"
+
+
+@pytest.mark.parametrize("given_value", ["csg", {"name": "csg"}, synreal.CSG(), ["csg"]])
+def test_a_regularizer_takes_the_recipe_s_settings_where_it_sets_none(given_value):
+    assert make_config({"task": "seg", "regularizers": given_value}).regularizers == (
+        synreal.CSG(patches=8, queue_size=4096),
+    )
+    assert make_config({"preset": "csg-seg", "regularizers": given_value}).regularizers == (
+        synreal.CSG(patches=8, weight=75),
+    )
+    assert make_config({"regularizers": given_value}).regularizers == (synreal.CSG(),)
+
+
+def test_a_setting_of_a_regularizer_that_was_given_stays_though_it_is_the_default():
+    spec = make_config({"task": "seg", "regularizers": "csg(patches=1, queue_size=65536)"}).regularizers[0]
+    assert spec == synreal.CSG()
+    config = make_config(apply_settings({"task": "seg"}, ["regularizers.0.weight=0.5"]))
+    assert config.regularizers[0] == synreal.CSG(weight=0.5, patches=8, queue_size=4096)
+    config = make_config(apply_settings({"preset": "gcisg-seg"}, ["regularizers.0.invariance_weight=0.5"]))
+    assert config.regularizers[0] == synreal.GCISG(invariance_weight=0.5, patches=8)
+
+
+def test_a_smaller_network_stands_in_for_a_preset_s():
+    config = make_config({"preset": "csg-seg", "backbone": "tf_efficientnet_lite0", "max_steps": 10})
+    assert (config.output_stride, config.architecture, config.max_steps) == (8, "deeplabv3", 10)
 
 
 # --- wrong values ---

@@ -209,7 +209,9 @@ def test_the_record_tells_the_protocol(whole, regularizer, views):
         assert sum(map(sum, score.confusion)) == score.images
     assert record.targets["uci"].per_class["9"] is None  # seven images: no seven, eight or nine
     tests = [row for row in rows(path) if "eval/uci/accuracy" in row]
-    assert tests[-1]["eval/uci/accuracy"] == record.targets["uci"].measures["accuracy"]  # the headline is the last, not the best
+    assert (
+        tests[-1]["eval/uci/accuracy"] == record.targets["uci"].measures["accuracy"]
+    )  # the headline is the last, not the best
     for name, best in record.target_selected.items():
         assert best.measures["mean_class_accuracy"] == max(row[f"eval/{name}/mean_class_accuracy"] for row in tests)
 

@@ -49,7 +49,9 @@ def load(name, split, *, task="classification", seed=0, cache=None):
     boxes = torch.cat([corners, corners + torch.randint(12, 24, (count, 2, 2), generator=generator)], 2)
     labels = torch.arange(2 * count).view(count, 2) % 10
     if task == "detection":
-        objects = [Boxes(b, y, torch.zeros(2, dtype=torch.bool), torch.full((2,), 200.0)) for b, y in zip(boxes, labels)]
+        objects = [
+            Boxes(b, y, torch.zeros(2, dtype=torch.bool), torch.full((2,), 200.0)) for b, y in zip(boxes, labels)
+        ]
         return ArrayBoxes(name, split, images, objects, classes)
     masks = torch.zeros(count, side, side, dtype=torch.uint8)
     for mask, corner, label in zip(masks, boxes.long().flatten(0, 1).view(count, 2, 4)[:, 0], labels[:, 0]):
