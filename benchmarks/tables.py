@@ -28,7 +28,12 @@ from synreal.regularizers.registry import registered
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 CARDS = ROOT / "docs" / "methods"
-FILES = ("README.md", "docs/results.md", "docs/tasks.md", *sorted(str(path.relative_to(ROOT)) for path in CARDS.glob("*.md")))
+FILES = (
+    "README.md",
+    "docs/results.md",
+    "docs/tasks.md",
+    *sorted(str(path.relative_to(ROOT)) for path in CARDS.glob("*.md")),
+)
 
 
 def records(name: str) -> list[RunRecord]:

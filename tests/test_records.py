@@ -363,7 +363,7 @@ import synreal; check("import synreal")
 import synreal.records; check("synreal.records")
 import synreal.tasks.data; check("synreal.tasks.data")
 import synreal_cli.app; check("synreal_cli.app")
-for arguments in (["--help"], ["run", "--help"], ["--version"], ["data", "list"], ["list", "tasks"], ["list", "presets"]):
+for arguments in (["--help"], ["run", "--help"], ["--version"], ["data", "list"], ["list", "presets"]):
     try:
         synreal_cli.app.main(arguments)
     except SystemExit as stop:

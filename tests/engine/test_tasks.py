@@ -62,20 +62,26 @@ def test_a_run_leaves_figures_and_files(task, tmp_path, monkeypatch):
         assert len(truth["annotations"]) == 22
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_a_stopped_run_goes_on_in_the_same_bits(task, tmp_path, monkeypatch):
-    settings = {"regularizers": "csg", "task": task, "epochs": 1, "checkpoint_every": 2, **QUICK[task]}
-    whole = run(tmp_path / "whole", **settings).folder
+def stopped_and_resumed(path, monkeypatch, settings):
+    """A run that dies after its first checkpoint and is resumed."""
     save = loop._Run._save
 
     def save_and_die(self):
         save(self)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(loop._Run, "_save", save_and_die)
-        run(tmp_path / "again", **settings)
-    run(tmp_path / "again", resume=True, **settings)
+        with pytest.raises(KeyboardInterrupt):
+            run(path, **settings)
+    run(path, resume=True, **settings)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_stopped_run_goes_on_in_the_same_bits(task, tmp_path, monkeypatch):
+    settings = {"regularizers": "csg", "task": task, "epochs": 1, "checkpoint_every": 2, **QUICK[task]}
+    whole = run(tmp_path / "whole", **settings).folder
+    stopped_and_resumed(tmp_path / "again", monkeypatch, settings)
     assert outcome(tmp_path / "again") == outcome(whole)
 
 
@@ -163,16 +169,7 @@ def test_the_classifier_of_a_dilated_segmenter_is_dilated_too(tmp_path):
 def test_adamw_resumes_in_the_same_bits_too(tmp_path, monkeypatch):
     settings = {"regularizers": "si(interval=3)", "optimizer": "adamw", "epochs": 1, "checkpoint_every": 2}
     whole = run(tmp_path / "whole", **settings).folder
-    save = loop._Run._save
-
-    def save_and_die(self):
-        save(self)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop._Run, "_save", save_and_die)
-        run(tmp_path / "again", **settings)
-    run(tmp_path / "again", resume=True, **settings)
+    stopped_and_resumed(tmp_path / "again", monkeypatch, settings)
     assert outcome(tmp_path / "again") == outcome(whole)
     sgd = run(tmp_path / "sgd", **{**settings, "optimizer": "sgd"}).folder
     assert outcome(sgd)["model"] != outcome(whole)["model"]

@@ -49,13 +49,13 @@ def load(name, split, *, task="classification", seed=0, cache=None):
     boxes = torch.cat([corners, corners + torch.randint(12, 24, (count, 2, 2), generator=generator)], 2)
     labels = torch.arange(2 * count).view(count, 2) % 10
     if task == "detection":
-        objects = [
-            Boxes(b, y, torch.zeros(2, dtype=torch.bool), torch.full((2,), 200.0)) for b, y in zip(boxes, labels)
-        ]
+        rest = torch.zeros(2, dtype=torch.bool), torch.full((2,), 200.0)
+        objects = [Boxes(boxes[index], labels[index], *rest) for index in range(count)]
         return ArrayBoxes(name, split, images, objects, classes)
     masks = torch.zeros(count, side, side, dtype=torch.uint8)
-    for mask, corner, label in zip(masks, boxes.long().flatten(0, 1).view(count, 2, 4)[:, 0], labels[:, 0]):
-        mask[corner[1] : corner[3], corner[0] : corner[2]] = label + 1
+    for index in range(count):
+        left, top, right, bottom = boxes[index, 0].int().tolist()
+        masks[index, top:bottom, left:right] = labels[index, 0] + 1
     return ArrayMasks(name, split, images, masks, classes)
 
 

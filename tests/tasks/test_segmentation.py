@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -92,7 +93,7 @@ def test_windows_cover_a_side_and_overlap_by_a_third(length, window):
         return
     assert starts[0] == 0
     assert starts[-1] == length - window
-    steps = [after - before for before, after in zip(starts, starts[1:], strict=False)]
+    steps = [after - before for before, after in itertools.pairwise(starts)]
     assert all(0 < step <= max(1, math.floor(window * 2 / 3)) for step in steps)
 
 
