@@ -13,18 +13,19 @@ from synreal_cli.app import main
 
 import synreal
 from synreal.tasks import data
-from synreal.tasks.data.base import ArrayImages
+from tests.engine.tiny import load
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
-SMALL = shlex.split("--backbone test_efficientnet --weights none --image-size 32 --max-steps 2 --workers 0")
+SMALL = shlex.split("--backbone test_efficientnet --weights none --max-steps 2 --batch-size 8 --workers 0 --image-size")
+SIZES = {"cls": ["32"], "seg": ["64", "--architecture", "fpn"], "det": ["64", "--architecture", "fcos"]}
 # Run by .ci/run itself, or long: the scripts of benchmarks are tested in test_benchmarks.py.
 ELSEWHERE = (
     "make run",
     "make test",
     "make check",
     "make docs",
-    "python benchmarks/seeds.py digits-classification",
+    "python benchmarks/seeds.py digits-",
     "python benchmarks/queue_loss.py",
 )
 IN_OTHER_TESTS = (
@@ -49,14 +50,15 @@ def write_files(page):
             Path(name[1]).write_text(block, "utf-8")
 
 
+def small(words):
+    """What makes a run that a page shows a quick one."""
+    task = words[words.index("--task") + 1] if "--task" in words else "cls"
+    return [*SMALL, *SIZES[task]]
+
+
 @pytest.fixture
 def tiny(monkeypatch, tmp_path, own_registry):
     """A working directory of its own, and data that take no time."""
-
-    def load(name, split, *, task="classification", seed=0, cache=None):
-        generator = torch.Generator().manual_seed(seed)
-        images = torch.randint(0, 256, (70, 3, 32, 32), generator=generator, dtype=torch.uint8)
-        return ArrayImages(name, split, images, torch.arange(70) % 10, [str(i) for i in range(10)])
 
     monkeypatch.setattr(data, "load", load)
     monkeypatch.chdir(tmp_path)
@@ -77,7 +79,7 @@ def test_every_command_works(page, tiny, capsys):
         assert words[0] == "synreal", f"{page}: nothing runs {line!r}"
         starts_run = words[1] == "run" and not {"--resume", "--dry-run"} & set(words)
         with pytest.raises(SystemExit) as stop:
-            main([*words[1:], *(SMALL if starts_run else [])])
+            main([*words[1:], *(small(words) if starts_run else [])])
         assert not stop.value.code, f"{page}: {line}\n{capsys.readouterr().err}"
         assert capsys.readouterr().out.strip(), line
 
@@ -85,15 +87,16 @@ def test_every_command_works(page, tiny, capsys):
 @pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
 @pytest.mark.parametrize("page", PAGES)
 def test_every_python_block_works(page, tiny, monkeypatch):
+    for task in {"docs/guide.md": ["cls"], "docs/tasks.md": ["det"]}.get(page, []):
+        words = ["run", "--regularizer", "none", "--output", "runs/mine", "--task", task]
+        with pytest.raises(SystemExit):
+            main([*words, *small(words)])
     real = timm.create_model
 
     def create(name, pretrained=False, num_classes=12):
         return real("test_efficientnet", num_classes=num_classes)
 
     monkeypatch.setattr(timm, "create_model", create)
-    if blocks(page, "python") and page == "docs/guide.md":
-        with pytest.raises(SystemExit):
-            main(["run", "--regularizer", "none", "--output", "runs/mine", *SMALL])
     loader = [((torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)), torch.tensor([0, 1]))] * 2
     write_files(page)
     for block in blocks(page, "python"):

@@ -8,10 +8,11 @@ import torch
 import synreal
 from synreal.queues import FeatureQueue
 from synreal.tasks import data
-from synreal.tasks.data.base import ArrayImages
+from synreal.tasks.data.base import ArrayBoxes, ArrayImages, ArrayMasks, Boxes
 from synreal.teachers import AveragedNetwork, EmaTeacher
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+OWN = ["own_segmenter", "own_detector"]
 LOOPS = ["amp_accumulation", "with_accelerate", "with_lightning", "with_transformers"]  # two batches a step
 
 
@@ -36,6 +37,19 @@ def tiny(monkeypatch):
     images = (torch.randint(0, 128, (48, 3, 64, 64)) + 127 * labels.view(-1, 1, 1, 1)).to(torch.uint8)
     few = ArrayImages("digits", "train", images, labels, [str(i) for i in range(10)])
     monkeypatch.setattr(data, "load", lambda name, split: few)
+
+
+def scenes(name, split, *, task):
+    """A dozen scenes of one bright square of one class on dark noise."""
+    images = torch.randint(0, 60, (12, 3, 128, 128), dtype=torch.uint8)
+    images[:, :, 30:90, 40:100] = torch.randint(180, 256, (12, 3, 60, 60), dtype=torch.uint8)
+    masks = torch.zeros(12, 128, 128, dtype=torch.uint8)
+    masks[:, 30:90, 40:100] = 4
+    classes = data.info(name).classes[task]
+    if task == "segmentation":
+        return ArrayMasks(name, split, images, masks, classes)
+    one = Boxes(torch.tensor([[40.0, 30, 100, 90]]), torch.tensor([3]), torch.tensor([False]), torch.tensor([3600.0]))
+    return ArrayBoxes(name, split, images, [one] * 12, classes)
 
 
 @pytest.fixture
@@ -69,7 +83,7 @@ def hooks(student):
 
 
 def test_every_example_has_a_test():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"plain", "digits", *LOOPS}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"plain", "digits", *LOOPS, *OWN}
 
 
 def test_plain_learns(tiny, capsys):
@@ -77,6 +91,22 @@ def test_plain_learns(tiny, capsys):
     assert len(losses) == 12
     assert sum(losses[-3:]) / 3 < 0.5 * losses[0]
     assert capsys.readouterr().out.count("penalty") == 12
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_network_of_one_s_own_learns_and_keeps_no_hook(name, watched, monkeypatch, capsys):
+    monkeypatch.setattr(data, "load", scenes)
+    script = load(name)
+    losses = script.main(steps=10, size=4)
+    assert len(losses) == 10
+    assert sum(losses[-3:]) < 0.85 * sum(losses[:3])
+    ((model, terms, _),), _ = watched
+    assert queues(terms)
+    for queue in queues(terms):
+        assert int(queue.count) == 10 * 4 * (64 if name == "own_segmenter" else 16)
+    assert hooks(model.student) == 0
+    assert capsys.readouterr().out.count("penalty") == 10
+    assert "synreal.tasks.segmentation" not in Path(script.__file__).read_text("utf-8")
 
 
 def test_plain_leaves_no_hook(watched):

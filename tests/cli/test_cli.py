@@ -19,7 +19,7 @@ import yaml
 from synreal_cli.app import app, main
 
 import synreal
-from synreal import engine
+from synreal import engine, presets
 from synreal.config import RunConfig, make_config
 from synreal.errors import Interrupted
 from synreal.stages import find_stages
@@ -479,7 +479,8 @@ def test_shell_completion_lists_the_commands():
     ("kind", "names"),
     [
         ("regularizers", synreal.list_regularizers()),
-        ("tasks", ["classification"]),
+        ("tasks", ["classification", "segmentation", "detection"]),
+        ("presets", list(presets.PRESETS)),
         ("datasets", data.available()),
     ],
 )
