@@ -313,3 +313,123 @@ def test_frozen_statistics_stand_still_until_train():
     assert model.bn1.weight.requires_grad
     model.train()(images)
     assert not same_bits(bits(model), before)
+
+
+# --- segmenters and detectors: views at the entry ---
+
+
+class Body(Toy):
+    def forward(self, images):
+        return self.blocks(images)
+
+
+class Pyramid(nn.Module):
+    """A detector's backbone as synreal finds it: a body with stages, and what makes a level of its maps."""
+
+    out_channels = 8
+
+    def __init__(self):
+        super().__init__()
+        self.body = Body()
+        self.level = nn.Conv2d(16, 8, 1)
+
+    def forward(self, images):
+        return {"0": self.level(self.body(images))}
+
+
+def detector(min_size):
+    from torchvision.models.detection import FasterRCNN
+    from torchvision.models.detection.rpn import AnchorGenerator
+    from torchvision.ops import MultiScaleRoIAlign
+
+    return FasterRCNN(
+        Pyramid(),
+        num_classes=3,
+        min_size=min_size,
+        max_size=256,
+        rpn_anchor_generator=AnchorGenerator(((32,),), ((1.0,),)),
+        box_roi_pool=MultiScaleRoIAlign(["0"], 2, 2),
+        box_batch_size_per_image=8,
+    )
+
+
+def shots(count=2):
+    images = [torch.rand(3, 64 + 8 * index, 80) for index in range(count)]
+    targets = [{"boxes": torch.tensor([[8.0, 8, 40, 40]]), "labels": torch.tensor([1])} for _ in images]
+    return images, targets
+
+
+@pytest.mark.parametrize("min_size", [96, (64, 96, 128, 160)])
+def test_a_list_as_view_1_is_resized_as_the_detector_resized_view_0(min_size):
+    student = detector(min_size)
+    model = synreal.attach(student, tiny("csg(patches=2)"))
+    model.bind(optimizer_of(model))
+    shapes, entered = set(), []
+    student.backbone.body.register_forward_pre_hook(lambda _, args: entered.append(args[0]))
+    reference = model.reference.network
+    reference.register_forward_pre_hook(lambda _, args: entered.append(args[0]))
+    for seed in range(6):
+        torch.manual_seed(seed)
+        images, targets = shots()
+        entered.clear()
+        model(images, [image.clone() for image in images], targets=targets)
+        # Same pixels in both views: whatever reached the student reached the teacher, to the bit.
+        assert len(entered) >= 2
+        assert all(torch.equal(one, entered[0]) for one in entered)
+        shapes.add(tuple(entered[0].shape[-2:]))
+    assert (len(shapes) > 1) == isinstance(min_size, tuple)
+
+
+def test_view_1_draws_no_random_number_of_its_own():
+    student = detector((64, 96, 128))
+    images, targets = shots()
+
+    def state_after(*views):
+        model = synreal.attach(copy.deepcopy(student), tiny("csg"))
+        torch.manual_seed(3)
+        model.train()(*views, targets=targets)
+        return torch.get_rng_state()
+
+    first = state_after(images, images)
+    assert torch.equal(first, state_after(images, [image.flip(-1) for image in images]))
+
+
+@pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+@pytest.mark.parametrize("size", [(96, 96), (64, 64)])
+def test_a_view_of_another_shape_than_the_entry_saw_is_refused(size):
+    segmenter = smp.Unet("resnet18", encoder_weights=None, classes=2)
+    model = synreal.attach(segmenter, tiny("csg"))
+    with pytest.raises(TrainingError, match=r"View 1 reaches encoder as \(2, 3, .*one shape and geometry"):
+        model(torch.rand(2, 3, 64, 96), torch.rand(2, 3, *size))
+    images, targets = shots()
+    found = synreal.attach(detector(96), tiny("csg"))
+    with pytest.raises(TrainingError, match=r"View 1 reaches backbone\.body"):
+        found(images, [image[:, :40] for image in images], targets=targets)
+
+
+def test_lists_are_for_detectors():
+    with pytest.raises(TrainingError, match="View 1 is a list; Toy takes a tensor"):
+        synreal.attach(Toy(), tiny("csg"))(torch.rand(2, 3, 64, 64), [torch.rand(3, 64, 64)] * 2)
+
+
+@pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+@pytest.mark.parametrize("kind", ["segmenter", "detector"])
+def test_a_reference_with_other_statistics_sees_images_that_fit_it(kind):
+    import timm
+
+    reference = timm.create_model("test_resnet", num_classes=4)
+    reference.pretrained_cfg = {**reference.pretrained_cfg, "mean": (0.1, 0.2, 0.3), "std": (0.5, 0.25, 0.2)}
+    if kind == "segmenter":
+        student = smp.create_model("fpn", encoder_name="tu-test_resnet", encoder_weights=None, classes=2)
+        mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        for module in student.encoder.modules():
+            if isinstance(getattr(module, "pretrained_cfg", None), dict):
+                mean, std = module.pretrained_cfg["mean"], module.pretrained_cfg["std"]
+    else:
+        student = detector(64)
+        mean, std = student.transform.image_mean, student.transform.image_std
+    model = synreal.attach(student, synreal.Guidance(stages=(4,), adapter=True), reference=reference)
+    pixels = torch.rand(2, 3, 64, 64)
+    normalised = (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    expected = (pixels - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor([0.5, 0.25, 0.2]).view(3, 1, 1)
+    torch.testing.assert_close(model.reference.adapt(normalised), expected, rtol=1e-5, atol=1e-5)
