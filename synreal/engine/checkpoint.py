@@ -24,7 +24,7 @@ from torch import Tensor
 
 from synreal.errors import CheckpointError
 
-FORMAT = 1
+FORMAT = 2  # 1 knew the measures of classification alone
 _MANIFEST = "manifest.json"
 
 
