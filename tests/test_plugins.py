@@ -133,7 +133,7 @@ def test_the_pages_file_runs_from_the_command_line(attention, call, tmp_path, ne
         common += ["--set", setting]
     code, out, err = call("run", *SMALL, *common, "--workers", 1, "--output", tmp_path / "run")
     assert code == 0, err
-    assert "attention on test_efficientnet" in out
+    assert "attention, test_efficientnet" in out
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     shares = [row["penalty/attention"] for row in rows if "penalty/attention" in row]
     assert shares[0] < 1e-9  # the student starts as the teacher
