@@ -125,7 +125,8 @@ def _frozen_reference(
     if not any(spec.needs_reference for spec in specs):
         if reference is not None:
             raise ConfigError(
-                f"A reference was given, but {', '.join(spec.name for spec in specs)} compares with no teacher."
+                f"A reference was given, but no regularizer looks at it ({', '.join(spec.name for spec in specs)}). "
+                "Leave it out, or add one that compares with a teacher, e.g. guidance."
             )
         return None, dict(found)
     teacher = student if reference is None else reference

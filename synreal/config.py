@@ -248,7 +248,10 @@ class RunConfig(BaseModel):
     def _regularizers_fit(self) -> Self:
         if self.reference is not None and not any(spec.needs_reference for spec in self.regularizers):
             names = ", ".join(spec.name for spec in self.regularizers)
-            raise ConfigError(f"reference {self.reference!r} was given, but {names} compares with no teacher.")
+            raise ConfigError(
+                f"reference {self.reference!r} was given, but no regularizer looks at it ({names}). Leave it out, or "
+                "add one that compares with a teacher, e.g. guidance."
+            )
         patched = [spec.name for spec in self.regularizers if spec.aligned]
         if patched and not task_class(self.task).aligned_views:
             raise ConfigError(

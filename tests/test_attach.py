@@ -105,7 +105,7 @@ def test_a_reference_of_other_widths_is_refused():
 
 
 def test_a_reference_that_nothing_needs_is_refused():
-    with pytest.raises(ConfigError, match="none compares with no teacher"):
+    with pytest.raises(ConfigError, match=r"no regularizer looks at it \(none\)\. Leave it out"):
         synreal.attach(Toy(), "none", reference=Toy())
 
 
