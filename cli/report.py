@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from synreal.records import HEADINGS, RunRecord, Score, as_number, percent
+from synreal.records import HEADINGS, SIZES, RunRecord, Score, as_number, percent
 
 
 def print_result(record: RunRecord, folder: Path | None, console: Console | None = None) -> None:
@@ -36,12 +36,13 @@ def score_table(scores: Mapping[str, Score], *, title: str, chance: float | None
     """Make the table of measures, in percent: one row a set, the held-out source first."""
     table = Table(title=title, title_justify="left")
     table.add_column("tested on")
-    headings = [f"{HEADINGS[name]} %" for name in scores["source"].measures]
+    shown = [name for name in scores["source"].measures if name not in SIZES]
+    headings = [f"{HEADINGS[name]} %" for name in shown]
     for heading in ("images", *headings, *(["chance %"] if chance is not None else [])):
         table.add_column(heading, justify="right")
     for name, score in scores.items():
         kind = "synthetic, held out" if name == "source" else "real"
-        values = [percent([as_number(value)]) for value in score.measures.values()]
+        values = [percent([as_number(score.measures[measure])]) for measure in shown]
         table.add_row(
             f"{score.data} ({kind})",
             str(score.images),
@@ -52,7 +53,7 @@ def score_table(scores: Mapping[str, Score], *, title: str, chance: float | None
 
 
 def class_table(scores: Mapping[str, Score]) -> Table:
-    """Make the table by class: recall, IoU or AP."""
+    """Make the table by class: recall, IoU or AP, the latter by size too."""
     table = Table(title=f"{_BY_CLASS[next(iter(scores['source'].measures))]} by class, %", title_justify="left")
     table.add_column("class")
     for score in scores.values():
@@ -60,7 +61,14 @@ def class_table(scores: Mapping[str, Score]) -> Table:
     for name in scores["source"].per_class:
         values = [score.per_class[name] for score in scores.values()]
         table.add_row(name, *("none" if value is None else percent([value]) for value in values))
+    table.add_section()
+    for measure, area in _AREAS.items():
+        if measure in scores["source"].measures:
+            values = [score.measures[measure] for score in scores.values()]
+            table.add_row(area, *("none" if value is None else percent([value]) for value in values))
     return table
 
 
+# In pixels, by COCO's protocol.
+_AREAS = dict(zip(SIZES, ("area < 32²", "32² to 96²", "area > 96²"), strict=True))
 _BY_CLASS = {"mean_class_accuracy": "Recall", "mean_iou": "IoU", "ap": "AP"}

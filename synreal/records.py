@@ -28,6 +28,9 @@ HEADINGS: Final = {
 }
 """What tables call a measure."""
 
+SIZES: Final = ("ap_small", "ap_medium", "ap_large")
+"""Measures of a part of the objects."""
+
 
 class Score(BaseModel):
     """What was measured on one set of images.
@@ -261,7 +264,7 @@ def render_markdown(rows: Sequence[Row], *, chance: float | None) -> str:
         The table. Columns marked "peeks" hold the epoch chosen on the target. AP by size is left to the records.
     """
     targets = list(rows[0].targets)
-    measures = [name for name in rows[0].source_heldout if name not in _SIZES]
+    measures = [name for name in rows[0].source_heldout if name not in SIZES]
     peeks = [name for name in targets if name in rows[0].target_selected]
     header = ["regularizer", "seeds"]
     header += [f"{name} {HEADINGS[m]}" for name in ("source held-out", *targets) for m in measures]
@@ -276,9 +279,6 @@ def render_markdown(rows: Sequence[Row], *, chance: float | None) -> str:
     if chance is not None:
         lines.append("| chance | | " + " | ".join([percent([chance])] * (len(header) - 2)) + " |")
     return "\n".join(lines)
-
-
-_SIZES = frozenset({"ap_small", "ap_medium", "ap_large"})
 
 
 def as_number(value: float | None) -> float:
