@@ -20,7 +20,15 @@ from synreal.norm import hold_norm_stats
 from synreal.regularizers import Pass, Regularizer, Site, Step, Term
 from synreal.regularizers.base import CLASSIFIER_INPUT, STUDENT
 from synreal.regularizers.registry import as_specs, unique_names
-from synreal.stages import Stage, find_classifier, find_entry, find_head, probe_input, resolve
+from synreal.stages import (
+    Stage,
+    find_classifier,
+    find_entry,
+    find_head,
+    input_statistics,
+    probe_input,
+    resolve,
+)
 from synreal.taps import FeatureTap, tapped
 from synreal.teachers import Average, AveragedNetwork, Reference, UntrainedTeacherWarning
 
@@ -172,25 +180,13 @@ def _check_classifier(teacher: nn.Module, entry: str, reading: Sequence[str]) ->
 
 def _renormalization(student: nn.Module, reference: nn.Module) -> tuple[Tensor, Tensor] | None:
     """Return scale and shift from the student's input statistics to the reference's; None if alike or unknown."""
-    own, theirs = _input_statistics(student), _input_statistics(reference)
+    own, theirs = input_statistics(student), input_statistics(reference)
     if own is None or theirs is None:
         return None
     mean, std, mean_ref, std_ref = (torch.tensor(value) for value in (*own, *theirs))
     if torch.equal(mean, mean_ref) and torch.equal(std, std_ref):
         return None
     return std / std_ref, (mean - mean_ref) / std_ref
-
-
-def _input_statistics(model: nn.Module) -> tuple[Sequence[float], Sequence[float]] | None:
-    """Return mean and deviation of the images that a network takes, as it or its backbone carries them."""
-    resizing: Any = getattr(model, "transform", None)  # of a torchvision detector
-    if len(getattr(resizing, "image_mean", ())) == 3:
-        return tuple(resizing.image_mean), tuple(resizing.image_std)
-    for module in model.get_submodule(find_entry(model)).modules():
-        config = getattr(module, "pretrained_cfg", None) or {}
-        if len(config.get("mean") or ()) == 3 and len(config.get("std") or ()) == 3:
-            return tuple(config["mean"]), tuple(config["std"])
-    return None
 
 
 def _seen_from(entry: str, stages: Mapping[str, Stage]) -> list[Stage]:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from synreal.errors import StageError
 
 Layout = Literal["nchw", "nhwc", "tokens", "input"]
+RGB = tuple[float, float, float]
 
 _NAME_OF_STRIDE = {2: "0", 4: "1", 8: "2", 16: "3", 32: "4"}
 # Small enough to be quick, large enough that a pooled 1 x 1 map is no stage of stride 32, and not square: the shape of
@@ -299,6 +300,32 @@ def _classifiers(model: nn.Module) -> list[str]:
         heads = [head for head in candidates if isinstance(head, nn.Module)][:1]
     paths = {id(module): path for path, module in model.named_modules()}
     return [paths[id(head)] for head in heads if id(head) in paths and not isinstance(head, nn.Identity)]
+
+
+def input_statistics(model: nn.Module) -> tuple[RGB, RGB] | None:
+    """Return the mean and standard deviation of the images that a network was made for.
+
+    Args:
+        model: Any network. A torchvision detector says it in its ``transform``, a timm model, or the one inside of a
+            segmentation model, in its ``pretrained_cfg``.
+
+    Returns:
+        ``(mean, std)`` per RGB channel, for images in [0, 1]; None where nothing says three-channel values.
+    """
+    resizing: Any = getattr(model, "transform", None)
+    said = [(getattr(resizing, "image_mean", None), getattr(resizing, "image_std", None))]
+    for module in model.modules():
+        config = getattr(module, "pretrained_cfg", None)
+        if isinstance(config, Mapping):
+            said.append((config.get("mean"), config.get("std")))
+    for mean, std in said:
+        if all(isinstance(value, (list, tuple)) and len(value) == 3 for value in (mean, std)):
+            return _rgb(mean), _rgb(std)
+    return None
+
+
+def _rgb(values: Any) -> RGB:
+    return float(values[0]), float(values[1]), float(values[2])
 
 
 def fitting_shape(model: nn.Module) -> tuple[int, ...]:

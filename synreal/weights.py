@@ -17,7 +17,7 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -34,6 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from synreal.errors import ConfigError, WeightsError, unknown_name
+from synreal.stages import input_statistics
 
 _logger = logging.getLogger(__name__)
 
@@ -259,33 +260,14 @@ def normalization(
     """Return the mean and standard deviation of the images that a network was pretrained on.
 
     Args:
-        model: Any network. A torchvision detector says it in its ``transform``, a timm model, or the one inside of a
-            segmentation model, in its ``pretrained_cfg``. Where nothing says three-channel values, ImageNet's mean and
-            standard deviation are returned.
+        model: Any network. Where it does not say (``synreal.stages.input_statistics``), ImageNet's mean and standard
+            deviation are returned.
 
     Returns:
         ``(mean, std)`` per RGB channel, for images in [0, 1].
     """
-    resizing: Any = getattr(model, "transform", None)
-    for mean, std in [
-        (getattr(resizing, "image_mean", None), getattr(resizing, "image_std", None)),
-        *((cfg.get("mean"), cfg.get("std")) for cfg in _pretrained_cfgs(model)),
-    ]:
-        if all(isinstance(value, (list, tuple)) and len(value) == 3 for value in (mean, std)):
-            return _three(mean), _three(std)
-    return _three(timm.data.IMAGENET_DEFAULT_MEAN), _three(timm.data.IMAGENET_DEFAULT_STD)
-
-
-def _pretrained_cfgs(model: nn.Module) -> Iterator[Mapping[str, Any]]:
-    """Yield what timm says of a network and of the networks in it."""
-    for module in model.modules():
-        cfg = getattr(module, "pretrained_cfg", None)
-        if isinstance(cfg, Mapping):
-            yield cfg
-
-
-def _three(values: Any) -> tuple[float, float, float]:
-    return float(values[0]), float(values[1]), float(values[2])
+    found = input_statistics(model)
+    return (timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD) if found is None else found
 
 
 def imagenet_classes() -> list[str]:
