@@ -20,7 +20,7 @@ from synreal.metrics import (
 )
 from synreal.records import Score
 from synreal.tasks.base import Meter
-from synreal.tasks.data.base import IGNORE, BoxedImages, Boxes, LabelledImages, SegmentedImages
+from synreal.tasks.data.base import IGNORE, BoxedImages, Boxes, ImageSet, LabelledImages, SegmentedImages
 
 
 class AccuracyMeter(Meter):
@@ -230,7 +230,7 @@ def _summed(counts: Tensor, device: torch.device) -> Tensor:
     return counts if world_size() == 1 else all_reduce_sum(counts.to(device)).cpu()
 
 
-def _check_number(seen: int, images: LabelledImages | SegmentedImages | BoxedImages) -> None:
+def _check_number(seen: int, images: ImageSet) -> None:
     if seen != len(images):
         raise TrainingError(
             f"{images.name} ({images.split}): {seen} images were tested of {len(images)}. Test each exactly once over "

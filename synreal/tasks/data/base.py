@@ -17,8 +17,8 @@ IGNORE = 255
 """Label of the pixels of a mask that count nowhere: neither in a loss nor in a measure."""
 
 
-class LabelledImages(Protocol):
-    """Images with one class each: what the classification task reads.
+class ImageSet(Protocol):
+    """What every set of images tells of itself.
 
     Attributes:
         name: Name of the set, e.g. ``"mnist"``.
@@ -36,29 +36,17 @@ class LabelledImages(Protocol):
         """Return the number of images."""
         ...
 
+
+class LabelledImages(ImageSet, Protocol):
+    """Images with one class each: what the classification task reads."""
+
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Return one image (uint8, (3, H, W), RGB) and its label."""
         ...
 
 
-class SegmentedImages(Protocol):
-    """Images with a class a pixel: what the segmentation task reads.
-
-    Attributes:
-        name: Name of the set, e.g. ``"mnist"``.
-        split: Which part of it, e.g. ``"train"``.
-        classes: Class names; a mask holds indices into them, or ``IGNORE``.
-        fingerprint: SHA-256 over images and masks, written into every result.
-    """
-
-    name: str
-    split: str
-    classes: tuple[str, ...]
-    fingerprint: str
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        ...
+class SegmentedImages(ImageSet, Protocol):
+    """Images with a class a pixel, or ``IGNORE``: what the segmentation task reads."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Return one image (uint8, (3, H, W), RGB) and its mask (uint8, (H, W))."""
@@ -83,24 +71,8 @@ class Boxes:
     area: Tensor
 
 
-class BoxedImages(Protocol):
-    """Images with boxes around objects: what the detection task reads.
-
-    Attributes:
-        name: Name of the set, e.g. ``"mnist"``.
-        split: Which part of it, e.g. ``"train"``.
-        classes: Class names; a label is an index into them.
-        fingerprint: SHA-256 over images and boxes, written into every result.
-    """
-
-    name: str
-    split: str
-    classes: tuple[str, ...]
-    fingerprint: str
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        ...
+class BoxedImages(ImageSet, Protocol):
+    """Images with boxes around objects: what the detection task reads."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, Boxes]:
         """Return one image (uint8, (3, H, W), RGB) and its objects."""
