@@ -50,10 +50,17 @@ class Segmentation(Task):
 
     @classmethod
     def check(cls, config: RunConfig) -> None:
-        """Check architecture, backbone and weights."""
+        """Check architecture, backbone and weights, and that regularizers find a classifier that they read."""
         check_segmenter(
             str(config.architecture), config.backbone, weights=config.weights, output_stride=config.output_stride
         )
+        reading = [spec.name for spec in config.regularizers if spec.needs_classifier]
+        if reading and config.reference is None and config.backbone.startswith("smp/"):
+            raise ConfigError(
+                f"{config.backbone!r} is an encoder of segmentation-models-pytorch's own, without an ImageNet "
+                "classifier to compare with. Take a backbone of timm, or another regularizer than "
+                f"{', '.join(reading)}."
+            )
 
     def build_student(self) -> tuple[nn.Module, WeightsOrigin]:
         """Build the model around a pretrained encoder, and take the encoder's normalisation."""
@@ -69,18 +76,8 @@ class Segmentation(Task):
         return student, origin
 
     def build_classifier(self) -> tuple[nn.Module, WeightsOrigin]:
-        """Build the backbone with its ImageNet classifier, dilated as the encoder is.
-
-        Raises:
-            ConfigError: The encoder is segmentation-models-pytorch's own, which has no classifier.
-        """
+        """Build the backbone with its ImageNet classifier, dilated as the encoder is."""
         config = self.config
-        if config.backbone.startswith("smp/"):
-            raise ConfigError(
-                f"{config.backbone!r} is an encoder of segmentation-models-pytorch's own, without an ImageNet "
-                "classifier to compare with. Take a backbone of timm, or another regularizer than "
-                f"{', '.join(spec.name for spec in config.regularizers if spec.needs_classifier)}."
-            )
         return create_backbone(
             config.backbone,
             num_classes=IMAGENET_CLASSES,
