@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 from typing_extensions import Self
 
-from synreal import weights
+from synreal import figures, weights
 from synreal.records import Score
+from synreal.tasks import data
+from synreal.views import derive_seed, seeded, to_float
 from synreal.weights import WeightsOrigin
 
 if TYPE_CHECKING:
@@ -68,9 +70,12 @@ class Task(ABC):
         self.classes: tuple[str, ...] = train.classes
 
     @classmethod
-    @abstractmethod
     def load(cls, config: RunConfig) -> Self:
         """Read the data. The source is rendered from ``data_seed``, so that runs of several seeds share it."""
+        heldout = data.load(config.source, "heldout", task=config.task, seed=config.data_seed)
+        targets = {name: data.load(name, "test", task=config.task) for name in config.targets}
+        train = data.load(config.source, "train", task=config.task, seed=config.data_seed)
+        return cls(config, train, {"source": heldout, **targets})
 
     @classmethod
     def check(cls, config: RunConfig) -> None:
@@ -98,8 +103,8 @@ class Task(ABC):
 
     def test_data(self, name: str) -> Dataset[Any]:
         """Return items ``(image, target)`` of one of ``tests``."""
-        data: Dataset[Any] = self.tests[name]
-        return data
+        images: Dataset[Any] = self.tests[name]
+        return images
 
     @staticmethod
     def collate(items: Sequence[Any]) -> Any:
@@ -146,14 +151,14 @@ class Task(ABC):
 
     def shown(self, name: str, student: nn.Module) -> tuple[list[Any], list[Any], list[Any]]:
         """Return images, targets and predictions for the fixed few items that figures show, one by one."""
-        data: Any = self.test_data(name)
+        tests: Any = self.test_data(name)
         device = next(student.parameters()).device
-        spread = [index * len(data) // SHOWN for index in range(SHOWN)] if len(data) > SHOWN else range(len(data))
+        spread = [index * len(tests) // SHOWN for index in range(SHOWN)] if len(tests) > SHOWN else range(len(tests))
         images, targets, predictions = [], [], []
         was_training = student.training
         student.eval()
         for index in spread:
-            batch, target = self.collate_test([data[index]])
+            batch, target = self.collate_test([tests[index]])
             with torch.no_grad():
                 predictions.append(self.predict(student, batch, device)[0])
             images.append(batch[0])
@@ -181,9 +186,65 @@ class Task(ABC):
     def recipe(self) -> dict[str, str]:
         """What somebody needs to build the plain network that the exported weights fit."""
 
+
+class BatchTask(Task):
+    """A task whose network takes one normalised tensor a view, and whose score counts a confusion matrix.
+
+    Attributes:
+        statistics: Mean and standard deviation of the images that the network was pretrained on, per RGB channel; set
+            when the student is built.
+    """
+
+    statistics: tuple[Sequence[float], Sequence[float]] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+    def inputs(self, views: Any, targets: Any, device: torch.device) -> tuple[list[Any], dict[str, Any]]:
+        """Scale and normalise as the backbone was pretrained: uint8 -> float32."""
+        return [self._prepared(view, device) for view in views], {}
+
+    def entry_images(self, views: Any, device: torch.device) -> Tensor:
+        """Return view 0, normalised."""
+        return self._prepared(views[0], device)
+
+    def _prepared(self, images: Tensor, device: torch.device) -> Tensor:
+        return self._formatted(to_float(images.to(device, non_blocking=True), *self.statistics))
+
     def _formatted(self, images: Tensor) -> Tensor:
         """Order a batch in memory as the network is."""
         return images.contiguous(memory_format=MEMORY_FORMATS[self.config.memory_format])
+
+    def _draw_confusion(
+        self, name: str, score: Score, folder: Path, title: str, *, unit: Literal["images", "pixels"] = "images"
+    ) -> None:
+        figures.confusion_matrix(
+            torch.tensor(score.confusion).numpy(),
+            self.classes,
+            folder / "figures" / f"confusion-{name}.png",
+            title=title,
+            unit=unit,
+        )
+
+
+class TrainingViews(Dataset[tuple[tuple[Tensor, ...], Any]]):
+    """Items ``(views, target)`` that are read by ``(epoch, index)``, and are a function of these and the seed.
+
+    Args:
+        images: A data set of ``synreal.tasks.data``.
+        make: Draws the views and the target from an image and its label.
+        seed: The run's.
+    """
+
+    def __init__(self, images: Any, make: Callable[[Tensor, Any], tuple[tuple[Tensor, ...], Any]], seed: int) -> None:
+        self.images = images
+        self.make = make
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, position: tuple[int, int]) -> tuple[tuple[Tensor, ...], Any]:
+        epoch, index = position
+        with seeded(derive_seed(self.seed, "view", epoch, index)):
+            return self.make(*self.images[index])
 
 
 MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}

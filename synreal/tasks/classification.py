@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,37 +10,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
-from typing_extensions import Self
 
 from synreal import figures
 from synreal.records import Score
 from synreal.stages import find_head
-from synreal.tasks import data
-from synreal.tasks.base import Meter, Task
+from synreal.tasks.base import BatchTask, Meter, TrainingViews
 from synreal.tasks.data.base import LabelledImages
 from synreal.tasks.meters import AccuracyMeter
-from synreal.views import MultiView, classification_transform, derive_seed, seeded, to_float
+from synreal.views import MultiView, classification_transform
 from synreal.weights import WeightsOrigin, create_backbone, normalization
 
 if TYPE_CHECKING:
-    from synreal.config import RunConfig
+    pass
 
 
-class Classification(Task):
+class Classification(BatchTask):
     """One class an image; the student is a timm model."""
 
     aligned_views: ClassVar[bool] = False
     library: ClassVar[str] = "timm"
-
-    statistics: tuple[Sequence[float], Sequence[float]] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-
-    @classmethod
-    def load(cls, config: RunConfig) -> Self:
-        """Read source and targets."""
-        heldout = data.load(config.source, "heldout", seed=config.data_seed)
-        targets = {name: data.load(name, "test") for name in config.targets}
-        train = data.load(config.source, "train", seed=config.data_seed)
-        return cls(config, train, {"source": heldout, **targets})
 
     def build_student(self) -> tuple[nn.Module, WeightsOrigin]:
         """Build a timm model with a fresh linear classifier, and take its normalisation.
@@ -67,22 +55,11 @@ class Classification(Task):
             num_ops=self.config.augment_ops or 0,
             magnitude=self.config.augment_magnitude or 0,
         )
-        return _TrainingViews(self.train, MultiView(transform, views), self.config.seed)
+        return TrainingViews(self.train, partial(_labelled_views, MultiView(transform, views)), self.config.seed)
 
     def test_data(self, name: str) -> Dataset[tuple[Tensor, int]]:
         """Return items ``(image, label)``: one resized centre crop, uint8, (3, S, S)."""
         return _TestImages(self.tests[name], classification_transform(self.config.image_size, train=False))
-
-    def inputs(self, views: Any, targets: Any, device: torch.device) -> tuple[list[Any], dict[str, Any]]:
-        """Scale and normalise as the backbone was pretrained: uint8 -> float32."""
-        return [self._prepared(view, device) for view in views], {}
-
-    def entry_images(self, views: Any, device: torch.device) -> Tensor:
-        """Return view 0, normalised."""
-        return self._prepared(views[0], device)
-
-    def _prepared(self, images: Tensor, device: torch.device) -> Tensor:
-        return self._formatted(to_float(images.to(device, non_blocking=True), *self.statistics))
 
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy, in float32."""
@@ -103,12 +80,7 @@ class Classification(Task):
 
     def report(self, name: str, meter: Meter, score: Score, student: nn.Module, folder: Path, title: str) -> None:
         """Draw the confusion matrix, and some images with what the network takes them for."""
-        figures.confusion_matrix(
-            torch.tensor(score.confusion).numpy(),
-            self.classes,
-            folder / "figures" / f"confusion-{name}.png",
-            title=title,
-        )
+        self._draw_confusion(name, score, folder, title)
         images, labels, scores = self.shown(name, student)
         figures.class_panels(
             folder / "figures" / f"predictions-{name}.png",
@@ -136,20 +108,8 @@ class Classification(Task):
         return {"build": f"import timm\nmodel = timm.create_model({name!r}, num_classes={number})"}
 
 
-class _TrainingViews(Dataset[tuple[tuple[Tensor, ...], int]]):
-    def __init__(self, images: LabelledImages, views: MultiView, seed: int) -> None:
-        self.images = images
-        self.views = views
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, position: tuple[int, int]) -> tuple[tuple[Tensor, ...], int]:
-        epoch, index = position
-        image, label = self.images[index]
-        with seeded(derive_seed(self.seed, "view", epoch, index)):
-            return self.views(image), label
+def _labelled_views(views: MultiView, image: Tensor, label: int) -> tuple[tuple[Tensor, ...], int]:
+    return views(image), label
 
 
 class _TestImages(Dataset[tuple[Tensor, int]]):

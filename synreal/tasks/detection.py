@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,16 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
-from typing_extensions import Self
 
 from synreal import figures
 from synreal.records import Score, write_json
-from synreal.tasks import data
-from synreal.tasks.base import Meter, Task
+from synreal.tasks.base import Meter, Task, TrainingViews
 from synreal.tasks.data.base import BoxedImages, Boxes
 from synreal.tasks.meters import BoxMeter
 from synreal.tasks.networks import check_detector, create_detector, detector_recipe
-from synreal.views import AlignedViews, derive_seed, seeded
+from synreal.views import AlignedViews
 from synreal.weights import WeightsOrigin
 
 if TYPE_CHECKING:
@@ -39,14 +38,6 @@ class Detection(Task):
     library: ClassVar[str] = "torchvision"
 
     transform: nn.Module
-
-    @classmethod
-    def load(cls, config: RunConfig) -> Self:
-        """Read source and targets."""
-        heldout = data.load(config.source, "heldout", task="detection", seed=config.data_seed)
-        targets = {name: data.load(name, "test", task="detection") for name in config.targets}
-        train = data.load(config.source, "train", task="detection", seed=config.data_seed)
-        return cls(config, train, {"source": heldout, **targets})
 
     @classmethod
     def check(cls, config: RunConfig) -> None:
@@ -72,7 +63,7 @@ class Detection(Task):
         transform = AlignedViews(
             views, size=None, flip=config.flip or 0, scale=config.scale or (1, 1), jitter=config.jitter or 0
         )
-        return _TrainingViews(self.train, transform, config.seed)
+        return TrainingViews(self.train, partial(_boxed_views, transform), config.seed)
 
     def test_data(self, name: str) -> Dataset[tuple[Tensor, tuple[int, Boxes]]]:
         """Return items ``(image, (index, objects))``: the whole image, uint8."""
@@ -162,26 +153,14 @@ def _scaled(images: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     return [image.to(device, non_blocking=True).float() / 255 for image in images]
 
 
-class _TrainingViews(Dataset[tuple[tuple[Tensor, ...], dict[str, Tensor]]]):
-    def __init__(self, images: BoxedImages, views: AlignedViews, seed: int) -> None:
-        self.images = images
-        self.views = views
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, position: tuple[int, int]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        epoch, index = position
-        image, objects = self.images[index]
-        boxes = BoundingBoxes(
-            objects.boxes[~objects.crowd], format=BoundingBoxFormat.XYXY, canvas_size=tuple(image.shape[-2:])
-        )
-        with seeded(derive_seed(self.seed, "view", epoch, index)):
-            views, moved = self.views(image, boxes)
-        corners = moved.as_subclass(Tensor)
-        kept = ((corners[:, 2:] - corners[:, :2]) >= _LEAST_SIDE).all(1)
-        return views, {"boxes": corners[kept], "labels": objects.labels[~objects.crowd][kept] + 1}
+def _boxed_views(views: AlignedViews, image: Tensor, objects: Boxes) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    boxes = BoundingBoxes(
+        objects.boxes[~objects.crowd], format=BoundingBoxFormat.XYXY, canvas_size=tuple(image.shape[-2:])
+    )
+    shown, moved = views(image, boxes)
+    corners = moved.as_subclass(Tensor)
+    kept = ((corners[:, 2:] - corners[:, :2]) >= _LEAST_SIDE).all(1)
+    return shown, {"boxes": corners[kept], "labels": objects.labels[~objects.crowd][kept] + 1}
 
 
 class _TestImages(Dataset[tuple[Tensor, tuple[int, Boxes]]]):

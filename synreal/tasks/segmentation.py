@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,17 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 from torchvision.tv_tensors import Mask
-from typing_extensions import Self
 
 from synreal import figures
 from synreal.errors import ConfigError
 from synreal.records import Score
-from synreal.tasks import data
-from synreal.tasks.base import Meter, Task
-from synreal.tasks.data.base import IGNORE, SegmentedImages
+from synreal.tasks.base import BatchTask, Meter, TrainingViews
+from synreal.tasks.data.base import IGNORE
 from synreal.tasks.meters import MaskMeter
 from synreal.tasks.networks import check_segmenter, create_segmenter, encoder_stride, segmenter_recipe
-from synreal.views import AlignedViews, derive_seed, seeded, to_float
+from synreal.views import AlignedViews
 from synreal.weights import IMAGENET_CLASSES, WeightsOrigin, create_backbone, normalization
 
 if TYPE_CHECKING:
@@ -32,21 +31,11 @@ _DIVISOR = 32
 """Sides of an image that every encoder takes are multiples of this."""
 
 
-class Segmentation(Task):
+class Segmentation(BatchTask):
     """One class a pixel; the student is a model of segmentation-models-pytorch."""
 
     aligned_views: ClassVar[bool] = True
     library: ClassVar[str] = "segmentation_models_pytorch"
-
-    statistics: tuple[Sequence[float], Sequence[float]] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-
-    @classmethod
-    def load(cls, config: RunConfig) -> Self:
-        """Read source and targets."""
-        heldout = data.load(config.source, "heldout", task="segmentation", seed=config.data_seed)
-        targets = {name: data.load(name, "test", task="segmentation") for name in config.targets}
-        train = data.load(config.source, "train", task="segmentation", seed=config.data_seed)
-        return cls(config, train, {"source": heldout, **targets})
 
     @classmethod
     def check(cls, config: RunConfig) -> None:
@@ -95,23 +84,12 @@ class Segmentation(Task):
             scale=config.scale or (1, 1),
             jitter=config.jitter or 0,
         )
-        return _TrainingViews(self.train, transform, config.seed)
+        return TrainingViews(self.train, partial(_masked_views, transform), config.seed)
 
     @staticmethod
     def collate_test(items: Sequence[Any]) -> Any:
         """Keep images and masks apart, for sizes may differ."""
         return [image for image, _ in items], [mask for _, mask in items]
-
-    def inputs(self, views: Any, targets: Any, device: torch.device) -> tuple[list[Any], dict[str, Any]]:
-        """Scale and normalise as the encoder was pretrained: uint8 -> float32."""
-        return [self._prepared(view, device) for view in views], {}
-
-    def entry_images(self, views: Any, device: torch.device) -> Tensor:
-        """Return view 0, normalised."""
-        return self._prepared(views[0], device)
-
-    def _prepared(self, images: Tensor, device: torch.device) -> Tensor:
-        return self._formatted(to_float(images.to(device, non_blocking=True), *self.statistics))
 
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy over pixels; see ``pixel_cross_entropy``."""
@@ -160,13 +138,7 @@ class Segmentation(Task):
 
     def report(self, name: str, meter: Meter, score: Score, student: nn.Module, folder: Path, title: str) -> None:
         """Draw the confusion matrix, and inputs beside ground truth and prediction."""
-        figures.confusion_matrix(
-            torch.tensor(score.confusion).numpy(),
-            self.classes,
-            folder / "figures" / f"confusion-{name}.png",
-            title=title,
-            unit="pixels",
-        )
+        self._draw_confusion(name, score, folder, title, unit="pixels")
         images, masks, predictions = self.shown(name, student)
         figures.mask_panels(
             folder / "figures" / f"predictions-{name}.png",
@@ -247,18 +219,6 @@ def window_starts(length: int, window: int) -> list[int]:
     return [index * (length - window) // (number - 1) for index in range(number)]
 
 
-class _TrainingViews(Dataset[tuple[tuple[Tensor, ...], Tensor]]):
-    def __init__(self, images: SegmentedImages, views: AlignedViews, seed: int) -> None:
-        self.images = images
-        self.views = views
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, position: tuple[int, int]) -> tuple[tuple[Tensor, ...], Tensor]:
-        epoch, index = position
-        image, mask = self.images[index]
-        with seeded(derive_seed(self.seed, "view", epoch, index)):
-            views, moved = self.views(image, Mask(mask))
-        return views, moved.as_subclass(Tensor)
+def _masked_views(views: AlignedViews, image: Tensor, mask: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+    shown, moved = views(image, Mask(mask))
+    return shown, moved.as_subclass(Tensor)
