@@ -26,7 +26,7 @@ from synreal.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from synreal.tasks.data.base import BoxedImages, Boxes, LabelledImages, SegmentedImages
+    from synreal.tasks.data.base import BoxedImages, Boxes, ImageSet, LabelledImages, SegmentedImages
 
 _DPI = 130
 _DARK, _GREY = "#1f2933", "#7b8794"
@@ -543,7 +543,7 @@ class _Entry:
 
 def _sheet(
     path: str | Path,
-    rows: Mapping[str, LabelledImages | SegmentedImages | BoxedImages],
+    rows: Mapping[str, ImageSet],
     items: Mapping[str, _Items],
     draw: Callable[[Axes, _Frame, _Pixels, Any], None],
     *,
@@ -872,7 +872,7 @@ def _spread(number: int, wanted: int) -> list[int]:
     return chosen
 
 
-def _all_classes(rows: Mapping[str, SegmentedImages | BoxedImages]) -> list[str]:
+def _all_classes(rows: Mapping[str, ImageSet]) -> list[str]:
     return list(dict.fromkeys(name for data in rows.values() for name in data.classes))
 
 
