@@ -1,34 +1,20 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from synreal.distributed import all_gather_rows, all_reduce_sum, broadcast, is_distributed, rank, world_size
 from tests.distributed import two_ranks
+from tests.distributed.launch import two_processes
 from tests.regularizers.contract import bits, same_bits
 
 NAMES = two_ranks.names()
 QUEUED = [name for name in NAMES if any("queue" in key for key in two_ranks.build(name)[0].state_dict())]
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """What the two ranks of one run wrote."""
     folder = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d"]
-    done = subprocess.run(
-        [*command, "--rdzv-endpoint", "localhost:0", two_ranks.__file__, str(folder)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    two_processes(two_ranks.__file__, folder)
     return [torch.load(folder / f"rank{number}.pt", weights_only=True) for number in (0, 1)]
 
 

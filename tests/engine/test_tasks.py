@@ -1,7 +1,6 @@
 """Segmentation and detection through the engine: every regularizer, resume, two processes, plain zoos afterwards."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -15,8 +14,9 @@ from synreal import figures
 from synreal.engine import evaluate, loop
 from synreal.engine.checkpoint import read_student
 from synreal.records import read_record
+from tests.distributed.launch import two_processes
 from tests.engine import tiny
-from tests.engine.tiny import ROOT, outcome, rows, run
+from tests.engine.tiny import outcome, rows, run
 from tests.regularizers.contract import PENALTY_FREE
 
 pytestmark = pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
@@ -99,17 +99,7 @@ def together(tmp_path_factory):
     for task in TASKS:
         config = {"output": str(folder / task), "task": task, "regularizers": "csg", **SHORT, **QUICK[task]}
         orders.append({"config": config, "drop_rate": 0.0})
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d"]
-    launch += ["--rdzv-endpoint", "localhost:0", "-m", "tests.engine.tiny"]
-    done = subprocess.run(
-        [*launch, json.dumps(orders)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    two_processes("-m", "tests.engine.tiny", json.dumps(orders))
     return folder
 
 

@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -9,8 +6,9 @@ import torch
 from synreal.engine import evaluate
 from synreal.engine.checkpoint import load_latest
 from synreal.records import read_record
+from tests.distributed.launch import two_processes
 from tests.engine import tiny
-from tests.engine.tiny import ROOT, rows, steps_saved
+from tests.engine.tiny import rows, steps_saved
 
 pytestmark = pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
 
@@ -23,17 +21,7 @@ def together(tmp_path_factory):
     """A run of two processes with three images a step each, and what both say of it."""
     folder = tmp_path_factory.mktemp("together")
     order = {"config": {"output": str(folder / "run"), "batch_size": 3, **SETTINGS}, "drop_rate": 0.0}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d"]
-    launch += ["--rdzv-endpoint", "localhost:0", "-m", "tests.engine.tiny"]
-    done = subprocess.run(
-        [*launch, json.dumps({**order, "report": str(folder)})],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    two_processes("-m", "tests.engine.tiny", json.dumps({**order, "report": str(folder)}))
     return folder
 
 

@@ -1,9 +1,5 @@
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,10 +9,10 @@ from synreal.metrics import accuracy, coco_ap, mean_class_accuracy, mean_iou
 from synreal.records import Score
 from synreal.tasks.data.base import Boxes
 from tests.distributed import meters
+from tests.distributed.launch import two_processes
 from tests.distributed.meters import METERS, Outcome, metered, scores
 from tests.reference.coco import MEASURES, evaluated
 
-ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 
 
@@ -24,16 +20,7 @@ CPU = torch.device("cpu")
 def ranks(tmp_path_factory):
     """What the two ranks of one run wrote."""
     folder = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d"]
-    done = subprocess.run(
-        [*command, "--rdzv-endpoint", "localhost:0", meters.__file__, str(folder)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    two_processes(meters.__file__, folder)
     return [json.loads((folder / f"rank{number}.json").read_text()) for number in (0, 1)]
 
 
