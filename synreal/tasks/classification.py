@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,6 @@ from synreal.tasks.data.base import LabelledImages
 from synreal.tasks.meters import AccuracyMeter
 from synreal.views import MultiView, classification_transform
 from synreal.weights import WeightsOrigin, create_backbone, normalization
-
-if TYPE_CHECKING:
-    pass
 
 
 class Classification(BatchTask):
