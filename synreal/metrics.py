@@ -1,4 +1,4 @@
-"""Measures of a trained network: counts of classes, and COCO's average precision by faster-coco-eval."""
+"""Measures of a trained network: thin layers over torchmetrics and faster-coco-eval."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from faster_coco_eval import COCO, COCOeval_faster
 from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from synreal.errors import DataError
 
@@ -41,12 +42,14 @@ def confusion_matrix(predictions: Tensor, targets: Tensor, num_classes: int, ign
             low, high = (int(end) for end in counted[name].aminmax())
             if not 0 <= low <= high < num_classes:
                 raise DataError(f"{name} span {low}..{high}, expected 0..{num_classes - 1}.")
-    # Ignored elements fall into one more cell: on full maps that takes a third of the time of selecting the others.
-    cells = counted["targets"] * num_classes + counted["predictions"]
+    counting = counted["targets"]
     if kept is not None:
-        cells = cells.where(kept, num_classes**2)
-    counts = torch.bincount(cells.flatten(), minlength=num_classes**2 + 1)
-    return counts[:-1].reshape(num_classes, num_classes)
+        # A class of their own: on full maps that takes a third of the time of selecting the others.
+        counting = counting.where(kept, num_classes)
+    counts: Tensor = multiclass_confusion_matrix(
+        counted["predictions"].flatten(), counting.flatten(), num_classes + 1, validate_args=False
+    )
+    return counts[:-1, :-1].long()
 
 
 def class_recall(confusion: Tensor) -> Tensor:
