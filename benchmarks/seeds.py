@@ -73,10 +73,9 @@ def write(name: str, records: list[RunRecord]) -> None:
         row["config"]["output"] = None  # where a machine keeps its runs is nobody's business
     (RESULTS / f"{name}.json").write_text(json.dumps(body, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     protocol = records[0].protocol
-    network = " on ".join(filter(None, (records[0].config["architecture"], records[0].backbone)))
     notes = [
         f"Percent, mean ± standard deviation over seeds {', '.join(map(str, rows[0].seeds))}; last epoch.",
-        f"{network}, weights {records[0].weights['detail']}, {protocol.image_size} pixels, "
+        f"{records[0].network}, weights {records[0].weights['detail']}, {protocol.image_size} pixels, "
         f"{protocol.epochs} epochs ({protocol.steps} steps of {protocol.batch_size}).",
         f"Source {protocol.source} ({protocol.source_images} images, {protocol.source_fingerprint[:12]}), targets "
         + ", ".join(f"{n} ({s.images} images, {s.fingerprint[:12]})" for n, s in records[0].targets.items())

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from synreal.records import HEADINGS, SIZES, RunRecord, Score, as_number, percent
+from synreal.records import HEADINGS, SIZES, RunRecord, Score, as_number, headline_of, percent
 
 
 def print_result(record: RunRecord, folder: Path | None, console: Console | None = None) -> None:
@@ -16,8 +16,7 @@ def print_result(record: RunRecord, folder: Path | None, console: Console | None
     console = console or Console(highlight=False, markup=False, emoji=False)
     scores = {"source": record.source_heldout, **record.targets}
     origin = record.weights["detail"] or record.weights["source"]
-    network = " on ".join(filter(None, (record.config.get("architecture"), record.backbone)))
-    title = f"{record.method}, {network} ({origin}), {record.protocol.steps} steps, seed {record.protocol.seed}"
+    title = f"{record.method}, {record.network} ({origin}), {record.protocol.steps} steps, seed {record.protocol.seed}"
     console.print(score_table(scores, chance=record.protocol.chance, title=title))
     console.print(class_table(scores))
     if record.weights["source"] == "none":
@@ -26,7 +25,7 @@ def print_result(record: RunRecord, folder: Path | None, console: Console | None
         if best.step != record.protocol.steps:
             console.print(
                 f"Not the result, for it peeks at the target: {name} would read "
-                f"{percent([as_number(next(iter(best.measures.values())))])} % at step {best.step}."
+                f"{percent([headline_of(best.measures)])} % at step {best.step}."
             )
     if folder is not None:
         console.print(f"Run folder: {folder}", soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -60,7 +60,7 @@ class Score(BaseModel):
     @property
     def headline(self) -> float:
         """The first measure; NaN where it is not defined."""
-        return as_number(next(iter(self.measures.values())))
+        return headline_of(self.measures)
 
 
 class TargetSelected(BaseModel):
@@ -139,6 +139,11 @@ class RunRecord(BaseModel):
     def method(self) -> str:
         """Short name of the regularizers, e.g. ``"csg"`` or ``"csg+feature_l2"``."""
         return "+".join(spec["name"] for spec in self.regularizers)
+
+    @property
+    def network(self) -> str:
+        """The backbone and, where there is one, the architecture around it, e.g. ``"unet on resnet50"``."""
+        return " on ".join(filter(None, (self.config.get("architecture"), self.backbone)))
 
 
 def _upgraded(record: dict[str, Any]) -> dict[str, Any]:
@@ -237,7 +242,7 @@ def aggregate(records: Iterable[RunRecord]) -> list[Row]:
                 source_heldout=_by_measure([run.source_heldout for run in runs]),
                 targets={name: _by_measure([run.targets[name] for run in runs]) for name in names},
                 target_selected={
-                    name: [as_number(next(iter(run.target_selected[name].measures.values()))) for run in runs]
+                    name: [headline_of(run.target_selected[name].measures) for run in runs]
                     for name in names
                     if all(name in run.target_selected for run in runs)
                 },
@@ -279,6 +284,11 @@ def render_markdown(rows: Sequence[Row], *, chance: float | None) -> str:
     if chance is not None:
         lines.append("| chance | | " + " | ".join([percent([chance])] * (len(header) - 2)) + " |")
     return "\n".join(lines)
+
+
+def headline_of(measures: Mapping[str, float | None]) -> float:
+    """Return the first of some measures; NaN where it is not defined."""
+    return as_number(next(iter(measures.values())))
 
 
 def as_number(value: float | None) -> float:

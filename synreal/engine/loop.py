@@ -34,7 +34,7 @@ from synreal.records import (
     RunRecord,
     Score,
     TargetSelected,
-    as_number,
+    headline_of,
     percent,
     read_record,
     write_json,
@@ -451,7 +451,7 @@ class _Run:
             return {}
         best = {}
         for name in self.config.targets:
-            first = [as_number(next(iter(row[name].values()))) for row in self.history]
+            first = [headline_of(row[name]) for row in self.history]
             if all(map(math.isnan, first)):
                 continue
             row = self.history[first.index(max(value for value in first if not math.isnan(value)))]
