@@ -20,28 +20,40 @@ from synreal.metrics import (
 )
 from synreal.records import Score
 from synreal.tasks.base import Meter
-from synreal.tasks.data.base import IGNORE, BoxedImages, Boxes, ImageSet, LabelledImages, SegmentedImages
+from synreal.tasks.data.base import IGNORE, BoxedImages, Boxes, ImageSet
 
 
-class AccuracyMeter(Meter):
-    """Counts a confusion matrix over the images of a set.
+class _ConfusionMeter(Meter):
+    """Counts a confusion matrix over a set.
 
     Args:
         images: The set, for its name, classes and number of images.
     """
 
-    def __init__(self, images: LabelledImages) -> None:
+    def __init__(self, images: ImageSet) -> None:
         self.images = images
         self.confusion = torch.zeros(len(images.classes), len(images.classes), dtype=torch.int64)
-
-    def update(self, output: Tensor, targets: Tensor) -> None:
-        """Add one batch: scores, (N, C), and labels, int64, (N,)."""
-        counts = confusion_matrix(output.argmax(1), targets.to(output.device), len(self.images.classes))
-        self.confusion += counts.cpu()
 
     def gather(self, device: torch.device) -> None:
         """Add up the counts of all processes."""
         self.confusion = _summed(self.confusion, device)
+
+    def _count(self, predictions: Tensor, targets: Tensor, ignore_index: int | None = None) -> None:
+        """Add class ids, on the device that the predictions are on."""
+        counts = confusion_matrix(predictions, targets.to(predictions.device), len(self.images.classes), ignore_index)
+        self.confusion += counts.cpu()
+
+    def _right(self) -> float | None:
+        """Return the share of right predictions; None where nothing was counted."""
+        return _or_none(self.confusion.diagonal().sum().double() / self.confusion.sum())
+
+
+class AccuracyMeter(_ConfusionMeter):
+    """Counts a confusion matrix over the images of a set."""
+
+    def update(self, output: Tensor, targets: Tensor) -> None:
+        """Add one batch: scores, (N, C), and labels, int64, (N,)."""
+        self._count(output.argmax(1), targets)
 
     def compute(self) -> Score:
         """Return both accuracies, and recall by class.
@@ -49,33 +61,17 @@ class AccuracyMeter(Meter):
         Raises:
             TrainingError: If not every image was counted, or one twice.
         """
-        total = int(self.confusion.sum())
-        _check_number(total, self.images)
+        _check_number(int(self.confusion.sum()), self.images)
         recall = class_recall(self.confusion)
-        return Score(
-            data=self.images.name,
-            split=self.images.split,
-            fingerprint=self.images.fingerprint,
-            images=total,
-            measures={
-                "mean_class_accuracy": _or_none(recall.nanmean()),
-                "accuracy": _or_none(self.confusion.diagonal().sum().double() / total),
-            },
-            per_class=_by_class(self.images.classes, recall.tolist()),
-            confusion=self.confusion.tolist(),
-        )
+        measures = {"mean_class_accuracy": _or_none(recall.nanmean()), "accuracy": self._right()}
+        return _score(self.images, measures, recall.tolist(), self.confusion)
 
 
-class MaskMeter(Meter):
-    """Counts a confusion matrix over the pixels of a set.
+class MaskMeter(_ConfusionMeter):
+    """Counts a confusion matrix over the pixels of a set."""
 
-    Args:
-        images: The set, for its name, classes and number of images.
-    """
-
-    def __init__(self, images: SegmentedImages) -> None:
-        self.images = images
-        self.confusion = torch.zeros(len(images.classes), len(images.classes), dtype=torch.int64)
+    def __init__(self, images: ImageSet) -> None:
+        super().__init__(images)
         self.seen = torch.zeros((), dtype=torch.int64)
 
     def update(self, output: Tensor | Sequence[Tensor], targets: Tensor | Sequence[Tensor]) -> None:
@@ -89,14 +85,12 @@ class MaskMeter(Meter):
             DataError: If shapes differ or ids lie outside the classes.
         """
         for prediction, target in zip(output, targets, strict=True):
-            ids = prediction.argmax(0) if prediction.ndim == 3 else prediction
-            counts = confusion_matrix(ids, target.to(ids.device), len(self.images.classes), IGNORE)
-            self.confusion += counts.cpu()
+            self._count(prediction.argmax(0) if prediction.ndim == 3 else prediction, target, IGNORE)
         self.seen += len(targets)
 
     def gather(self, device: torch.device) -> None:
         """Add up the counts of all processes."""
-        self.confusion = _summed(self.confusion, device)
+        super().gather(device)
         self.seen = _summed(self.seen, device)
 
     def compute(self) -> Score:
@@ -107,18 +101,8 @@ class MaskMeter(Meter):
         """
         _check_number(int(self.seen), self.images)
         iou = class_iou(self.confusion)
-        return Score(
-            data=self.images.name,
-            split=self.images.split,
-            fingerprint=self.images.fingerprint,
-            images=int(self.seen),
-            measures={
-                "mean_iou": _or_none(iou.nanmean()),
-                "pixel_accuracy": _or_none(self.confusion.diagonal().sum().double() / self.confusion.sum()),
-            },
-            per_class=_by_class(self.images.classes, iou.tolist()),
-            confusion=self.confusion.tolist(),
-        )
+        measures = {"mean_iou": _or_none(iou.nanmean()), "pixel_accuracy": self._right()}
+        return _score(self.images, measures, iou.tolist(), self.confusion)
 
 
 class BoxMeter(Meter):
@@ -162,15 +146,9 @@ class BoxMeter(Meter):
             TrainingError: If not every image was counted, or one twice.
             DataError: If the network gave a box or score that is not finite, or a label that is no class.
         """
-        measures, per_class = coco_evaluate(*self._structures(None))
-        return Score(
-            data=self.images.name,
-            split=self.images.split,
-            fingerprint=self.images.fingerprint,
-            images=len(self.seen),
-            measures={name: _or_none(value) for name, value in measures.items() if name != "ar"},
-            per_class=_by_class(self.images.classes, per_class),
-        )
+        found, per_class = coco_evaluate(*self._structures(None))
+        measures = {name: _or_none(value) for name, value in found.items() if name != "ar"}
+        return _score(self.images, measures, per_class)
 
     def coco(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Return the objects and the detections in COCO's formats, with the sizes of images.
@@ -243,5 +221,19 @@ def _or_none(value: Tensor | float) -> float | None:
     return None if number != number else number
 
 
-def _by_class(classes: Sequence[str], values: Sequence[float]) -> dict[str, float | None]:
-    return {name: _or_none(value) for name, value in zip(classes, values, strict=True)}
+def _score(
+    images: ImageSet,
+    measures: dict[str, float | None],
+    per_class: Sequence[float],
+    confusion: Tensor | None = None,
+) -> Score:
+    """Make the score of a set whose images were all tested."""
+    return Score(
+        data=images.name,
+        split=images.split,
+        fingerprint=images.fingerprint,
+        images=len(images),
+        measures=measures,
+        per_class={name: _or_none(value) for name, value in zip(images.classes, per_class, strict=True)},
+        confusion=None if confusion is None else confusion.tolist(),
+    )
