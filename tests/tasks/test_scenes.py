@@ -43,7 +43,7 @@ def target(folder: Path) -> Arrays:
 @pytest.fixture(scope="module")
 def composed(folder: Path) -> list[scenes._Scene]:
     """The first scenes of both domains as they are composed, the source's first."""
-    printed = [scenes._printed_scene(scenes._generator(0, 2, index)) for index in range(COUNT)]
+    printed = [scenes._printed_scene(digits.generator(0, 2, index)) for index in range(COUNT)]
     written: list[scenes._Scene] = []
     with pytest.MonkeyPatch.context() as patch:
         compose = scenes._written_scene
@@ -299,7 +299,7 @@ def test_ink_is_laid_where_the_mask_says_and_later_numerals_lie_on_top(monkeypat
     monkeypatch.setattr(digits, "develop", lambda colours, rng: np.rint(255 * colours).astype(np.uint8))
     covered = 0
     for index in range(12):
-        scene = scenes._printed_scene(scenes._generator(9, 2, index))
+        scene = scenes._printed_scene(digits.generator(9, 2, index))
         for number in range(len(scene.placed)):
             mine = (scene.pixels == np.rint(255 * known[number])).all(2)  # ink alone, of the whole pixel
             assert mine.sum() > 20
@@ -321,7 +321,7 @@ def test_handwriting_lies_on_crops_of_every_photograph(composed: list[scenes._Sc
     assert all(min(photograph.size) >= 300 and photograph.mode == "RGB" for photograph in photographs)
     differences = []
     for index, scene in enumerate(composed[COUNT:]):
-        crop = scenes._crop(photographs[index % 12], scenes._generator(0, 4, index))
+        crop = scenes._crop(photographs[index % 12], digits.generator(0, 4, index))
         assert crop.shape == (128, 128, 3)
         assert crop.std() > 0.01
         changed = np.abs(scene.pixels / 255 - crop).max(2)

@@ -156,9 +156,13 @@ def _render_all(split: str, count: int, *, seed: int) -> Arrays:
     labels = np.arange(count, dtype=np.int64) % len(CLASSES)
     images = np.empty((count, 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     for index, digit in enumerate(labels):
-        stream = np.random.SeedSequence(seed, spawn_key=(_STREAMS[split], index))
-        images[index] = _render(int(digit), np.random.Generator(np.random.PCG64(stream))).transpose(2, 0, 1)
+        images[index] = _render(int(digit), generator(seed, _STREAMS[split], index)).transpose(2, 0, 1)
     return {"images": images, "labels": labels}
+
+
+def generator(seed: int, *stream: int) -> np.random.Generator:
+    """Return the generator of one stream of a seed; two streams share no number."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=stream)))
 
 
 def _render(digit: int, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -157,21 +157,21 @@ class _Scene:
 
 def _render_source(split: str, count: int, *, seed: int) -> Arrays:
     """Render the first scenes of a source split; what the arrays are, ``_collect`` says."""
-    return _collect(count, (_printed_scene(_generator(seed, _STREAMS[split], index)) for index in range(count)))
+    return _collect(count, (_printed_scene(digits.generator(seed, _STREAMS[split], index)) for index in range(count)))
 
 
 def _render_target(count: int, cache: str | Path | None) -> Arrays:
     """Compose the first scenes of the target; what the arrays are, ``_collect`` says."""
     handwriting = digits.load_mnist(cache=cache)
     images, labels = handwriting.images[:, 0].numpy(), handwriting.labels.tolist()
-    order = _generator(_TARGET_SEED, _STREAMS["handwriting"]).permutation(len(images))
+    order = digits.generator(_TARGET_SEED, _STREAMS["handwriting"]).permutation(len(images))
     photographs = [_photograph(package, file) for package, file in PHOTOGRAPHS]
 
     def scene(index: int) -> _Scene:
         # Every scene has as many digits to itself as it could take: none is used twice.
         own = (order[(index * NUMERALS[1] + offset) % len(order)] for offset in range(NUMERALS[1]))
         photograph = photographs[index % len(photographs)]
-        rng = _generator(_TARGET_SEED, _STREAMS["test"], index)
+        rng = digits.generator(_TARGET_SEED, _STREAMS["test"], index)
         return _written_scene([(images[i], labels[i]) for i in own], photograph, rng)
 
     return _collect(count, map(scene, range(count)))
@@ -230,10 +230,6 @@ def _collect(count: int, scenes: Iterable[_Scene]) -> Arrays:
         "labels": np.array(labels, np.int64),
         "areas": np.array(areas, np.float32),
     }
-
-
-def _generator(seed: int, *stream: int) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=stream)))
 
 
 def _how_many(rng: np.random.Generator) -> int:
