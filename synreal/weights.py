@@ -114,10 +114,7 @@ def create_backbone(
         ('packaged', 12)
     """
     cfg = _pretrained_cfg(name)
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0:
-        raise ConfigError(
-            f"num_classes is {num_classes!r}; expected a whole number >= 0. Give the number of classes of your data."
-        )
+    check_count(num_classes, least=0)
     build = partial(
         _build, name, num_classes, **({"output_stride": output_stride} if output_stride not in (None, 32) else {})
     )
@@ -130,6 +127,15 @@ def create_backbone(
     if weights == "auto":
         return _from_anywhere(name, build, cfg)
     return _from_file(weights, build)
+
+
+def check_count(num_classes: Any, *, least: int) -> None:
+    """Raise ``ConfigError`` unless a number of classes is a whole number, ``least`` or more."""
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < least:
+        raise ConfigError(
+            f"num_classes is {num_classes!r}; expected a whole number >= {least}. "
+            "Give the number of classes of your data."
+        )
 
 
 def check(name: str, weights: str = "auto") -> None:

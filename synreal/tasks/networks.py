@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -25,7 +25,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxP
 
 from synreal.errors import ConfigError, WeightsError, unknown_name
 from synreal.tasks import architectures
-from synreal.weights import WeightsOrigin, check, check_file, load_encoder, load_smp_encoder, normalization
+from synreal.weights import WeightsOrigin, check, check_count, check_file, load_encoder, load_smp_encoder, normalization
 
 _SMP = "smp/"
 """What the names of smp's own encoders begin with, for timm has some of the same name."""
@@ -105,13 +105,7 @@ def check_segmenter(
         WeightsError: The weights cannot be had in any circumstances.
     """
     _check_encoder(backbone, weights)
-    arguments = _segmenter_arguments(architecture, backbone, 1, output_stride)
-    try:
-        with torch.device("meta"):  # without memory
-            smp.create_model(**arguments)
-    except Exception:  # some networks cannot be built so; and the message should be the real one
-        with torch.random.fork_rng(devices=[]):
-            _segmenter(arguments)
+    _without_memory(partial(_segmenter, _segmenter_arguments(architecture, backbone, 1, output_stride)))
 
 
 def _check_encoder(backbone: str, weights: str) -> None:
@@ -182,7 +176,7 @@ def _segmenter_arguments(
     architecture: str, backbone: str, num_classes: int, output_stride: int | None
 ) -> dict[str, Any]:
     """Return what ``smp.create_model`` is given."""
-    _check_count(num_classes)
+    check_count(num_classes, least=1)
     stride = encoder_stride(architecture, output_stride)
     arguments: dict[str, Any] = {
         "arch": architecture,
@@ -198,7 +192,7 @@ def _segmenter_arguments(
     if backbone.startswith(_SMP):
         return arguments
     if architecture == "dpt":
-        tokens = getattr(_without_memory(backbone), "num_prefix_tokens", 0)
+        tokens = getattr(_without_memory(partial(timm.create_model, backbone)), "num_prefix_tokens", 0)
         arguments |= {"decoder_readout": "cat" if tokens else "ignore", "num_classes": 0}  # no classifier in it
     return arguments | _any_size(backbone)
 
@@ -289,7 +283,7 @@ def create_detector(
         ['boxes', 'labels', 'scores']
     """
     check_detector(architecture, backbone, weights=weights)
-    _check_count(num_classes)
+    check_count(num_classes, least=1)
     if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1:
         raise ConfigError(f"image_size is {image_size!r}; expected a whole number of pixels >= 1.")
     body = timm.create_model(backbone, **_body_arguments(backbone, _PYRAMID_STRIDES[architecture]))
@@ -467,7 +461,7 @@ class _Maps:
 def _maps(backbone: str) -> _Maps:
     """Ask a timm model about its maps."""
     try:
-        body = _without_memory(backbone, features_only=True)
+        body = _without_memory(partial(timm.create_model, backbone, features_only=True))
     except Exception as error:  # timm raises whatever the network raises
         raise ConfigError(
             f"timm's {backbone!r} gives no maps: {type(error).__name__}: {error}. Choose a backbone that "
@@ -500,34 +494,25 @@ def _any_size(backbone: str) -> dict[str, Any]:
     if cfg is not None and cfg.fixed_input_size:
         for option in ({"dynamic_img_size": True}, {"strict_img_size": False}):
             try:
-                _without_memory(backbone, **option)
+                _without_memory(partial(timm.create_model, backbone, **option))
             except TypeError:  # not an argument of this network's
                 continue
             return option
     return {}
 
 
-def _without_memory(backbone: str, **arguments: Any) -> nn.Module:
-    """Build a timm model without its memory where it can be built so, else with it."""
-    model: nn.Module
+def _without_memory(build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a network without its memory where it can be built so, else with it: what it then raises is meant."""
     try:
         with torch.device("meta"):
-            model = timm.create_model(backbone, **arguments)
-    except (RuntimeError, NotImplementedError):
+            return build()
+    except Exception:  # networks raise whatever they like where they read a value that is not there
         with torch.random.fork_rng(devices=[]):
-            model = timm.create_model(backbone, **arguments)
-    return model
+            return build()
 
 
 def _is_channels_last(body: nn.Module) -> bool:
     return getattr(body, "output_fmt", None) == "NHWC"
-
-
-def _check_count(num_classes: int) -> None:
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
-        raise ConfigError(
-            f"num_classes is {num_classes!r}; expected a whole number >= 1. Give the number of classes of your data."
-        )
 
 
 def _forbid_background(classifier: nn.Conv2d, classes: int) -> None:
