@@ -230,17 +230,17 @@ class RunConfig(BaseModel):
                 )
         if len(set(self.targets)) < len(self.targets):
             raise ConfigError(f"targets names a data set twice: {', '.join(self.targets)}.")
-        classes = {name: data.info(name).classes for name in (self.source, *self.targets)}
-        for name, by_task in classes.items():
-            if self.task not in by_task:
-                raise ConfigError(f"Data set {name!r} has no labels for {self.task}, only for {', '.join(by_task)}.")
-            missing = sorted(set(by_task[self.task]) - set(classes[self.source][self.task]))
+        for name in (self.source, *self.targets):
+            data.check_labels(name, self.task)
+        known = data.info(self.source).classes[self.task]
+        for name in self.targets:
+            missing = sorted(set(data.info(name).classes[self.task]) - set(known))
             if missing:
                 raise ConfigError(f"{name!r} has classes that {self.source!r} lacks: {', '.join(missing)}.")
-        if self.class_weights is not None and len(self.class_weights) != len(classes[self.source][self.task]):
+        if self.class_weights is not None and len(self.class_weights) != len(known):
             raise ConfigError(
-                f"class_weights has {len(self.class_weights)} numbers, but the {len(classes[self.source][self.task])} "
-                f"classes are {', '.join(classes[self.source][self.task])}."
+                f"class_weights has {len(self.class_weights)} numbers, but the {len(known)} classes are "
+                f"{', '.join(known)}."
             )
         return self
 

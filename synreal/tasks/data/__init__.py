@@ -15,7 +15,7 @@ from synreal.errors import ConfigError, unknown_name
 if TYPE_CHECKING:
     from synreal.tasks.data.base import BoxedImages, LabelledImages, SegmentedImages
 
-__all__ = ["DataInfo", "available", "default_targets", "info", "load"]
+__all__ = ["DataInfo", "available", "check_labels", "default_targets", "info", "load"]
 
 Domain = Literal["source", "target"]
 
@@ -98,7 +98,7 @@ def default_targets(source: str, task: str = "classification") -> tuple[str, ...
     """
     if info(source).domain != "source":
         raise ConfigError(f"Data set {source!r} is a target, expected a source: {', '.join(available('source'))}.")
-    _check_labels(source, task)
+    check_labels(source, task)
     return tuple(name for name in _TARGETS[source] if task in info(name).tasks)
 
 
@@ -153,7 +153,7 @@ def load(
         raise ConfigError(
             f"Data set {name!r} is a {info(name).domain} and has no split {split!r}. Known: {', '.join(splits)}."
         )
-    _check_labels(name, task)
+    check_labels(name, task)
     return _LOADERS[name](split, task, seed, cache)
 
 
@@ -163,7 +163,8 @@ def _check_task(task: str) -> None:
         raise unknown_name("task of a data set", task, tasks)
 
 
-def _check_labels(name: str, task: str) -> None:
+def check_labels(name: str, task: str) -> None:
+    """Raise ``ConfigError`` unless a data set has labels for a task, by its long name."""
     _check_task(task)
     if task not in info(name).tasks:
         others = ", ".join(available(info(name).domain, task)) or "none"
