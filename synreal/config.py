@@ -28,8 +28,7 @@ from synreal import presets
 from synreal.errors import ConfigError, unknown_name
 from synreal.regularizers import Regularizer, as_specs
 from synreal.tasks import architectures, data, task_class, task_name
-
-_MOST_BYTES = 1 << 20
+from synreal.texts import parse_yaml, read_mapping
 
 Specs = Annotated[
     tuple[SerializeAsAny[Regularizer], ...],
@@ -216,28 +215,31 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _data_fit(self) -> Self:
-        if data.info(self.source).domain != "source":
+        source = data.find(self.source)
+        data.check_domain(source, "source")
+        data.check_labels(source, self.task)
+        targets = [data.find(text) for text in self.targets or data.default_targets(source, self.task)]
+        # Written out in full: a run is resumed from anywhere.
+        object.__setattr__(self, "source", source.text())
+        object.__setattr__(self, "targets", tuple(target.text() for target in targets))
+        labels = [target.label for target in targets]
+        if len(set(labels)) < len(labels):
             raise ConfigError(
-                f"{self.source!r} is real data: it is tested on, never trained on. "
-                f"Sources: {', '.join(data.available('source'))}."
+                f"targets names a data set twice: {', '.join(labels)}. Two folders of one kind get names of their own, "
+                "e.g. \"cityscapes(root='/data/fog', name='fog')\"."
             )
-        if not self.targets:
-            object.__setattr__(self, "targets", data.default_targets(self.source, self.task))
-        for name in self.targets:
-            if data.info(name).domain != "target":
+        known = source.class_names(self.task)
+        for target in targets:
+            data.check_domain(target, "target")
+            data.check_labels(target, self.task)
+            if len(target.domains) > 1 and not target.apart and target.text() == source.text():
+                raise ConfigError(f"{self.source!r} is source and target at once: test on data that were not trained on.")
+            theirs = target.class_names(self.task)
+            if known is not None and theirs is not None and not set(known) & set(theirs) - {"background"}:
                 raise ConfigError(
-                    f"{name!r} is synthetic: it is no target. Targets: {', '.join(data.available('target'))}."
+                    f"{source.label!r} and {target.label!r} share no class: {', '.join(known)}, but {', '.join(theirs)}."
                 )
-        if len(set(self.targets)) < len(self.targets):
-            raise ConfigError(f"targets names a data set twice: {', '.join(self.targets)}.")
-        for name in (self.source, *self.targets):
-            data.check_labels(name, self.task)
-        known = data.info(self.source).classes[self.task]
-        for name in self.targets:
-            missing = sorted(set(data.info(name).classes[self.task]) - set(known))
-            if missing:
-                raise ConfigError(f"{name!r} has classes that {self.source!r} lacks: {', '.join(missing)}.")
-        if self.class_weights is not None and len(self.class_weights) != len(known):
+        if self.class_weights is not None and known is not None and len(self.class_weights) != len(known):
             raise ConfigError(
                 f"class_weights has {len(self.class_weights)} numbers, but the {len(known)} classes are "
                 f"{', '.join(known)}."
@@ -310,20 +312,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: If the file is missing, too large, no YAML, or no mapping.
     """
-    try:
-        raw = Path(path).read_bytes()
-        if len(raw) > _MOST_BYTES:
-            raise ConfigError(f"{path} is {len(raw)} bytes long; a configuration has at most {_MOST_BYTES}.")
-        values = _parse(raw.decode("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"Cannot read the configuration {path}: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML: {error}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold 'key: value' lines, got {type(values).__name__}.")
-    return values
+    return read_mapping(Path(path), "configuration")
 
 
 def stored_config(folder: Path, purpose: str) -> dict[str, Any]:
@@ -358,7 +347,7 @@ def apply_settings(values: dict[str, Any], settings: Sequence[str]) -> dict[str,
         if not equals or not path:
             raise ConfigError(f"--set expects key=value, e.g. --set lr=0.01, got {setting!r}.")
         try:
-            value = _parse(text)
+            value = parse_yaml(text)
         except yaml.YAMLError:
             raise ConfigError(f"--set {setting!r}: the value is no YAML.") from None
         keys = path.split(".")
@@ -381,24 +370,6 @@ def _with_regularizer_setting(current: Any, keys: list[str], value: Any, path: s
         raise ConfigError(f"--set {path}: expected regularizers.INDEX.KEY with an index below {len(specs)}.")
     specs[int(keys[0])][keys[1]] = value
     return specs
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases: a few lines of them can stand for billions of values."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not allowed, write the value out")
-        return super().compose_node(parent, index)
-
-
-def _parse(text: str) -> Any:
-    """Read YAML; every fault of the text is a ``yaml.YAMLError``."""
-    try:
-        return yaml.load(text, Loader=_PlainLoader)
-    except (ValueError, LookupError, AttributeError, OverflowError, RecursionError) as error:
-        # PyYAML lets these through: 2024-13-45 is a ValueError, "!!bool x" a KeyError, deep nesting a RecursionError.
-        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from None
 
 
 def _explain(problem: Any) -> str:

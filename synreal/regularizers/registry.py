@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import keyword
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from torch import nn
 
 from synreal.errors import ConfigError, unknown_name
 from synreal.regularizers.base import Regularizer
+from synreal.texts import problems, read_call
 
 _SPECS: dict[str, type[Regularizer]] = {}
 
@@ -84,10 +84,7 @@ def build_spec(name: str, settings: Mapping[str, Any]) -> Regularizer:
     try:
         return spec(**settings)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{_where(e['loc'])}: {e['msg'].removeprefix('Value error, ')}, got {e['input']!r}" for e in error.errors()
-        )
-        raise ConfigError(f"Regularizer {name}: {problems}.") from None
+        raise ConfigError(f"Regularizer {name}: {problems(error)}.") from None
 
 
 def parse(text: str) -> Regularizer:
@@ -96,25 +93,8 @@ def parse(text: str) -> Regularizer:
     Raises:
         ConfigError: If the text is malformed or names something unknown.
     """
-    name, bracket, _ = text.strip().partition("(")
-    if not bracket:
-        return build_spec(name.strip(), {})
-    get(name.strip())
-    expected = f"Expected name(key=value, ...), e.g. csg(stages=(3, 4), weight=0.1), got {text!r}."
-    try:
-        call = ast.parse(text.strip(), mode="eval").body
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
-            raise ConfigError(expected)
-        settings = {}
-        for keyword in call.keywords:
-            if keyword.arg is None or keyword.arg in settings:
-                raise ConfigError(expected)
-            settings[keyword.arg] = _literal(keyword.value)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{expected} ({error})") from None
-    return build_spec(name.strip(), settings)
+    name, settings = read_call(text, "csg(stages=(3, 4), weight=0.1)")
+    return build_spec(name, settings)
 
 
 def as_spec(value: Any) -> Regularizer:
@@ -150,21 +130,6 @@ def unique_names(specs: Sequence[Regularizer]) -> list[str]:
         seen[spec.name] = seen.get(spec.name, 0) + 1
         names.append(spec.name if seen[spec.name] == 1 else f"{spec.name}_{seen[spec.name]}")
     return names
-
-
-def _literal(node: ast.expr) -> Any:
-    # A bare word is a string: pooling=gap reads better in a shell than pooling='gap'.
-    if isinstance(node, ast.Name) and node.id not in ("true", "false", "null"):
-        return node.id
-    if isinstance(node, ast.Name):
-        return {"true": True, "false": False, "null": None}[node.id]
-    if isinstance(node, (ast.Tuple, ast.List)):
-        return [_literal(item) for item in node.elts]
-    return ast.literal_eval(node)
-
-
-def _where(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location if not str(part).startswith("function-"))
 
 
 def _load_installed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing_extensions import Self
 from synreal import figures, weights
 from synreal.records import Score
 from synreal.tasks import data
+from synreal.tasks.data.align import align_names, aligned, differences
 from synreal.views import derive_seed, seeded, to_float
 from synreal.weights import WeightsOrigin
 
@@ -71,10 +73,22 @@ class Task(ABC):
 
     @classmethod
     def load(cls, config: RunConfig) -> Self:
-        """Read the data. The source is rendered from ``data_seed``, so that runs of several seeds share it."""
-        heldout = data.load(config.source, "heldout", task=config.task, seed=config.data_seed)
-        targets = {name: data.load(name, "test", task=config.task) for name in config.targets}
-        train = data.load(config.source, "train", task=config.task, seed=config.data_seed)
+        """Read the data. The source is rendered from ``data_seed``, so that runs of several seeds share it.
+
+        The targets get the source's classes, by name; a warning tells each difference.
+        """
+        source = data.find(config.source)
+        policy = data.Policy(config.on_bad_image, config.on_size_mismatch)
+        heldout = data.load(source, "heldout", task=config.task, seed=config.data_seed, policy=policy)
+        targets = {}
+        for text in config.targets:
+            target = data.find(text)
+            images = data.load(target, "test", task=config.task, policy=policy)
+            alignment = align_names(heldout.classes, images.classes)
+            for difference in differences(alignment):
+                warnings.warn(f"Target {target.label!r}, compared with {source.label!r}: {difference}.", stacklevel=2)
+            targets[target.label] = aligned(images, heldout.classes, alignment)
+        train = data.load(source, "train", task=config.task, seed=config.data_seed, policy=policy)
         return cls(config, train, {"source": heldout, **targets})
 
     @classmethod

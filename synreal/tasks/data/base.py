@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -36,9 +36,19 @@ class ImageSet(Protocol):
         """Return the number of images."""
         ...
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Return height and width of an image, without decoding it."""
+        ...
+
 
 class LabelledImages(ImageSet, Protocol):
-    """Images with one class each: what the classification task reads."""
+    """Images with one class each: what the classification task reads.
+
+    Attributes:
+        labels: The classes of all images, int64 (N,).
+    """
+
+    labels: Tensor
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Return one image (uint8, (3, H, W), RGB) and its label."""
@@ -79,6 +89,9 @@ class BoxedImages(ImageSet, Protocol):
         ...
 
 
+Images: TypeAlias = LabelledImages | SegmentedImages | BoxedImages
+
+
 class ArrayImages(Dataset[tuple[Tensor, int]]):
     """Images of one size held in memory.
 
@@ -98,7 +111,7 @@ class ArrayImages(Dataset[tuple[Tensor, int]]):
         _check_images(where, images, (3, 1))
         if labels.shape != images.shape[:1]:
             raise DataError(f"{where}: {len(images)} images but labels of shape {tuple(labels.shape)}.")
-        _check_labels(where, labels, classes)
+        check_classes(where, labels, classes)
         self.name = name
         self.split = split
         self.images = images
@@ -108,6 +121,10 @@ class ArrayImages(Dataset[tuple[Tensor, int]]):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return height and width of an image."""
+        return self.images.shape[2], self.images.shape[3]
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.images[index].expand(3, -1, -1), int(self.labels[index])
@@ -135,7 +152,7 @@ class ArrayMasks(Dataset[tuple[Tensor, Tensor]]):
             raise DataError(f"{where}: expected uint8 masks of shape {shape}, got {masks.dtype} {tuple(masks.shape)}.")
         if len(classes) > IGNORE:
             raise DataError(f"{where}: {len(classes)} classes, but a mask can tell {IGNORE} apart.")
-        _check_labels(where, masks[masks != IGNORE], classes)
+        check_classes(where, masks[masks != IGNORE], classes)
         self.name = name
         self.split = split
         self.images = images
@@ -145,6 +162,10 @@ class ArrayMasks(Dataset[tuple[Tensor, Tensor]]):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return height and width of an image."""
+        return self.images.shape[2], self.images.shape[3]
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         return self.images[index], self.masks[index]
@@ -171,19 +192,20 @@ class ArrayBoxes(Dataset[tuple[Tensor, Boxes]]):
             raise DataError(f"{where}: {len(images)} images but the boxes of {len(boxes)}.")
         height, width = images.shape[2:]
         for index, objects in enumerate(boxes):
-            _check_boxes(f"{where}, image {index}", objects, width, height, classes)
+            check_boxes(f"{where}, image {index}", objects, width, height, classes)
         self.name = name
         self.split = split
         self.images = images
         self.boxes = tuple(boxes)
         self.classes = tuple(classes)
-        # Each image's tensors hold as many rows as its boxes, and the boxes come first: no two sets run together.
-        counts = torch.tensor([len(objects.boxes) for objects in boxes])
-        rest = (part for o in boxes for part in (o.boxes, o.labels, o.crowd, o.area))
-        self.fingerprint = _fingerprint((images, counts, *rest))
+        self.fingerprint = _fingerprint((images, *_tensors(boxes)))
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return height and width of an image."""
+        return self.images.shape[2], self.images.shape[3]
 
     def __getitem__(self, index: int) -> tuple[Tensor, Boxes]:
         return self.images[index], self.boxes[index]
@@ -199,14 +221,16 @@ def _check_images(where: str, images: Tensor, channels: tuple[int, ...]) -> None
         raise DataError(f"{where} holds no image.")
 
 
-def _check_labels(where: str, labels: Tensor, classes: Sequence[str]) -> None:
+def check_classes(where: str, labels: Tensor, classes: Sequence[str]) -> None:
+    """Raise ``DataError`` unless labels stand for classes."""
     if labels.numel() and (int(labels.min()) < 0 or int(labels.max()) >= len(classes)):
         raise DataError(
             f"{where}: labels span {int(labels.min())}..{int(labels.max())}, expected 0..{len(classes) - 1}."
         )
 
 
-def _check_boxes(where: str, objects: Boxes, width: int, height: int, classes: Sequence[str]) -> None:
+def check_boxes(where: str, objects: Boxes, width: int, height: int, classes: Sequence[str]) -> None:
+    """Raise ``DataError`` unless the objects of an image fit together, and their boxes into the image."""
     count = len(objects.labels)
     expected = {
         "boxes": (objects.boxes, torch.float32, (count, 4)),
@@ -219,7 +243,7 @@ def _check_boxes(where: str, objects: Boxes, width: int, height: int, classes: S
             raise DataError(
                 f"{where}: expected {field} as {dtype} of shape {shape}, got {given.dtype} {tuple(given.shape)}."
             )
-    _check_labels(where, objects.labels, classes)
+    check_classes(where, objects.labels, classes)
     x0, y0, x1, y1 = objects.boxes.unbind(1)
     inside = (x0 >= 0) & (y0 >= 0) & (x0 < x1) & (y0 < y1) & (x1 <= width) & (y1 <= height)  # false for NaN
     if not inside.all():
@@ -228,6 +252,17 @@ def _check_boxes(where: str, objects: Boxes, width: int, height: int, classes: S
             f"{where}: the box {wrong} is empty or leaves the image, expected x0 < x1 within 0..{width} "
             f"and y0 < y1 within 0..{height}."
         )
+
+
+def boxes_bytes(boxes: Sequence[Boxes]) -> bytes:
+    """Return the objects of all images as bytes, for a fingerprint."""
+    return b"".join(tensor.contiguous().numpy().tobytes() for tensor in _tensors(boxes))
+
+
+def _tensors(boxes: Sequence[Boxes]) -> list[Tensor]:
+    # Each image's tensors hold as many rows as its boxes, and the counts come first: no two sets run together.
+    counts = torch.tensor([len(objects.boxes) for objects in boxes])
+    return [counts, *(part for o in boxes for part in (o.boxes, o.labels, o.crowd, o.area))]
 
 
 def _fingerprint(tensors: Iterable[Tensor]) -> str:

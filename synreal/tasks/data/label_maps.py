@@ -1,0 +1,134 @@
+"""From the numbers or colours that a label file holds to classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synreal.errors import DataError
+from synreal.tasks.data.images import MAX_PIXELS, read_colours, read_ids
+from synreal.tasks.data.paths import fingerprint_files
+
+_MOST_IDS = 65_536
+_UNKNOWN = -1
+
+
+class LabelMap:
+    """Which class each number or colour of a label file stands for.
+
+    Args:
+        ids: Class, or ``IGNORE``, by number.
+        colours: Class, or ``IGNORE``, by (red, green, blue); None where label files hold numbers.
+        hints: What to say of a number that is not in ``ids``, where that tells a known mistake.
+
+    Raises:
+        DataError: If there is nothing in it, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        ids: Mapping[int, int] | None = None,
+        colours: Mapping[tuple[int, int, int], int] | None = None,
+        hints: Mapping[int, str] | None = None,
+    ) -> None:
+        if (ids is None) == (colours is None) or not (ids or colours):
+            raise DataError("A label map gives either numbers or colours, one at least.")
+        self.hints = dict(hints or {})
+        self.ids = dict(ids or {})
+        self.colours = dict(colours or {})
+        if ids is not None and not all(0 <= key < _MOST_IDS for key in ids):
+            raise DataError(f"A label map has numbers 0 to {_MOST_IDS - 1}, got {min(ids)} to {max(ids)}.")
+        self._table: NDArray[np.int16] | None = None
+
+    def read(self, path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+        """Read a label file.
+
+        Returns:
+            Classes or ``IGNORE``, uint8 (H, W).
+
+        Raises:
+            DataError: If the file cannot be read, or holds a number or colour that the map does not have.
+        """
+        if self.colours:
+            pixels = read_colours(path, max_pixels).astype(np.int32)
+            return self._looked_up(_packed(np.moveaxis(pixels, -1, 0)), path)
+        ids = read_ids(path, max_pixels)
+        if ids.min(initial=0) < 0 or ids.max(initial=0) >= _MOST_IDS:
+            raise DataError(f"{path} holds numbers from {ids.min()} to {ids.max()}, expected 0 to {_MOST_IDS - 1}.")
+        return self._looked_up(ids, path)
+
+    def _looked_up(self, found: NDArray[np.integer], path: Path) -> NDArray[np.uint8]:
+        if self._table is None:  # colours take 32 MB: not before they are needed, and not in a pickle
+            self._table = np.full(1 << 24 if self.colours else _MOST_IDS, _UNKNOWN, np.int16)
+            for key, value in (self.colours or self.ids).items():
+                self._table[_packed(key) if isinstance(key, tuple) else key] = value
+        classes = self._table[found]
+        if classes.min(initial=0) == _UNKNOWN:
+            self._refuse(np.unique(found[classes == _UNKNOWN]).tolist(), path)
+        return classes.astype(np.uint8)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_table": None}
+
+    def _refuse(self, unknown: Sequence[int], path: Path) -> None:
+        for number in unknown:
+            if number in self.hints:
+                raise DataError(f"{path}: {self.hints[number]}")
+        names = [str(_unpacked(number)) if self.colours else str(number) for number in unknown]
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        kind = "colours" if self.colours else "numbers"
+        known = ", ".join(map(str, list(self.colours or sorted(self.ids))[:40]))
+        raise DataError(
+            f"{path} holds {kind} that its label map does not have: {', '.join(names[:8])}{more}. Known: {known}. Add "
+            "them to the map, as classes or as ignored."
+        )
+
+    def describe(self) -> bytes:
+        """Return what decides it, for a fingerprint."""
+        return repr((sorted(self.ids.items()), sorted(self.colours.items()))).encode()
+
+
+class MaskPaths:
+    """Masks that lie in files, one an image.
+
+    Args:
+        root: The folder.
+        files: Label files, relative to it.
+        label_map: What they hold.
+        max_pixels: Larger ones are refused.
+    """
+
+    def __init__(self, root: Path, files: Sequence[str], label_map: LabelMap, max_pixels: int = MAX_PIXELS) -> None:
+        self.root = root
+        self.files = list(files)
+        self.label_map = label_map
+        self.max_pixels = max_pixels
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """Return a mask: classes or ``IGNORE``, uint8 (H, W)."""
+        return self.label_map.read(self.root / self.files[index], self.max_pixels)
+
+    def place(self, index: int) -> str:
+        """Return its file."""
+        return str(self.root / self.files[index])
+
+    def digest(self) -> list[bytes]:
+        """Return names and sizes of the files, and the map."""
+        return [fingerprint_files(self.root, self.files).encode(), self.label_map.describe()]
+
+    def subset(self, kept: Sequence[int]) -> MaskPaths:
+        """Return the masks of some of the images."""
+        return MaskPaths(self.root, [self.files[index] for index in kept], self.label_map, self.max_pixels)
+
+
+def _packed(colour: Any) -> Any:
+    """Make one number of red, green and blue."""
+    return colour[0] * 65_536 + colour[1] * 256 + colour[2]
+
+
+def _unpacked(number: int) -> tuple[int, int, int]:
+    return number // 65_536, number // 256 % 256, number % 256

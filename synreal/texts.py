@@ -1,0 +1,113 @@
+"""What people write down: ``name(key=value, ...)`` and YAML. Imports no torch; nothing is executed."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from synreal.errors import ConfigError
+
+_MOST_BYTES = 1 << 20
+
+
+def read_call(text: str, example: str) -> tuple[str, dict[str, Any]]:
+    """Read ``"name"`` or ``"name(key=value, ...)"``; values are Python literals, bare words are strings.
+
+    Args:
+        text: What was written.
+        example: A well-formed one, for messages.
+
+    Returns:
+        The name and its settings.
+
+    Raises:
+        ConfigError: If the text is malformed.
+    """
+    name, bracket, _ = text.strip().partition("(")
+    if not bracket:
+        return name.strip(), {}
+    expected = f"Expected name(key=value, ...), e.g. {example}, got {text!r}."
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+            raise ConfigError(expected)
+        settings: dict[str, Any] = {}
+        for keyword in call.keywords:
+            if keyword.arg is None or keyword.arg in settings:
+                raise ConfigError(expected)
+            settings[keyword.arg] = _literal(keyword.value)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{expected} ({error})") from None
+    return name.strip(), settings
+
+
+def problems(error: ValidationError) -> str:
+    """Say what pydantic found wrong with settings, in one line."""
+    return "; ".join(
+        f"{_where(e['loc'])}: {e['msg'].removeprefix('Value error, ')}, got {e['input']!r}" for e in error.errors()
+    )
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location if not str(part).startswith("function-"))
+
+
+def _literal(node: ast.expr) -> Any:
+    # A bare word is a string: pooling=gap reads better in a shell than pooling='gap'.
+    if isinstance(node, ast.Name) and node.id not in ("true", "false", "null"):
+        return node.id
+    if isinstance(node, ast.Name):
+        return {"true": True, "false": False, "null": None}[node.id]
+    if isinstance(node, (ast.Tuple, ast.List)):
+        return [_literal(item) for item in node.elts]
+    return ast.literal_eval(node)
+
+
+def read_mapping(path: Path, what: str) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping; no object is ever constructed from a tag.
+
+    Args:
+        path: The file.
+        what: What it is, e.g. ``"configuration"``; for messages.
+
+    Raises:
+        ConfigError: If the file is missing, too large, no YAML, or no mapping.
+    """
+    try:
+        raw = path.read_bytes()
+        if len(raw) > _MOST_BYTES:
+            raise ConfigError(f"{path} is {len(raw)} bytes long; a {what} has at most {_MOST_BYTES}.")
+        values = parse_yaml(raw.decode("utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read the {what} {path}: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold 'key: value' lines, got {type(values).__name__}.")
+    return values
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases: a few lines of them can stand for billions of values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not allowed, write the value out")
+        return super().compose_node(parent, index)
+
+
+def parse_yaml(text: str) -> Any:
+    """Read YAML; every fault of the text is a ``yaml.YAMLError``."""
+    try:
+        return yaml.load(text, Loader=_PlainLoader)
+    except (ValueError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+        # PyYAML lets these through: 2024-13-45 is a ValueError, "!!bool x" a KeyError, deep nesting a RecursionError.
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from None
