@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
@@ -290,6 +290,49 @@ class BoxFiles(ImageFiles[Boxes]):
     def _select(self, kept: Sequence[int]) -> None:
         self.boxes = [self.boxes[index] for index in kept]
         self.sizes = [self.sizes[index] for index in kept]
+
+
+def usable_boxes(
+    corners: ArrayLike,
+    labels: Sequence[int] | NDArray[np.integer],
+    size: tuple[int, int],
+    *,
+    crowd: Sequence[bool] | NDArray[np.bool_] | None = None,
+    area: ArrayLike | None = None,
+) -> tuple[Boxes, int]:
+    """Bring boxes as annotations give them to what a detector can learn from.
+
+    Boxes are clipped to the image; those without area afterwards, or with a corner that is not finite, are left out.
+
+    Args:
+        corners: x0, y0, x1, y1 in pixels from the upper left corner, half-open: real, (M, 4); M may be 0.
+        labels: Classes: M of them.
+        size: Height and width of the image in pixels.
+        crowd: Whether a box stands for a group that nobody told apart: M of them; none does if not given.
+        area: Pixels of the object's visible mask: M of them; where not finite and positive, the area of the clipped
+            box.
+
+    Returns:
+        The objects, and how many were left out.
+    """
+    height, width = size
+    raw = np.asarray(corners, dtype=np.float64).reshape(len(labels), 4)
+    # Rounded to float32 before areas are looked at: a sliver may vanish in it.
+    boxes = np.clip(raw, 0, [width, height, width, height]).astype(np.float32)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    kept = np.isfinite(raw).all(1) & (sides > 0).all(1)
+    areas = sides.prod(1)
+    if area is not None:
+        said = np.asarray(area, dtype=np.float64)
+        areas = np.where(np.isfinite(said) & (said > 0), said, areas).astype(np.float32)
+    groups = np.zeros(len(labels), dtype=np.bool_) if crowd is None else np.asarray(crowd, dtype=np.bool_)
+    objects = Boxes(
+        torch.from_numpy(boxes[kept]),
+        torch.from_numpy(np.asarray(labels, dtype=np.int64)[kept]),
+        torch.from_numpy(groups[kept]),
+        torch.from_numpy(areas[kept]),
+    )
+    return objects, int((~kept).sum())
 
 
 def turned_boxes(objects: Boxes, stored: Orientation) -> Boxes:
