@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +48,20 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: Instead of the process's own.
     """
+    warnings.formatwarning = _worded
     sys.exit(_exit_code(lambda: app(arguments, standalone_mode=True)))
+
+
+_python_format = warnings.formatwarning
+
+
+def _worded(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
+    """Leave file and line of the code out of what is said to people."""
+    return (
+        f"Warning: {message}\n"
+        if issubclass(category, UserWarning)
+        else _python_format(message, category, *place, **more)
+    )
 
 
 def _exit_code(call: Callable[[], Any]) -> int:

@@ -47,8 +47,7 @@ def _rows(kind: Kind) -> dict[str, str]:
     if kind is Kind.datasets:
         from synreal.tasks import data
 
-        infos = [data.info(name) for name in data.available()]
-        return {info.name: f"{info.domain}  {info.summary}" for info in infos}
+        return {name: f"{'/'.join(kind.domains)}  {kind.summary}" for name, kind in data.kinds().items()}
     if kind is Kind.presets:
         from synreal import presets
 

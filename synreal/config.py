@@ -28,6 +28,7 @@ from synreal import presets
 from synreal.errors import ConfigError, unknown_name
 from synreal.regularizers import Regularizer, as_specs
 from synreal.tasks import architectures, data, task_class, task_name
+from synreal.tasks.data.names import align_names
 from synreal.texts import parse_yaml, read_mapping
 
 Specs = Annotated[
@@ -41,6 +42,8 @@ Specs = Annotated[
 _ONLY_FOR = {
     "architecture": ("segmentation", "detection"),
     "output_stride": ("segmentation",),
+    "head_width": ("classification",),
+    "crop": ("classification",),
     "augment_ops": ("classification",),
     "augment_magnitude": ("classification",),
     "flip": ("segmentation", "detection"),
@@ -49,6 +52,7 @@ _ONLY_FOR = {
     "class_weights": ("segmentation",),
     "ohem": ("segmentation",),
     "window": ("segmentation",),
+    "on_size_mismatch": ("segmentation",),
 }
 
 
@@ -70,15 +74,24 @@ class RunConfig(BaseModel):
         backbone: timm name; for segmentation also ``"smp/NAME"``, an encoder of segmentation-models-pytorch's own.
         architecture: Around the backbone. Segmentation: any of segmentation-models-pytorch, ``"deeplabv3plus"`` by
             default. Detection: ``"fasterrcnn"`` (default), ``"retinanet"`` or ``"fcos"``.
+        head_width: Classification: width of a hidden layer of the classifier, e.g. the papers' 512; None: linear.
         output_stride: Segmentation: stride of the encoder's last map, 8, 16 or 32, where the architecture knows it.
         weights: ``"auto"``, ``"timm"``, ``"packaged"``, ``"none"`` or a file; see ``synreal.weights``.
         reference: timm name of another network to be the frozen teacher, with its ImageNet classifier and weights of
             its own; None: the backbone as it was pretrained.
-        source: Synthetic data to train on.
-        targets: Real data to test on; by default those that go with the source.
+        source: Synthetic data to train on: a name, ``"gta5:/data/gta5"``, ``"gta5(root='/data/gta5', frames='all')"``,
+            or a YAML file that describes them.
+        targets: Real data to test on, written likewise; by default those that go with the source.
+        on_bad_image: ``"error"`` ends the run at the first image or label file that cannot be used; ``"skip"`` reads
+            everything once beforehand, leaves such files out, and counts them in the result.
+        on_size_mismatch: Segmentation: of an image and its mask, ``"error"`` (default), ``"skip"``, or ``"resize"``,
+            which brings the image to the mask's size.
+        cache_size: Keep training images resized on disk, the short side at most so many pixels; None reads the
+            originals. Tests read the originals in any case.
         image_size: In pixels. Classification: side of the network's input, 64 by default. Segmentation: side of the
             training crop, 128; images are tested whole. Detection: short side to which images are resized, 128; the
             long side becomes twice that at most.
+        crop: Classification: ``"random"`` (default, CSG) or ``"center"`` (GCISG, ASG) crop of a training image.
         augment_ops: Classification: RandAugment operations on each view, 1 by default; 0 switches it off.
         augment_magnitude: Classification: RandAugment magnitude M, of 30; 6 by default.
         flip: Segmentation and detection: how often a training image is mirrored, in [0, 1]; 0 by default, for numerals
@@ -129,13 +142,18 @@ class RunConfig(BaseModel):
     preset: str | None = None
     regularizers: Specs
     architecture: str | None = None
+    head_width: int | None = Field(default=None, ge=1)
     output_stride: Literal[8, 16, 32] | None = None
     backbone: str = "tf_efficientnet_lite0"
     weights: str = "auto"
     reference: str | None = None
     source: str = "digits"
     targets: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    on_bad_image: Literal["error", "skip"] = "error"
+    on_size_mismatch: Literal["error", "skip", "resize"] | None = None
+    cache_size: int | None = Field(default=None, ge=8)
     image_size: int = Field(ge=8, le=4096)
+    crop: Literal["random", "center"] | None = None
     augment_ops: int | None = Field(default=None, ge=0)
     augment_magnitude: float | None = Field(default=None, ge=0, le=30)
     flip: float | None = Field(default=None, ge=0, le=1)
@@ -233,12 +251,12 @@ class RunConfig(BaseModel):
             data.check_domain(target, "target")
             data.check_labels(target, self.task)
             if len(target.domains) > 1 and not target.apart and target.text() == source.text():
-                raise ConfigError(f"{self.source!r} is source and target at once: test on data that were not trained on.")
+                raise ConfigError(f"{source.label!r} is source and target at once: name other data to test on.")
             theirs = target.class_names(self.task)
-            if known is not None and theirs is not None and not set(known) & set(theirs) - {"background"}:
-                raise ConfigError(
-                    f"{source.label!r} and {target.label!r} share no class: {', '.join(known)}, but {', '.join(theirs)}."
-                )
+            if known is not None and theirs is not None:
+                align_names(known, theirs)
+        if self.cache_size is not None and not isinstance(source, data.FolderData):
+            raise ConfigError(f"cache_size is for images in files: {source.label!r} is held in memory as it is.")
         if self.class_weights is not None and known is not None and len(self.class_weights) != len(known):
             raise ConfigError(
                 f"class_weights has {len(self.class_weights)} numbers, but the {len(known)} classes are "

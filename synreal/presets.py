@@ -52,6 +52,7 @@ TASKS: Final[dict[str, Recipe]] = {
         "two CPU cores, embedded numerals, 300 steps",
         {
             "image_size": 64,
+            "crop": "random",
             "augment_ops": 1,
             "augment_magnitude": 6,
             "epochs": 2,
@@ -65,6 +66,7 @@ TASKS: Final[dict[str, Recipe]] = {
         "two CPU cores, embedded scenes, 600 steps",
         {
             "architecture": "deeplabv3plus",
+            "on_size_mismatch": "error",
             "image_size": 128,
             "flip": 0.0,
             "scale": (0.75, 1.25),
@@ -103,10 +105,24 @@ TASKS: Final[dict[str, Recipe]] = {
 }
 """By long name of the task. Numerals are not mirrored; 128-pixel scenes have 4 x 4 places at stride 32."""
 
+_CSG_CLS = {
+    "backbone": "resnet101",
+    "head_width": 512,
+    "image_size": 224,
+    "crop": "random",
+    "augment_ops": 1,
+    "augment_magnitude": 6,
+    "epochs": 30,
+    "batch_size": 32,
+    "lr": 1e-4,
+    "test_flip": True,
+    "eval_batch_size": 100,
+}
 _CSG_SEG = {
     "backbone": "resnet50",
     "architecture": "deeplabv3",
     "output_stride": 8,
+    "on_size_mismatch": "error",
     "image_size": 512,
     "flip": 0.5,
     "scale": (0.75, 1.25),
@@ -135,6 +151,23 @@ _SIM10K = {
 }
 
 PRESETS: Final[dict[str, Recipe]] = {
+    "csg-cls": Recipe(
+        "classification",
+        "CSG on VisDA-17 (Chen et al., ICLR 2021): ResNet-101, 30 epochs",
+        _CSG_CLS,
+    ),
+    "asg-cls": Recipe(
+        "classification",
+        "ASG on VisDA-17 (Chen et al., ICML 2020): as csg-cls, centre crops alone, the rate decays no more after 80 %",
+        {**_CSG_CLS, "crop": "center", "augment_ops": 0, "augment_magnitude": 0, "poly_until": 0.8},
+        regularizers="kl",
+    ),
+    "gcisg-cls": Recipe(
+        "classification",
+        "GCISG on VisDA-17 (Nam et al., ECCV 2022): ResNet-101, constant rate, batches of 64, 30 epochs",
+        {**_CSG_CLS, **_GCISG_LOOP, "crop": "center", "batch_size": 64, "test_flip": False},
+        regularizers="gcisg",
+    ),
     "csg-seg": Recipe(
         "segmentation",
         "CSG on GTA5 (Chen et al., ICLR 2021): ResNet-50, DeepLab at stride 8, 100,000 steps",

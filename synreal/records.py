@@ -79,6 +79,7 @@ class Protocol(BaseModel):
         evaluation: How images reach the network when it is tested, in words.
         test_time_flips: Whether an image's and its mirror's predictions are averaged.
         chance: The headline of guessing; None where that means nothing.
+        left_out: What was not used of the data, by part of the data and reason.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -98,6 +99,7 @@ class Protocol(BaseModel):
     batch_size: int
     processes: int
     chance: float | None
+    left_out: dict[str, dict[str, int]] = {}
     versions: dict[str, str]
 
 

@@ -11,7 +11,7 @@ import operator
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -182,7 +182,14 @@ class RandAugment(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
         return f"num_ops={self.num_ops}, magnitude={self.magnitude}, translate_px={self.translate_px}"
 
 
-def classification_transform(size: int, *, train: bool, num_ops: int = 1, magnitude: float = 6) -> nn.Module:
+def classification_transform(
+    size: int,
+    *,
+    train: bool,
+    num_ops: int = 1,
+    magnitude: float = 6,
+    crop: Literal["random", "center"] = "random",
+) -> nn.Module:
     """Build the image transform of CSG's classification runs (Chen et al., ICLR 2021); there is no flip.
 
     Training: :class:`RandAugment`, resize the short side to ``size``, random crop. Test: the same without
@@ -193,6 +200,7 @@ def classification_transform(size: int, *, train: bool, num_ops: int = 1, magnit
         train: Whether the transform is random.
         num_ops: RandAugment operations per image, >= 0; unused at test time.
         magnitude: RandAugment strength, in [0, 30]; unused at test time.
+        crop: ``"random"``, or ``"center"`` as GCISG and ASG train; tests take the centre in any case.
 
     Returns:
         A module that maps a uint8 image (3, H, W) of any size to uint8 (3, size, size).
@@ -204,7 +212,8 @@ def classification_transform(size: int, *, train: bool, num_ops: int = 1, magnit
         raise ConfigError(f"Image size is {size!r}; expected the side of a square in whole pixels >= 1, e.g. 224.")
     augment = RandAugment(num_ops, magnitude)
     resize = v2.Resize(size, interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
-    steps = [augment, resize, v2.RandomCrop(size)] if train else [resize, v2.CenterCrop(size)]
+    center = v2.CenterCrop(size)
+    steps = [augment, resize, v2.RandomCrop(size) if crop == "random" else center] if train else [resize, center]
     transform: nn.Module = v2.Compose(steps)
     return transform
 

@@ -80,9 +80,14 @@ _RANDOM = WeightsOrigin("none", "random initialisation", None)
 
 
 def create_backbone(
-    name: str, *, num_classes: int, weights: str = "auto", output_stride: int | None = None
+    name: str,
+    *,
+    num_classes: int,
+    weights: str = "auto",
+    output_stride: int | None = None,
+    head_width: int | None = None,
 ) -> tuple[nn.Module, WeightsOrigin]:
-    """Create a timm model with a linear classifier for ``num_classes`` and the requested weights.
+    """Create a timm model with a classifier for ``num_classes`` and the requested weights.
 
     The classifier is fresh unless the weights bring one of ``num_classes`` classes: ``num_classes=1000``
     keeps the ImageNet classifier of timm's and the packaged weights, and a file's classifier is kept where
@@ -99,13 +104,14 @@ def create_backbone(
             ``{"state_dict": ...}`` around it is opened. Pickles are read without running them.
         output_stride: Dilate the network so that its last map has this stride, 8 or 16, as segmenters do; None or 32
             leaves it as it is. The tensors are the same.
+        head_width: Classify by two linear layers with so many features, and a ReLU, between them; None: by one.
 
     Returns:
         The model, in train mode on the CPU, and the origin of its weights.
 
     Raises:
         ConfigError: The model or its tag is unknown, ``num_classes`` is no whole number >= 0, or the model cannot be
-            dilated so.
+            dilated so or given such a classifier.
         WeightsError: The weights cannot be had, cannot be read safely, or do not fit the model.
 
     Example:
@@ -115,9 +121,8 @@ def create_backbone(
     """
     cfg = _pretrained_cfg(name)
     check_count(num_classes, least=0)
-    build = partial(
-        _build, name, num_classes, **({"output_stride": output_stride} if output_stride not in (None, 32) else {})
-    )
+    dilated = {"output_stride": output_stride} if output_stride not in (None, 32) else {}
+    build = partial(_build, name, num_classes, head_width=head_width, **dilated)
     if weights == "none":
         return build(), _RANDOM
     if weights == "timm":
@@ -301,7 +306,7 @@ def _pretrained_cfg(name: str) -> Any:
 _Build = Callable[..., nn.Module]
 
 
-def _build(name: str, num_classes: int, **kwargs: Any) -> nn.Module:
+def _build(name: str, num_classes: int, *, head_width: int | None = None, **kwargs: Any) -> nn.Module:
     """Let timm build the model (random weights unless ``pretrained=True`` is passed)."""
     try:
         model: nn.Module = timm.create_model(name, num_classes=num_classes, **kwargs)
@@ -312,6 +317,16 @@ def _build(name: str, num_classes: int, **kwargs: Any) -> nn.Module:
             f"timm cannot build {name!r} with output_stride={kwargs['output_stride']}: {type(error).__name__} {error}. "
             "Choose another backbone, or leave its stride as it is."
         ) from error
+    if head_width is not None:
+        path = _classifier_names(model)
+        linear = model.get_submodule(path[0]) if len(path) == 1 else None
+        if not isinstance(linear, nn.Linear):
+            raise ConfigError(
+                f"{name!r} does not end in one linear classifier, which head_width={head_width} would replace. "
+                "Leave head_width out, or choose another backbone."
+            )
+        hidden = nn.Linear(linear.in_features, head_width)
+        model.set_submodule(path[0], nn.Sequential(hidden, nn.ReLU(), nn.Linear(head_width, linear.out_features)))
     return model
 
 
@@ -500,7 +515,8 @@ def _map_by_flat_name(whole: Mapping[str, Tensor], part: Mapping[str, Tensor], n
 def _load(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load ``state``: strictly, apart from a classifier for another number of classes, which stays fresh."""
     own = model.state_dict()
-    head = _classifier_keys(model)
+    names = tuple(f"{name}." for name in _classifier_names(model))
+    head = {key for key in (*own, *state) if key.startswith(names)}
     keep_head = all(key in state and state[key].shape == own[key].shape for key in head & own.keys())
     given = {key: value for key, value in state.items() if keep_head or key not in head}
     given = {key: value for key, value in given.items() if key in own or key not in head}
@@ -527,12 +543,11 @@ def _some(names: list[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
-def _classifier_keys(model: nn.Module) -> set[str]:
-    """Return the state-dict keys of the classifier, present in this model or not."""
+def _classifier_names(model: nn.Module) -> tuple[str, ...]:
+    """Return where the classifier stands, present in this model or not; a distilled transformer has two."""
     cfg = getattr(model, "pretrained_cfg", None) or {}
     names = cfg.get("classifier") or ()
-    names = (names,) if isinstance(names, str) else tuple(names)
-    return {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _cached_file(cfg: Any) -> Path | None:

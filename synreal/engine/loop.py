@@ -9,6 +9,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from synreal.regularizers.plugins import loaded
 from synreal.stages import find_head
 from synreal.tasks import task_class
 from synreal.tasks.base import MEMORY_FORMATS, Meter, Task
+from synreal.tasks.data import find
 from synreal.views import derive_seed
 from synreal.weights import IMAGENET_CLASSES, WeightsOrigin, create_backbone
 
@@ -224,7 +226,7 @@ class _Run:
         if self._test_due() and self.step not in [row["step"] for row in self.history]:
             self._test()  # the run was stopped before this test had ended
         self._train_mode()
-        for views, targets in self.loader:
+        for views, targets in _batches(self.loader):
             row = self._one_step(views, targets)
             self.step += 1
             self.progress.step(self.step, {k: v for k, v in row.items() if k.startswith(("loss", "penalty"))})
@@ -414,7 +416,7 @@ class _Run:
             config=config.model_dump(mode="json"),
             protocol=Protocol(
                 task=config.task,
-                source=config.source,
+                source=find(config.source).label,
                 source_fingerprint=self.task.fingerprints["train"],
                 source_images=self.plan.images,
                 image_size=config.image_size,
@@ -428,10 +430,11 @@ class _Run:
                 batch_size=config.batch_size,
                 processes=self.accelerator.num_processes,
                 chance=self.task.chance,
+                left_out=self.task.left_out,
                 versions=folder.versions(),
             ),
             source_heldout=scores["source"],
-            targets={name: scores[name] for name in config.targets},
+            targets={name: score for name, score in scores.items() if name != "source"},
             target_selected=self._target_selected(),
             seconds={name: round(value, 1) for name, value in self.seconds.items()},
         )
@@ -450,7 +453,9 @@ class _Run:
         if len(self.history) < 2:
             return {}
         best = {}
-        for name in self.config.targets:
+        for name in self.task.tests:
+            if name == "source":
+                continue
             first = [headline_of(row[name]) for row in self.history]
             if all(map(math.isnan, first)):
                 continue
@@ -534,7 +539,7 @@ def _test_all(
             data, config.workers, task.collate_test, batch_size=config.eval_batch_size, sampler=list(shard)
         )
         with torch.no_grad(), accelerator.autocast():
-            for images, targets in loader:
+            for images, targets in _batches(loader):
                 meter.update(task.predict(student, images, accelerator.device), targets)
                 if accelerator.num_processes == 1 and request.exit_code:
                     if on_stop is None:
@@ -556,10 +561,38 @@ def _loader(
     sampler: Any = None,
 ) -> DataLoader[Any]:
     shared: dict[str, Any] = {"num_workers": workers, "worker_init_fn": deaf, "pin_memory": torch.cuda.is_available()}
-    shared["collate_fn"] = collate
+    data, shared["collate_fn"] = _Told(data), partial(_collated, collate)
     if batch_sampler is not None:
         return DataLoader(data, batch_sampler=batch_sampler, **shared)
     return DataLoader(data, batch_size=batch_size, sampler=sampler, **shared)
+
+
+class _Told(Dataset[Any]):
+    """Hands over an error of synreal's instead of raising it: a worker process would bury it in a traceback."""
+
+    def __init__(self, data: Dataset[Any]) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return _length(self.data)
+
+    def __getitem__(self, index: Any) -> Any:
+        try:
+            return self.data[index]
+        except SynrealError as error:
+            return error
+
+
+def _collated(collate: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> Any:
+    return next((item for item in items if isinstance(item, SynrealError)), None) or collate(items)
+
+
+def _batches(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Give the batches, and raise the first error that came instead of an image."""
+    for batch in loader:
+        if isinstance(batch, SynrealError):
+            raise batch
+        yield batch
 
 
 def _length(data: Any) -> int:

@@ -14,9 +14,11 @@ from torch.utils.data import Dataset, default_collate
 from typing_extensions import Self
 
 from synreal import figures, weights
+from synreal.errors import ConfigError
 from synreal.records import Score
 from synreal.tasks import data
-from synreal.tasks.data.align import align_names, aligned, differences
+from synreal.tasks.data.align import aligned
+from synreal.tasks.data.names import align_names, differences
 from synreal.views import derive_seed, seeded, to_float
 from synreal.weights import WeightsOrigin
 
@@ -75,20 +77,43 @@ class Task(ABC):
     def load(cls, config: RunConfig) -> Self:
         """Read the data. The source is rendered from ``data_seed``, so that runs of several seeds share it.
 
-        The targets get the source's classes, by name; a warning tells each difference.
+        The targets get the source's classes, by name; a warning tells each difference, and images that source and
+        target share.
+
+        Raises:
+            ConfigError: If source and target share no class, or ``class_weights`` does not fit the source's classes.
+            DataError: If data are missing or damaged.
         """
+        from synreal.tasks.data.check import duplicates  # TODO lift
+        from synreal.tasks.data.resized import Resized
+
         source = data.find(config.source)
-        policy = data.Policy(config.on_bad_image, config.on_size_mismatch)
-        heldout = data.load(source, "heldout", task=config.task, seed=config.data_seed, policy=policy)
+        policy = data.Policy(config.on_bad_image, config.on_size_mismatch or "error")
+        train, heldout = (
+            data.load(source, split, task=config.task, seed=config.data_seed, policy=policy)
+            for split in ("train", "heldout")
+        )
+        if config.class_weights is not None and len(config.class_weights) != len(train.classes):
+            raise ConfigError(
+                f"class_weights has {len(config.class_weights)} numbers, but the {len(train.classes)} classes of "
+                f"{source.label!r} are {', '.join(train.classes)}."
+            )
         targets = {}
         for text in config.targets:
             target = data.find(text)
             images = data.load(target, "test", task=config.task, policy=policy)
-            alignment = align_names(heldout.classes, images.classes)
-            for difference in differences(alignment):
-                warnings.warn(f"Target {target.label!r}, compared with {source.label!r}: {difference}.", stacklevel=2)
-            targets[target.label] = aligned(images, heldout.classes, alignment)
-        train = data.load(source, "train", task=config.task, seed=config.data_seed, policy=policy)
+            alignment = align_names(train.classes, images.classes)
+            told = [f"Target {target.label!r} {line}." for line in differences(alignment)]
+            if shared := duplicates(train, images):
+                told.append(
+                    f"{len(shared)} images of target {target.label!r} are also trained on, e.g. {shared[0][1]}: what "
+                    "is measured on them is no zero-shot result."
+                )
+            for line in told:
+                warnings.warn(line, stacklevel=2)
+            targets[target.label] = aligned(images, train.classes, alignment)
+        if config.cache_size is not None:
+            train = Resized(train, config.cache_size)
         return cls(config, train, {"source": heldout, **targets})
 
     @classmethod
@@ -184,6 +209,12 @@ class Task(ABC):
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of each part: ``"train"``, ``"source"`` and each target."""
         return {"train": self.train.fingerprint, **{name: data.fingerprint for name, data in self.tests.items()}}
+
+    @property
+    def left_out(self) -> dict[str, dict[str, int]]:
+        """What was left out while data were read, by part and reason; parts of which everything is used are absent."""
+        parts = {"train": self.train, **self.tests}
+        return {name: dict(part.dropped) for name, part in parts.items() if getattr(part, "dropped", None)}
 
     @property
     @abstractmethod

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from synreal import figures
 from synreal.records import Score
-from synreal.stages import find_head
+from synreal.stages import find_classifier, find_head
 from synreal.tasks.base import BatchTask, Meter, TrainingViews
 from synreal.tasks.data.base import LabelledImages
 from synreal.tasks.meters import AccuracyMeter
@@ -28,18 +28,20 @@ class Classification(BatchTask):
     library: ClassVar[str] = "timm"
 
     def build_student(self) -> tuple[nn.Module, WeightsOrigin]:
-        """Build a timm model with a fresh linear classifier, and take its normalisation.
+        """Build a timm model with a fresh classifier, and take its normalisation.
 
-        The classifier starts at zero: a random one shakes the pretrained backbone in the first steps, before it has
-        learnt anything. One that a weights file brings is kept.
+        The classifier's last layer starts at zero: a random one shakes the pretrained backbone in the first steps,
+        before it has learnt anything. One that a weights file brings is kept.
         """
+        config = self.config
         student, origin = create_backbone(
-            self.config.backbone, num_classes=len(self.classes), weights=self.config.weights
+            config.backbone, num_classes=len(self.classes), weights=config.weights, head_width=config.head_width
         )
         if origin.source != "file":
             head = find_head(student)
+            hidden = f"{find_classifier(student)}.0." if config.head_width is not None else None
             for name, parameter in student.named_parameters():
-                if name in head:
+                if name in head and not (hidden and name.startswith(hidden)):
                     nn.init.zeros_(parameter)
         self.statistics = normalization(student)
         return student, origin
@@ -51,6 +53,7 @@ class Classification(BatchTask):
             train=True,
             num_ops=self.config.augment_ops or 0,
             magnitude=self.config.augment_magnitude or 0,
+            crop=self.config.crop or "random",
         )
         return TrainingViews(self.train, partial(_labelled_views, MultiView(transform, views)), self.config.seed)
 
@@ -100,9 +103,16 @@ class Classification(BatchTask):
 
     @property
     def recipe(self) -> dict[str, str]:
-        """The call of timm."""
-        name, number = self.config.backbone, len(self.classes)
-        return {"build": f"import timm\nmodel = timm.create_model({name!r}, num_classes={number})"}
+        """The call of timm, and the classifier in place of its own where that has a hidden layer."""
+        name, number, width = self.config.backbone, len(self.classes), self.config.head_width
+        call = f"import timm\nmodel = timm.create_model({name!r}, num_classes={number})"
+        if width is not None:
+            call += (
+                "\nfrom torch import nn\npath = model.pretrained_cfg['classifier']\n"
+                "features = model.get_submodule(path).in_features\nmodel.set_submodule(path, nn.Sequential("
+                f"nn.Linear(features, {width}), nn.ReLU(), nn.Linear({width}, {number})))"
+            )
+        return {"build": call}
 
 
 def _labelled_views(views: MultiView, image: Tensor, label: int) -> tuple[tuple[Tensor, ...], int]:

@@ -153,14 +153,13 @@ class BoxMeter(Meter):
     def coco(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Return the objects and the detections in COCO's formats, with the sizes of images.
 
-        Each image is read once more for its size. Image ``i`` of the set has id ``i + 1``, class ``i`` too.
+        Image ``i`` of the set has id ``i + 1``, class ``i`` too.
 
         Raises:
             TrainingError: If not every image was counted, or one twice.
             DataError: If the network gave a box or score that is not finite, or a label that is no class.
         """
-        shapes = (self.images[index][0].shape for index in range(len(self.images)))
-        return self._structures([(shape[-2], shape[-1]) for shape in shapes])
+        return self._structures([self.images.size(index) for index in range(len(self.images))])
 
     def _structures(self, sizes: Sequence[tuple[int, int]] | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         _check_number(len(self.seen), self.images)

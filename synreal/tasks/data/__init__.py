@@ -9,6 +9,7 @@ from synreal.tasks.data import embedded  # noqa: F401  each line announces data 
 from synreal.tasks.data.registry import (
     PARTS,
     DataSet,
+    FolderData,
     Policy,
     available,
     check_domain,
@@ -23,6 +24,7 @@ from synreal.tasks.data.registry import (
 __all__ = [
     "PARTS",
     "DataSet",
+    "FolderData",
     "Policy",
     "available",
     "check_domain",

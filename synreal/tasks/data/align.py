@@ -1,13 +1,11 @@
-"""Bringing a target's classes to those of the source, by name."""
+"""A target with the classes of the source."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,72 +13,7 @@ from torch.utils.data import Dataset
 
 from synreal.errors import DataError
 from synreal.tasks.data.base import IGNORE, Boxes, Images
-
-
-class Alignment(NamedTuple):
-    """How the classes of a target stand to those of the source.
-
-    Attributes:
-        table: For each class of the target its number in the source; None where the source does not have it.
-        renamed: Pairs of names (target, source) that mean one class but are not written alike.
-        missing: Classes of the source that the target does not have.
-        extra: Classes of the target that the source does not have.
-    """
-
-    table: tuple[int | None, ...]
-    renamed: tuple[tuple[str, str], ...]
-    missing: tuple[str, ...]
-    extra: tuple[str, ...]
-
-
-def align_names(source: Sequence[str], target: Sequence[str]) -> Alignment:
-    """Match class names; upper and lower case, spaces, ``_`` and ``-`` do not tell names apart.
-
-    Args:
-        source: The classes that the network knows.
-        target: The classes of the data to test on.
-
-    Returns:
-        What was found, with at least one class in common.
-
-    Raises:
-        DataError: If no name is shared, or two names of one side mean the same.
-    """
-    known = {_plain(name): index for index, name in enumerate(source)}
-    plain = [_plain(name) for name in target]
-    for names, keys in ((source, [_plain(name) for name in source]), (target, plain)):
-        if len(set(keys)) < len(keys):
-            twice = next(name for name, key in zip(names, keys, strict=True) if keys.count(key) > 1)
-            raise DataError(f"The class name {twice!r} stands twice among {', '.join(names)}.")
-    table = tuple(known.get(key) for key in plain)
-    found = [index for index in table if index is not None]
-    if not found or (found == [0] and source[0] == "background" and len(source) > 1):
-        near = difflib.get_close_matches(plain[-1], list(known), n=1)
-        hint = f" Did you mean {source[known[near[0]]]!r} by {target[-1]!r}?" if near else ""
-        raise DataError(
-            f"Source and target share no class. Source: {', '.join(source)}. Target: {', '.join(target)}.{hint} "
-            "Give both the same names, e.g. with 'classes' or 'label_map' in a description of the data set."
-        )
-    return Alignment(
-        table,
-        tuple((name, source[i]) for name, i in zip(target, table, strict=True) if i is not None and source[i] != name),
-        tuple(name for index, name in enumerate(source) if index not in found),
-        tuple(name for name, index in zip(target, table, strict=True) if index is None),
-    )
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", "", name).casefold()
-
-
-def differences(alignment: Alignment) -> list[str]:
-    """Say how classes differ, one line each; none if they are the same."""
-    lines = [f"{theirs!r} is taken for {ours!r}" for theirs, ours in alignment.renamed]
-    if alignment.missing:
-        lines.append(f"without {', '.join(alignment.missing)}: not measured")
-    if alignment.extra:
-        lines.append(f"with {', '.join(alignment.extra)}, which the source does not have: left out")
-    return lines
+from synreal.tasks.data.names import Alignment
 
 
 ImagesType = TypeVar("ImagesType", bound=Images)
@@ -115,6 +48,7 @@ class _Aligned(Dataset[tuple[Tensor, Any]]):
         self.classes = classes
         self.name: str = images.name
         self.split: str = images.split
+        self.dropped: dict[str, int] = dict(getattr(images, "dropped", {}))
         self.table = torch.tensor([-1 if number is None else number for number in table])
         self.fingerprint = hashlib.sha256(f"{images.fingerprint} {classes} {table}".encode()).hexdigest()
         self.kept = torch.arange(len(images))
@@ -123,6 +57,8 @@ class _Aligned(Dataset[tuple[Tensor, Any]]):
             mapped = self.table[labels]
             self.kept = (mapped >= 0).nonzero().flatten()
             self.labels = mapped[self.kept]
+            if len(self.kept) < len(mapped):
+                self.dropped["images of classes that the source does not have"] = len(mapped) - len(self.kept)
             if not len(self.kept):
                 raise DataError(f"{self.name} ({self.split}) holds no image of a class of the source.")
 
