@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -36,30 +37,69 @@ def inside(root: Path, relative: str, where: str) -> Path:
         where: Which file and line or key gave it, for the message.
 
     Raises:
-        DataError: If the path is absolute, holds a NUL, or leads out of the folder, also through a symbolic link.
+        DataError: If the path is empty or absolute, cannot name a file, or leads out of the folder, also through a
+            symbolic link.
     """
-    if "\0" in relative:
-        raise DataError(f"{where}: the path {relative!r} holds a NUL character.")
-    # Exports from Windows write backslashes; no data set has file names with them.
-    plain = relative.replace("\\", "/")
-    path = root / plain
-    base = os.path.realpath(root)
-    if not plain or os.path.commonpath([base, os.path.realpath(path)]) != base:
-        raise DataError(
-            f"{where}: the path {relative!r} leads out of {root}. Paths are relative to that folder and stay in it; "
-            "give a root that holds all files."
-        )
-    return path
+    return Inside(root)(relative, where)
 
 
-def read_lines(path: Path) -> list[tuple[int, str]]:
+class Inside:
+    r"""``inside`` for many paths below one folder: each folder is followed to where it really lies only once.
+
+    Args:
+        root: The folder that no path may leave. It may itself be a symbolic link.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._base = os.path.realpath(root)
+        self._folders: dict[str, str] = {}
+
+    def __call__(self, relative: str, where: str) -> Path:
+        """Join one path; arguments and errors are those of ``inside``."""
+        # Exports from Windows write backslashes; no data set has file names with them.
+        plain = relative.replace("\\", "/")
+        self._check_name(plain, relative, where)
+        joined = os.path.join(self.root, plain)
+        folder, name = os.path.split(joined)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        real = os.path.join(self._folders[folder], name)
+        if name in ("", ".", "..") or os.path.islink(real):
+            real = os.path.realpath(real)
+        if real != self._base and not real.startswith(self._base.rstrip(os.sep) + os.sep):
+            linked = "" if ".." in plain.split("/") else f" through a symbolic link to {real}"
+            raise DataError(
+                f"{where}: the path {relative!r} leads out of {self.root}{linked}. Paths stay in that folder; give a "
+                "root that holds all files."
+            )
+        return Path(joined)
+
+    def _check_name(self, plain: str, relative: str, where: str) -> None:
+        if not plain.strip():
+            raise DataError(f"{where}: expected the path of a file, got {relative!r}.")
+        if "\0" in plain:
+            raise DataError(f"{where}: the path {relative!r} holds a NUL character.")
+        try:
+            os.fsencode(plain)
+        except UnicodeEncodeError:
+            raise DataError(f"{where}: the path {relative!r} cannot name a file: it is no Unicode text.") from None
+        if plain.startswith("/") or re.match("[A-Za-z]:/", plain):
+            raise DataError(f"{where}: the path {relative!r} is absolute, expected one relative to {self.root}.")
+
+
+def read_lines(path: Path, *, empty: bool = False) -> list[tuple[int, str]]:
     """Read a list file: UTF-8, with or without a byte order mark, any line ends; blank lines do not count.
+
+    Args:
+        path: The file.
+        empty: Whether the file may hold nothing.
 
     Returns:
         Line numbers, from 1, and lines without white space around them.
 
     Raises:
-        DataError: If the file is missing, not UTF-8, or empty.
+        DataError: If the file is missing or not UTF-8, or holds nothing where it must.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -69,8 +109,10 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
         raise DataError(
             f"{path} is not UTF-8: byte {error.object[error.start]:#04x} at {error.start}. Save it as UTF-8."
         ) from None
-    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    if not lines:
+    # Not splitlines: it also ends lines at characters that file names may hold.
+    rows = enumerate(re.split("\r\n|\r|\n", text), 1)
+    lines = [(number, line.strip()) for number, line in rows if line.strip()]
+    if not lines and not empty:
         raise DataError(f"{path} lists nothing.")
     return lines
 
@@ -91,25 +133,88 @@ def without_duplicates(rows: Sequence[tuple[int, str]], path: Path) -> list[tupl
 
 
 def scan_images(folder: Path) -> list[str]:
-    """List the images below a folder.
+    """List the images below a folder; symbolic links are followed, but never in a circle.
 
     Returns:
         Paths relative to the folder, with ``/`` between folders, sorted; without what systems leave behind.
+
+    Raises:
+        DataError: If a folder cannot be read.
     """
-    found: list[str] = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not is_litter(name))
-        base = Path(parent).relative_to(folder).as_posix()
-        found += [name if base == "." else f"{base}/{name}" for name in files if is_image(name)]
-    return sorted(found)
+    return _scan(folder, SUFFIXES)
+
+
+def scan_files(folder: Path, suffix: str) -> list[str]:
+    """List the files with an ending, e.g. ``".txt"``, below a folder, as ``scan_images`` does."""
+    return _scan(folder, (suffix,))
+
+
+def _scan(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
+    return sorted(_walk(str(folder), "", suffixes, (os.path.realpath(folder),)))
+
+
+def _walk(folder: str, before: str, suffixes: tuple[str, ...], above: tuple[str, ...]) -> Iterator[str]:
+    for name, is_folder in _entries(folder):
+        path = os.path.join(folder, name)
+        if not is_folder:
+            if name.lower().endswith(suffixes):
+                yield before + name
+        # A link to a folder above would be followed for ever.
+        elif (real := os.path.realpath(path)) not in above:
+            yield from _walk(path, f"{before}{name}/", suffixes, (*above, real))
+
+
+def by_stem(files: Iterable[str], folder: Path) -> dict[str, str]:
+    """Key files by their paths without ending, to match images and labels.
+
+    Args:
+        files: Paths relative to the folder.
+        folder: For messages.
+
+    Raises:
+        DataError: If two files differ in nothing but their ending.
+    """
+    found: dict[str, str] = {}
+    for file in files:
+        other = found.setdefault(os.path.splitext(file)[0], file)
+        if other != file:
+            raise DataError(
+                f"{folder} holds both {other} and {file}, and labels go by the name without ending. Remove one."
+            )
+    return found
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Write the first of some names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def missing(root: Path, files: Iterable[str]) -> list[str]:
+    """Return those of some files, relative to a folder, that do not exist."""
+    start = os.path.join(root, "")
+    return [file for file in files if not os.path.isfile(start + file)]
 
 
 def subfolders(folder: Path) -> list[str]:
-    """List the folders directly in a folder, sorted; without what systems leave behind."""
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_litter(entry.name))
+    """List the folders directly in a folder, sorted; without what systems leave behind.
+
+    Raises:
+        DataError: If the folder cannot be read.
+    """
+    return [name for name, is_folder in _entries(folder) if is_folder]
 
 
-def find_tree(root: Path, wanted: Sequence[str], what: str, archives: Mapping[str, str] | None = None) -> Path:
+def _entries(folder: str | Path) -> list[tuple[str, bool]]:
+    try:
+        return sorted((entry.name, entry.is_dir()) for entry in os.scandir(folder) if not is_litter(entry.name))
+    except OSError as error:
+        raise DataError(f"Cannot read the folder {folder}: {error.strerror}.") from None
+
+
+def find_tree(
+    root: Path, wanted: Sequence[str], what: str, archives: Mapping[str, str] | None = None, *, depth: int = 1
+) -> Path:
     """Find the folder that holds the parts of a data set: the root itself or, after a careless unzip, one below.
 
     Args:
@@ -117,25 +222,36 @@ def find_tree(root: Path, wanted: Sequence[str], what: str, archives: Mapping[st
         wanted: Paths that must exist in it.
         what: Name of the data set, for messages.
         archives: Which archive brings which path, for messages.
+        depth: How many folders below the root are looked into.
 
     Returns:
         The folder.
 
     Raises:
-        DataError: If there is no such folder; says what was found, what was expected, and which archive brings it.
+        DataError: If there is no such folder (says what was found, what was expected, and which archive brings it),
+            or more than one beside each other.
     """
     if not root.is_dir():
         raise DataError(f"{what}: {root} {'is a file' if root.exists() else 'does not exist'}, expected a folder.")
-    candidates = [root, *(root / name for name in subfolders(root))]
-    for folder in candidates:
-        if all((folder / part).exists() for part in wanted):
-            return folder
-    nearest = max(candidates, key=lambda folder: sum((folder / part).exists() for part in wanted))
-    missing = [part for part in wanted if not (nearest / part).exists()]
-    here = ", ".join(sorted(entry.name for entry in os.scandir(nearest) if not is_litter(entry.name))[:12])
-    fetch = "".join(f" {part} comes with {archives[part]}." for part in missing if archives and part in archives)
+    level, seen = [root], [root]
+    for below in range(depth + 1):
+        fitting = [folder for folder in level if all((folder / part).exists() for part in wanted)]
+        if len(fitting) > 1:
+            raise DataError(
+                f"{what}: {root} holds {some([str(folder.relative_to(root)) for folder in fitting])}, each with "
+                f"{', '.join(wanted)}. Give one of them as root."
+            )
+        if fitting:
+            return fitting[0]
+        if below < depth:
+            level = [folder / name for folder in level for name in subfolders(folder)]
+            seen += level
+    nearest = max(seen, key=lambda folder: sum((folder / part).exists() for part in wanted))
+    lacking = [part for part in wanted if not (nearest / part).exists()]
+    here = some([name for name, _ in _entries(nearest)], 12)
+    fetch = "".join(f" {part} comes with {archives[part]}." for part in lacking if archives and part in archives)
     raise DataError(
-        f"{what}: {nearest} lacks {', '.join(missing)} (expected {', '.join(wanted)}; "
+        f"{what}: {nearest} lacks {', '.join(lacking)} (expected {', '.join(wanted)}; "
         f"found {here or 'nothing'}).{fetch}"
     )
 
@@ -159,7 +275,7 @@ def fingerprint_files(root: Path, files: Iterable[str], labels: Iterable[bytes] 
             size = (root / name).stat().st_size
         except OSError as error:
             raise DataError(f"{root / name}: {error.strerror}.") from None
-        digest.update(f"{name}\0{size}\n".encode())
+        digest.update(f"{name}\0{size}\n".encode("utf-8", "surrogateescape"))  # names on disk may be no UTF-8
     for part in labels:
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
@@ -170,16 +286,16 @@ def hold_out(names: Sequence[str], number: int) -> Iterator[bool]:
     """Choose the images of a source that are tested on instead of trained on.
 
     The choice goes by a hash of each name: it does not depend on the order or on a seed, and another image more or
-    less moves few others.
+    less moves one other at most. Images of one name stay together, which may then be more than ``number``.
 
     Args:
         names: One name an image.
-        number: How many are held out.
+        number: How many are held out; all of them if there are fewer.
 
     Yields:
         For each name whether it is held out.
     """
-    ranks = [hashlib.sha256(name.encode()).digest() for name in names]
+    ranks = [hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest() for name in names]
     limit = sorted(ranks)[min(number, len(ranks)) - 1] if number > 0 and ranks else b""
     for rank in ranks:
         yield rank <= limit
