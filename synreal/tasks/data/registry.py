@@ -371,12 +371,16 @@ def load(
         )
     check_labels(entry, task)
     entry.check()
-    images = entry.read(split, task=task, seed=seed, cache=cache, policy=policy)
+    images: Any = entry.read(split, task=task, seed=seed, cache=cache, policy=policy)
+    if "skip" in policy and hasattr(images, "subset"):
+        from synreal.tasks.data.check import usable
+
+        images = usable(images, policy, cache=cache)
     dropped: Mapping[str, int] = getattr(images, "dropped", {})
     if dropped:
         counts = ", ".join(f"{number} {what}" for what, number in dropped.items())
         warnings.warn(f"{entry.label} ({split}): {counts}.", stacklevel=2)
-    return images
+    return images  # type: ignore[no-any-return]
 
 
 def names_of(values: Iterable[str]) -> list[str]:
