@@ -6,26 +6,80 @@ applied. Sizes and formats are looked at before anything is decoded.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ExifTags import Base
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import jpeg_factory
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 from torch import Tensor
 
-from synreal.errors import DataError
-
-FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "MPO")
-"""Formats that are read, by Pillow's names; every other is refused before its decoder runs."""
+from synreal.errors import ConfigError, DataError
 
 MAX_PIXELS: Final = 100_000_000
 """Largest image that is decoded; a file of a few kilobytes can claim to be gigabytes."""
+
+# Not Image.open: it would read any format that some plugin registers, and it warns of large images, which cannot be
+# silenced in one thread alone.
+_READERS: Final[dict[str, tuple[re.Pattern[bytes], Callable[[IO[bytes]], ImageFile.ImageFile]]]] = {
+    "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
+    "JPEG": (re.compile(rb"\xff\xd8\xff"), jpeg_factory),  # of the images of an MPO the first
+    "WebP": (re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImageFile),
+    "GIF": (re.compile(rb"GIF8[79]a"), GifImageFile),
+    "BMP": (re.compile(rb"BM"), BmpImageFile),
+    "TIFF": (re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImageFile),
+    "PPM": (re.compile(rb"P[1-6][\s#]"), PpmImageFile),
+}
+
+FORMATS: Final = tuple(_READERS)
+"""Formats that are read; every other is refused before any decoder runs."""
+
+_OTHERS: Final = (  # what files that are no image of these formats turn out to be
+    (rb"\s*<", "it looks like a web page or XML, perhaps of a failed download"),
+    (rb"version https://git-lfs", "it is a pointer of Git LFS: fetch the files with git lfs pull"),
+    (rb"8BPS", "it is a Photoshop document"),
+    (rb"%!PS|\xc5\xd0\xd3\xc6", "it is PostScript"),
+    (rb"%PDF", "it is a PDF"),
+    (rb"SIMPLE  =", "it is a FITS file"),
+    (rb"\0\0\1\0", "it is an icon"),
+    (rb"....ftyp(avif|avis)", "it is an AVIF image"),
+    (rb"....ftyp(heic|heix|mif1|msf1)", "it is a HEIC image"),
+    (rb"\x76\x2f\x31\x01", "it is an OpenEXR image"),
+    (rb"#\?RADIANCE|#\?RGBE", "it is a Radiance HDR image"),
+    (rb"\x93NUMPY", "it is a NumPy array"),
+    (rb"PK\x03\x04", "it is a ZIP archive"),
+)
+
+# What decoders raise on damaged files.
+_FAULTS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
 
 _WIDE = ("I;16", "I;16L", "I;16B", "I;16N")
 _TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
@@ -60,7 +114,8 @@ def read_upright(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[Tensor, Orie
     """Read an image as RGB.
 
     Grey is repeated, palettes and CMYK are converted, transparency is dropped, 16 bits are scaled to 8 (``v >> 8``),
-    EXIF orientation is applied, of an animation the first frame is taken.
+    EXIF orientation is applied, of an animation the first frame is taken. Metadata that a PNG has after its pixels
+    are not looked at.
 
     Args:
         path: The file.
@@ -71,26 +126,28 @@ def read_upright(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[Tensor, Orie
 
     Raises:
         DataError: If the file is missing, empty, no image, of a format not in ``FORMATS``, too large, truncated, or of
-            32-bit or floating-point values, which have no defined range.
+            values that have no defined range: 32-bit, floating-point.
+        ConfigError: If Pillow was told to make up what truncated images lack.
     """
-    with opened(path, max_pixels) as image:
-        stored = Orientation(orientation(image), (image.height, image.width))
-        pixels = np.array(_rgb(upright(image), path))
+    with opened(path, max_pixels, decode=False) as image:
+        stored = _as_stored(image)
+        image.load()
+        pixels = _rgb(image, path)
+        if image.format != "TIFF":  # which Pillow turns when it loads
+            pixels = turned(pixels, stored.exif)
     return torch.from_numpy(pixels).permute(2, 0, 1), stored
 
 
 def turned(labels: NDArray[Any], exif: int) -> NDArray[Any]:
-    """Turn labels, (H, W), as EXIF orientation ``exif`` turns the image."""
-    if exif in (5, 6, 7, 8):
-        labels = labels.T
-    # What remains are mirrors: of rows and columns of the transposed or plain labels.
-    rows, columns = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}[
-        exif
-    ]
+    """Turn labels or pixels, (H, W) or (H, W, C), as EXIF orientation ``exif`` turns the image."""
+    if exif in _TRANSPOSED:
+        labels = labels.swapaxes(0, 1)
+    rows = -1 if exif in (3, 4, 7, 8) else 1
+    columns = -1 if exif in (2, 3, 6, 7) else 1
     return np.ascontiguousarray(labels[::rows, ::columns])
 
 
-def read_ids(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.integer]:
+def read_ids(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.integer[Any]]:
     """Read a label file whose pixels are numbers: indices of a palette, or grey values of 1, 8 or 16 bits.
 
     Args:
@@ -101,17 +158,22 @@ def read_ids(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.integer]:
         (H, W), uint8 or, of 16-bit and 32-bit files, int32.
 
     Raises:
-        DataError: As ``read_image``; and if the pixels are colours.
+        DataError: As ``read_image``; and if the pixels are colours, compressed with loss, or grey values that a
+            decoder scales to another range.
+        ConfigError: As ``read_image``.
     """
-    with opened(path, max_pixels) as image:
+    with opened(path, max_pixels, decode=False) as image:
+        if image.mode not in ("P", "L", "1", "I", *_WIDE):
+            raise DataError(
+                f"{path} is a colour image (mode {image.mode}), expected one number a pixel: a palette or grey PNG of "
+                "class ids. If its colours stand for classes, give them in a label map."
+            )
+        _check_lossless(image, path)
+        _check_unscaled(image, path)
+        image.load()
         if image.mode in ("P", "L", "1"):
             return np.array(image, dtype=np.uint8)
-        if image.mode in _WIDE or image.mode == "I":
-            return np.array(image).astype(np.int32)
-        raise DataError(
-            f"{path} is a colour image (mode {image.mode}), expected one number a pixel: a palette or grey PNG of "
-            "class ids. If its colours stand for classes, give them in a label map."
-        )
+        return np.array(image).astype(np.int32)
 
 
 def read_colours(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -121,35 +183,34 @@ def read_colours(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         (H, W, 3), uint8.
 
     Raises:
-        DataError: As ``read_image``; and if the pixels are numbers.
+        DataError: As ``read_image``; and if the pixels are numbers or compressed with loss.
+        ConfigError: As ``read_image``.
     """
-    with opened(path, max_pixels) as image:
+    with opened(path, max_pixels, decode=False) as image:
         if image.mode not in ("RGB", "RGBA", "P"):
             raise DataError(f"{path} has one number a pixel (mode {image.mode}), expected the colours of a label map.")
-        return np.array(image.convert("RGB"))
+        _check_lossless(image, path)
+        image.load()
+        return _rgb(image, path)
 
 
 def size_of(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Return height and width of an upright image; reads its header alone."""
     with opened(path, max_pixels, decode=False) as image:
-        width, height = image.size
-        return (width, height) if orientation(image) in _TRANSPOSED else (height, width)
+        exif, (height, width) = _as_stored(image)
+        return (width, height) if exif in _TRANSPOSED else (height, width)
 
 
 def orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 (upright) to 8."""
-    found = image.getexif().get(Base.Orientation, 1)
+    """Return the EXIF orientation of an image that is not decoded yet, 1 (upright) to 8."""
+    # The base class's method: that of PNG files decodes everything in search of EXIF behind the pixels.
+    found = Image.Image.getexif(image).get(Base.Orientation, 1)
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation."""
-    return image if orientation(image) == 1 else ImageOps.exif_transpose(image)
-
-
 @contextmanager
-def opened(path: Path, max_pixels: int = MAX_PIXELS, *, decode: bool = True) -> Iterator[Image.Image]:
-    """Open an image file, checked; every fault that shows within the block names the file.
+def opened(path: Path, max_pixels: int = MAX_PIXELS, *, decode: bool = True) -> Iterator[ImageFile.ImageFile]:
+    """Open an image file, checked; every fault of the file that shows within the block names it.
 
     Args:
         path: The file.
@@ -158,50 +219,112 @@ def opened(path: Path, max_pixels: int = MAX_PIXELS, *, decode: bool = True) -> 
 
     Raises:
         DataError: As ``read_image``.
+        ConfigError: As ``read_image``.
     """
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise ConfigError(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on: what truncated images lack would be made up in silence. Set it "
+            "to False; on_bad_image: skip leaves such images out and counts them."
+        )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is our own
-            file = Image.open(path, formats=FORMATS)
-        with file:
+        with path.open("rb") as stream, _identified(stream, path) as file:
             width, height = file.size
             if width * height > max_pixels:
-                raise DataError(f"{path} has {width} x {height} pixels, more than the {max_pixels:,} that are read.")
+                raise DataError(
+                    f"{path} has {width} x {height} pixels, more than the {max_pixels:,} that are read. If the file is "
+                    "to be trusted, raise max_pixels."
+                )
             if decode:
                 file.load()
             yield file
+    except (DataError, ConfigError):
+        raise
     except FileNotFoundError:
         raise DataError(f"{path} does not exist.") from None
-    except UnidentifiedImageError:
-        raise DataError(f"{path} is no image: {_instead(path)}. Readable are {', '.join(FORMATS)}.") from None
-    except Image.DecompressionBombError:
-        raise DataError(f"{path} claims more pixels than the {max_pixels:,} that are read.") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} cannot be read: {error}. It may be truncated; fetch or render it again.") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder, expected an image.") from None
+    except PermissionError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+    except _FAULTS as error:
+        reason = str(error).strip().rstrip(".") or type(error).__name__
+        raise DataError(
+            f"{path} cannot be read: {reason}. It is damaged or truncated; fetch or render it again."
+        ) from None
 
 
-def _rgb(image: Image.Image, path: Path) -> Image.Image:
-    if image.mode in _WIDE or (image.mode == "I" and image.format == "PNG"):
-        # Pillow's own conversion clips to 255 instead of scaling.
-        wide = np.array(image).astype(np.int32)
-        image = Image.fromarray((wide >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise DataError(f"{path} has values of mode {image.mode}, whose range nobody knows; save it with 8 bits.")
-    if image.mode in ("P", "PA", "LA", "La"):
-        image = image.convert("RGBA")
-    return image.convert("RGB")
+def _identified(stream: IO[bytes], path: Path) -> ImageFile.ImageFile:
+    """Let the reader of a format look at the header of a file."""
+    start = stream.read(32)
+    stream.seek(0)
+    for pattern, reader in _READERS.values():
+        if pattern.match(start):
+            return reader(stream)
+    raise DataError(f"{path} is no image: {_instead(start)}. Readable are {', '.join(FORMATS)}.")
 
 
-def _instead(path: Path) -> str:
+def _instead(start: bytes) -> str:
     """Say what a file that is no image looks like."""
-    try:
-        start = path.open("rb").read(64)
-    except OSError as error:
-        return str(error.strerror)
     if not start:
         return "it is empty"
-    if start.lstrip()[:1] == b"<":
-        return "it looks like a web page or XML"
-    return f"it begins with {start[:8]!r}"
+    found = (what for pattern, what in _OTHERS if re.match(pattern, start, re.DOTALL))
+    return next(found, f"it begins with {start[:8]!r}")
+
+
+def _as_stored(image: ImageFile.ImageFile) -> Orientation:
+    """Look up, before it is decoded, how an image is stored."""
+    width, height = image.size
+    if isinstance(image, TiffImageFile):  # its size is that of the upright image, its tags are not
+        width, height = image.tag_v2[Base.ImageWidth], image.tag_v2[Base.ImageLength]
+    return Orientation(orientation(image), (height, width))
+
+
+def _rgb(image: ImageFile.ImageFile, path: Path) -> NDArray[np.uint8]:
+    """Convert a decoded image: uint8 (H, W, 3)."""
+    if image.mode == "RGB":
+        return np.array(image)
+    if image.mode in _WIDE or (image.mode == "I" and image.format == "PPM"):
+        if isinstance(image, TiffImageFile):
+            _check_plain_tiff(image, path)
+        # Pillow's own conversion clips to 255 instead of scaling.
+        grey = (np.array(image).astype(np.int32) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise DataError(
+            f"{path} holds 32-bit {'numbers' if image.mode == 'I' else 'floating-point numbers'}, whose range nobody "
+            "knows; save it with 8 bits a channel."
+        )
+    # Pillow warns of a palette with transparency that is not converted to RGBA first.
+    plain = image if image.mode not in ("P", "PA", "La", "RGBa") else image.convert("RGBA")
+    return np.array(plain.convert("RGB"))
+
+
+def _check_plain_tiff(image: TiffImageFile, path: Path) -> None:
+    """Refuse wide grey values that Pillow neither scales nor inverts."""
+    bits, inverted = image.tag_v2[Base.BitsPerSample][0], image.tag_v2.get(Base.PhotometricInterpretation) == 0
+    if bits != 16 or inverted:
+        raise DataError(
+            f"{path} holds {bits} bits a pixel{', white being 0' if inverted else ''}, expected 8, or 16 with black "
+            "being 0; save it as PNG."
+        )
+
+
+def _check_lossless(image: ImageFile.ImageFile, path: Path) -> None:
+    if image.format in ("JPEG", "MPO"):
+        raise DataError(
+            f"{path} is a JPEG, whose compression changes numbers and colours; labels must be stored without loss, "
+            "e.g. as PNG. Export them again."
+        )
+
+
+def _check_unscaled(image: ImageFile.ImageFile, path: Path) -> None:
+    """Refuse grey values that a decoder brings to another range: class 3 of 4 bits would be read as 51."""
+    codec, _, _, args = image.tile[0]
+    first = args[0] if isinstance(args, tuple) and args else args
+    scaled = isinstance(first, str) and re.match(r"L;[24I]", first) is not None
+    if codec in ("ppm", "ppm_plain") and image.mode in ("L", "I"):
+        scaled = isinstance(args, tuple) and args[1] not in (255, 65_535)
+    if scaled:
+        raise DataError(
+            f"{path} is a grey image of 2 or 4 bits, inverted, or of another white than 255, so that its numbers are "
+            "not those that were written. Save it as a palette PNG, or grey with 8 bits."
+        )
