@@ -24,12 +24,14 @@ from synreal.records import RunRecord, aggregate, render_markdown
 from synreal.regularizers import STUDENT, Regularizer, available, get
 from synreal.regularizers.plugins import loaded
 from synreal.regularizers.registry import registered
+from synreal.tasks import data
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 CARDS = ROOT / "docs" / "methods"
 FILES = (
     "README.md",
+    "docs/data.md",
     "docs/results.md",
     "docs/tasks.md",
     *sorted(str(path.relative_to(ROOT)) for path in CARDS.glob("*.md")),
@@ -146,8 +148,21 @@ def task_recipes() -> str:
 
 def written(recipe: Recipe, shown: Iterable[str]) -> str:
     """The settings of a recipe, and its settings of some regularizers."""
-    terms = [f"`{name}({', '.join(f'{k}={v}' for k, v in recipe.terms[name].items())})`" for name in shown]
+    terms = []
+    for name in shown:
+        given = ", ".join(f"{key}={value}" for key, value in recipe.terms.get(name, {}).items())
+        terms.append(f"`{name}({given})`" if given else f"`{name}`")
     return ", ".join([*(f"{key} {value}" for key, value in recipe.settings.items()), *terms])
+
+
+def data_sets() -> str:
+    """Table of the kinds of data sets, from the registry."""
+    lines = ["| kind | serves as | tasks | what | needs |", "|---|---|---|---|---|"]
+    for name, kind in data.kinds().items():
+        lines.append(
+            f"| `{name}` | {', '.join(kind.domains)} | {', '.join(kind.tasks)} | {kind.summary} | {kind.needs} |"
+        )
+    return "\n".join(lines)
 
 
 def results(name: str) -> str:
@@ -179,6 +194,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "digits-detection": lambda: results("digits-detection"),
     "presets": presets,
     "task-recipes": task_recipes,
+    "data-sets": data_sets,
     "queue-loss": queue_loss,
     "make-run": lambda: output("digits-classification", "csg", 0),
 }

@@ -45,14 +45,27 @@ def run(
         typer.Option(help="timm name of another frozen teacher. (default: the backbone as it was pretrained)"),
     ] = None,
     source: Annotated[
-        str | None, typer.Option(help="Synthetic data to train on. (default: digits)", rich_help_panel=_DATA)
+        str | None,
+        typer.Option(
+            help="Synthetic data to train on: a name, KIND:FOLDER or a YAML file. (default: digits)",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="Real data to test on; several times. (default: all of the source's)", rich_help_panel=_DATA),
+        typer.Option(
+            help="Real data to test on, likewise; several times. (default: all of the source's)", rich_help_panel=_DATA
+        ),
     ] = None,
     image_size: Annotated[
         int | None, typer.Option(help="In pixels. (default: 64; seg, det 128)", rich_help_panel=_DATA)
+    ] = None,
+    on_bad_image: Annotated[
+        str | None,
+        typer.Option(
+            help="error, or skip: leave out files that cannot be used, and count them. (default: error)",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Data-loading processes. (default: 2)", rich_help_panel=_DATA)
@@ -114,6 +127,7 @@ def run(
         "source": source,
         "targets": target,
         "image_size": image_size,
+        "on_bad_image": on_bad_image,
         "workers": workers,
         "epochs": epochs,
         "max_steps": max_steps,
@@ -128,6 +142,7 @@ def run(
         config, {key: value for key, value in options.items() if value is not None}, settings or [], resume
     )
     if dry_run:
+        _warn_of_missing(resolved)
         typer.echo(resolved.to_yaml(), nl=False)
         return
     from synreal.engine import run as run_engine
@@ -139,6 +154,18 @@ def run(
         typer.echo(result.record.model_dump_json(indent=2))
     else:
         print_result(result.record, result.folder)
+
+
+def _warn_of_missing(config: RunConfig) -> None:
+    """Say which data are not where they should be: a recipe may be written down before they are fetched."""
+    from synreal.errors import DataError
+    from synreal.tasks.data import find
+
+    for text in (config.source, *config.targets):
+        try:
+            find(text).check()
+        except DataError as error:
+            typer.echo(f"Warning: {error}", err=True)
 
 
 def _resolve(config: Path | None, options: dict[str, Any], settings: list[str], resume: Path | None) -> RunConfig:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pydantic
@@ -10,6 +11,7 @@ import synreal
 from synreal import presets
 from synreal.config import RunConfig, apply_settings, make_config, read_yaml
 from synreal.errors import ConfigError, WeightsError
+from synreal.tasks import data
 
 
 def through_yaml(config, folder):
@@ -139,7 +141,7 @@ def test_every_preset_is_whole_and_survives_yaml(name, tmp_path):
     for key, value in recipe.settings.items():
         assert getattr(config, key) == value, key
     assert config.regularizers[0].name == recipe.regularizers
-    for key, value in recipe.terms[recipe.regularizers].items():
+    for key, value in recipe.terms.get(recipe.regularizers, {}).items():
         assert getattr(config.regularizers[0], key) == value
     assert through_yaml(config, tmp_path) == config
     assert config.max_steps is None or config.max_steps > 10_000, "a preset takes nothing from the embedded recipe"
@@ -183,6 +185,57 @@ def test_a_setting_of_a_regularizer_that_was_given_stays_though_it_is_the_defaul
 def test_a_smaller_network_stands_in_for_a_preset_s():
     config = make_config({"preset": "csg-seg", "backbone": "tf_efficientnet_lite0", "max_steps": 10})
     assert (config.output_stride, config.architecture, config.max_steps) == (8, "deeplabv3", 10)
+
+
+def test_the_recipes_of_the_papers_for_classification():
+    csg, asg, gcisg = (make_config({"preset": f"{name}-cls"}) for name in ("csg", "asg", "gcisg"))
+    for config in (csg, asg, gcisg):
+        assert (config.backbone, config.head_width, config.image_size, config.epochs) == ("resnet101", 512, 224, 30)
+    assert (csg.lr, csg.backbone_lr_scale, csg.batch_size, csg.crop, csg.augment_ops) == (1e-4, 0.1, 32, "random", 1)
+    assert (asg.lr, asg.backbone_lr_scale, asg.batch_size, asg.crop, asg.augment_ops) == (1e-4, 0.1, 32, "center", 0)
+    assert (gcisg.lr, gcisg.backbone_lr_scale, gcisg.batch_size, gcisg.crop) == (1e-3, 1, 64, "center")
+    assert [config.test_flip for config in (csg, asg, gcisg)] == [True, True, False]
+    assert [config.schedule for config in (csg, asg, gcisg)] == ["warmup_poly", "warmup_poly", "constant"]
+    assert [config.norm for config in (csg, asg, gcisg)] == ["frozen", "frozen", "train"]
+    assert (csg.poly_until, asg.poly_until) == (1, 0.8)
+
+
+# --- data ---
+
+
+def test_data_sets_are_written_out_so_that_a_run_goes_on_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "real.yaml").write_text("format: imagefolder\nroot: photos\nclasses: [a, b]\n")
+    config = make_config({"source": "imagefolder:renders", "targets": "real.yaml"})
+    assert config.source == f"imagefolder:{tmp_path / 'renders'}"
+    assert data.find(config.targets[0]) == data.find(tmp_path.joinpath("real.yaml").as_posix())
+    monkeypatch.chdir("/")
+    assert make_config(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"source": "mnist"}, "'mnist' is real data: it is tested on, never trained on"),
+        ({"targets": "digits"}, "'digits' is synthetic: it is no target"),
+        ({"source": "imagefolder:/a"}, "No target goes with source 'imagefolder' by itself"),
+        ({"source": "imagefolder:/a", "targets": "imagefolder:/a"}, "'imagefolder' is source and target at once"),
+        (
+            {"source": "imagefolder:/a", "targets": ["imagefolder:/b", "imagefolder:/c"]},
+            "targets names a data set twice: imagefolder, imagefolder. Two folders of one kind get names",
+        ),
+        (
+            {"source": "imagefolder(root='/a', classes=['x'])", "targets": "mnist"},
+            "Source and target share no class. Source: x. Target: 0, 1",
+        ),
+        ({"task": "det", "source": "gta5:/a", "targets": "mnist"}, "'gta5' has no labels for detection"),
+        ({"cache_size": 64}, "cache_size is for images in files: 'digits' is held in memory"),
+        ({"on_size_mismatch": "skip"}, "on_size_mismatch is a setting of segmentation"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused_before_they_are_read(values, expected):
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        make_config(values)
 
 
 # --- wrong values ---

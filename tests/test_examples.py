@@ -45,7 +45,7 @@ def scenes(name, split, *, task):
     images[:, :, 30:90, 40:100] = torch.randint(180, 256, (12, 3, 60, 60), dtype=torch.uint8)
     masks = torch.zeros(12, 128, 128, dtype=torch.uint8)
     masks[:, 30:90, 40:100] = 4
-    classes = data.info(name).classes[task]
+    classes = data.find(name).class_names(task)
     if task == "segmentation":
         return ArrayMasks(name, split, images, masks, classes)
     one = Boxes(torch.tensor([[40.0, 30, 100, 90]]), torch.tensor([3]), torch.tensor([False]), torch.tensor([3600.0]))

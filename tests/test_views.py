@@ -330,6 +330,14 @@ def test_training_augments_before_it_resizes():
     assert steps[1].antialias
 
 
+def test_training_may_crop_the_centre():
+    image = torch.arange(90, dtype=torch.uint8).expand(3, 30, 90).contiguous()
+    transform = classification_transform(30, train=True, num_ops=0, crop="center")
+    state = torch.get_rng_state()
+    assert transform(image)[0, 0].tolist() == list(range(30, 60))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 @pytest.mark.parametrize("size", [0, -3, 2.0, True, "64"])
 def test_wrong_sizes(size):
     with pytest.raises(ConfigError, match="Image size"):

@@ -20,6 +20,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from synreal import views, weights
 from synreal.errors import ConfigError, WeightsError
+from synreal.stages import find_classifier, find_head
 from synreal.teachers import state_sha256
 from synreal.weights import (
     WeightsOrigin,
@@ -98,6 +99,39 @@ def test_another_number_of_classes_leaves_all_but_the_classifier(num_classes):
         assert state["classifier.weight"].shape == (num_classes, 1280)
     assert model(torch.zeros(2, 3, 64, 64)).shape == (2, num_classes or 1280)
     assert model.training
+
+
+@pytest.mark.parametrize(
+    ("name", "path"), [(LITE[0], "classifier"), ("test_resnet", "fc"), ("test_convnext", "head.fc")]
+)
+def test_a_hidden_layer_in_the_classifier(name, path):
+    weights = "packaged" if name == LITE[0] else "none"
+    model, _ = create_backbone(name, num_classes=12, weights=weights, head_width=7)
+    head = model.get_submodule(path)
+    assert [type(layer) for layer in head] == [torch.nn.Linear, torch.nn.ReLU, torch.nn.Linear]
+    assert (head[0].out_features, head[2].in_features, head[2].out_features) == (7, 7, 12)
+    assert find_classifier(model) == path
+    assert find_head(model) == {f"{path}.{layer}.{kind}" for layer in (0, 2) for kind in ("weight", "bias")}
+    images = torch.randn(2, 3, 64, 64)
+    model.eval()
+    assert model(images).shape == (2, 12)
+    features = model.forward_head(model.forward_features(images), pre_logits=True)
+    torch.testing.assert_close(model(images), head(features))
+
+
+def test_a_hidden_layer_leaves_the_pretrained_tensors(tmp_path):
+    plain, _ = create_backbone(LITE[0], num_classes=12, weights="packaged")
+    deep, _ = create_backbone(LITE[0], num_classes=12, weights="packaged", head_width=7)
+    kept = {key: value for key, value in plain.state_dict().items() if not key.startswith("classifier.")}
+    assert same_tensors({key: deep.state_dict()[key] for key in kept}, kept)
+    torch.save(deep.state_dict(), tmp_path / "deep.pth")
+    again, _ = create_backbone(LITE[0], num_classes=12, weights=str(tmp_path / "deep.pth"), head_width=7)
+    assert same_tensors(again.state_dict(), deep.state_dict())
+
+
+def test_a_hidden_layer_needs_one_linear_classifier():
+    with pytest.raises(ConfigError, match="does not end in one linear classifier, which head_width=5"):
+        create_backbone("mobilenetv4_conv_small", num_classes=0, weights="none", head_width=5)
 
 
 def test_a_fresh_classifier_follows_the_seed():

@@ -19,6 +19,7 @@ import yaml
 from synreal_cli.app import app, main
 
 import synreal
+from synreal import config as config_module
 from synreal import engine, presets
 from synreal.config import RunConfig, make_config
 from synreal.errors import Interrupted
@@ -52,9 +53,10 @@ def resolved(call):
     return run
 
 
-def tiny_images(name, split, *, task="classification", seed=0, cache=None):
+def tiny_images(value, split, *, task="classification", seed=0, cache=None, policy=None):
     """Stands for ``data.load``: a few noisy images of each class, other ones for each set."""
-    classes = data.info(name).classes[task]
+    name = data.find(value).label
+    classes = data.find(name).class_names(task)
     each = 2 if split == "train" else 1
     labels = torch.arange(len(classes)).repeat(each)
     if name == "uci":  # unbalanced, so that the two accuracies differ
@@ -316,6 +318,7 @@ OPTIONS = {
     "--source": ("source", "digits"),
     "--target": ("targets", ["uci"]),
     "--image-size": ("image_size", 48),
+    "--on-bad-image": ("on_bad_image", "skip"),
     "--workers": ("workers", 1),
     "--epochs": ("epochs", 4),
     "--max-steps": ("max_steps", 5),
@@ -369,6 +372,9 @@ OTHER_VALUES = {
     "device": "cpu",
     "output": "here",
     "momentum": 0.5,
+    "on_bad_image": "skip",
+    "on_size_mismatch": "resize",
+    "crop": "center",
     "poly_until": 0.5,
 }
 
@@ -382,12 +388,15 @@ def other_value(name):
 @pytest.mark.parametrize("name", RunConfig.model_fields)
 def test_every_field_can_be_set(name, resolved):
     value = other_value(name)
-    task = "cls" if name.startswith("augment") else "det" if name == "preset" else "seg"
+    task = "det" if name == "preset" else "cls" if "classification" in config_module._ONLY_FOR.get(name, ()) else "seg"
     plain = {"weights": "none", "task": task}
-    printed = resolved("--task", task, "--set", "weights=none", "--set", f"{name}={value}")
+    if name == "cache_size":  # of images in files
+        plain |= {"source": "masks:/renders", "targets": "masks:/photos"}
+    given = [part for key, text in plain.items() for part in ("--set", f"{key}={text}")]
+    printed = resolved(*given, "--set", f"{name}={value}")
     assert printed == make_config({**plain, name: yaml.safe_load(str(value))}).model_dump(mode="json")
     if name not in ("task", "source", "targets"):  # digits have one target for scenes
-        before = make_config({"task": task, "regularizers": "csg"}).model_dump(mode="json")
+        before = make_config({**plain, "weights": "auto", "regularizers": "csg"}).model_dump(mode="json")
         assert printed[name] != before[name]
 
 
@@ -581,14 +590,12 @@ def test_paths_of_an_smp_encoder_are_those_in_an_smp_model(call):
 def test_list_of_data(call):
     code, out, _ = call("data", "list")
     assert code == 0
-    assert [line.split()[:2] for line in out.splitlines()] == [
-        [name, data.info(name).domain] for name in data.available()
-    ]
+    assert [line.split()[0] for line in out.splitlines()] == data.available()
     rows = json.loads(call("data", "list", "--json")[1])
     assert [row["name"] for row in rows] == data.available()
-    classes = data.info(rows[0]["name"]).classes
-    assert rows[0]["classes"] == {task: list(names) for task, names in classes.items()}
-    assert rows[0]["tasks"] == list(classes)
+    for row in rows:
+        kind = data.get(row["name"])
+        assert (row["domains"], row["tasks"]) == (list(kind.domains), list(kind.tasks))
 
 
 def test_a_contact_sheet_is_a_png(call, tmp_path, tiny_data):
@@ -652,7 +659,7 @@ def test_a_run_prints_every_set_chance_recall_and_its_folder(finished):
     assert "csg, test_efficientnet (random initialisation)" in out
     assert "4 steps, seed 0" in out
     recall = out[out.index("Recall by class") :]
-    for label in data.info("digits").classes["classification"]:
+    for label in data.find("digits").class_names("classification"):
         expected = [100 * score["per_class"][label] for score in scores.values()]
         assert percents(recall, f"{label} ") == pytest.approx(expected, abs=0.05)
     assert "Weights were random (weights: none)" in out
