@@ -292,6 +292,32 @@ class BoxFiles(ImageFiles[Boxes]):
         self.sizes = [self.sizes[index] for index in kept]
 
 
+def existing(root: Path, files: Sequence[str], where: str, *, skip: bool) -> list[int]:
+    """Choose the files that exist.
+
+    Args:
+        root: The folder.
+        files: Relative names.
+        where: What lists them, for the message.
+        skip: Whether missing ones are left out.
+
+    Returns:
+        Indices, ascending.
+
+    Raises:
+        DataError: If files are missing and not to be left out, or none exists; names the first five.
+    """
+    there = [index for index, name in enumerate(files) if (root / name).is_file()]
+    if len(there) < len(files) and not (skip and there):
+        gone = [name for name in files if not (root / name).is_file()]
+        more = ", ..." if len(gone) > 5 else ""
+        raise DataError(
+            f"{where}: {len(gone)} of {len(files)} images do not exist in {root}: {', '.join(gone[:5])}{more}. "
+            "Fetch or unpack the rest, or leave them out with on_bad_image: skip."
+        )
+    return there
+
+
 def usable_boxes(
     corners: ArrayLike,
     labels: Sequence[int] | NDArray[np.integer],
