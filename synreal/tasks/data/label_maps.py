@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synreal.errors import DataError
-from synreal.tasks.data.images import MAX_PIXELS, read_colours, read_ids
+from synreal.tasks.data.base import IGNORE
+from synreal.tasks.data.images import MAX_PIXELS, opened, read_colours, read_ids
 from synreal.tasks.data.paths import fingerprint_files
 
 _MOST_IDS = 65_536
 _UNKNOWN = -1
+_COLOURED = ("RGB", "RGBA", "CMYK", "YCbCr")
 
 
 class LabelMap:
@@ -24,9 +26,11 @@ class LabelMap:
         ids: Class, or ``IGNORE``, by number.
         colours: Class, or ``IGNORE``, by (red, green, blue); None where label files hold numbers.
         hints: What to say of a number that is not in ``ids``, where that tells a known mistake.
+        advice: What to do about any other number or colour that is not in the map.
+        colour_advice: What to do about a file of colours where numbers are expected; default ``read_ids``'s.
 
     Raises:
-        DataError: If there is nothing in it, or a number is out of range.
+        DataError: If there is nothing in it, or a number, colour or class is out of range.
     """
 
     def __init__(
@@ -34,14 +38,27 @@ class LabelMap:
         ids: Mapping[int, int] | None = None,
         colours: Mapping[tuple[int, int, int], int] | None = None,
         hints: Mapping[int, str] | None = None,
+        *,
+        advice: str = "Add them to the map, as classes or as ignored.",
+        colour_advice: str | None = None,
     ) -> None:
         if (ids is None) == (colours is None) or not (ids or colours):
             raise DataError("A label map gives either numbers or colours, one at least.")
         self.hints = dict(hints or {})
         self.ids = dict(ids or {})
         self.colours = dict(colours or {})
-        if ids is not None and not all(0 <= key < _MOST_IDS for key in ids):
-            raise DataError(f"A label map has numbers 0 to {_MOST_IDS - 1}, got {min(ids)} to {max(ids)}.")
+        self.advice = advice
+        self.colour_advice = colour_advice
+        if not all(0 <= key < _MOST_IDS for key in self.ids):
+            raise DataError(f"A label map has numbers 0 to {_MOST_IDS - 1}, got {min(self.ids)} to {max(self.ids)}.")
+        for colour in self.colours:
+            if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
+                raise DataError(f"A label map has colours of red, green and blue from 0 to 255, got {colour}.")
+        for key, value in (self.ids or self.colours).items():
+            if not 0 <= value <= IGNORE:
+                raise DataError(
+                    f"A label map gives classes 0 to {IGNORE - 1} or {IGNORE} (ignored), got {key}: {value}."
+                )
         self._table: NDArray[np.int16] | None = None
 
     def read(self, path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -53,20 +70,52 @@ class LabelMap:
         Raises:
             DataError: If the file cannot be read, or holds a number or colour that the map does not have.
         """
+        return self.classes(self.values(path, max_pixels), path)
+
+    def values(self, path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.integer[Any]]:
+        """Read what a label file holds, not yet looked up.
+
+        Returns:
+            Its numbers, (H, W); colours as ``red * 65536 + green * 256 + blue``.
+
+        Raises:
+            DataError: If the file cannot be read, or holds colours instead of numbers or the reverse.
+        """
         if self.colours:
             pixels = read_colours(path, max_pixels).astype(np.int32)
-            return self._looked_up(_packed(np.moveaxis(pixels, -1, 0)), path)
+            packed: NDArray[np.int32] = _packed(np.moveaxis(pixels, -1, 0))
+            return packed
+        if self.colour_advice is not None:
+            with opened(path, max_pixels, decode=False) as image:
+                mode = image.mode
+            if mode in _COLOURED:
+                raise DataError(
+                    f"{path} is a colour image (mode {mode}), expected one number a pixel. {self.colour_advice}"
+                )
         ids = read_ids(path, max_pixels)
         if ids.min(initial=0) < 0 or ids.max(initial=0) >= _MOST_IDS:
             raise DataError(f"{path} holds numbers from {ids.min()} to {ids.max()}, expected 0 to {_MOST_IDS - 1}.")
-        return self._looked_up(ids, path)
+        return ids
 
-    def _looked_up(self, found: NDArray[np.integer], path: Path) -> NDArray[np.uint8]:
+    def classes(self, found: NDArray[np.integer[Any]], path: Path) -> NDArray[np.uint8]:
+        """Look up what ``values`` read.
+
+        Args:
+            found: Numbers of any shape.
+            path: Where they are from, for messages.
+
+        Returns:
+            Classes or ``IGNORE``, uint8, of the same shape.
+
+        Raises:
+            DataError: If the map does not have one of them.
+        """
         if self._table is None:  # colours take 32 MB: not before they are needed, and not in a pickle
-            self._table = np.full(1 << 24 if self.colours else _MOST_IDS, _UNKNOWN, np.int16)
+            table = np.full(1 << 24 if self.colours else _MOST_IDS, _UNKNOWN, np.int16)
             for key, value in (self.colours or self.ids).items():
-                self._table[_packed(key) if isinstance(key, tuple) else key] = value
-        classes = self._table[found]
+                table[_packed(key) if isinstance(key, tuple) else key] = value
+            self._table = table  # only now: other threads may be reading
+        classes: NDArray[np.int16] = self._table[found]
         if classes.min(initial=0) == _UNKNOWN:
             self._refuse(np.unique(found[classes == _UNKNOWN]).tolist(), path)
         return classes.astype(np.uint8)
@@ -83,8 +132,8 @@ class LabelMap:
         kind = "colours" if self.colours else "numbers"
         known = ", ".join(map(str, list(self.colours or sorted(self.ids))[:40]))
         raise DataError(
-            f"{path} holds {kind} that its label map does not have: {', '.join(names[:8])}{more}. Known: {known}. Add "
-            "them to the map, as classes or as ignored."
+            f"{path} holds {kind} that its label map does not have: {', '.join(names[:8])}{more}. Known: {known}. "
+            f"{self.advice}"
         )
 
     def describe(self) -> bytes:

@@ -44,6 +44,14 @@ CLASSES: Final = (
 
 NAMES: Final = tuple(each.name for each in CLASSES)
 
+TRAIN_IDS: Final = {each.raw_id: index for index, each in enumerate(CLASSES)}
+"""Train id by raw id."""
+
+THINGS: Final = tuple(each for each in CLASSES if each.raw_id >= 24)
+"""The classes whose objects are told apart, in the same order."""
+
+THING_NAMES: Final = tuple(each.name for each in THINGS)
+
 VOID: Final = {
     0: "unlabeled",
     1: "ego vehicle",
@@ -62,3 +70,21 @@ VOID: Final = {
     30: "trailer",
 }
 """Names by number in ``labelIds`` files of what is not measured; GTA5 has 34, license plate, besides."""
+
+VOID_THINGS: Final = (29, 30)
+"""Those of them whose objects are told apart."""
+
+VOID_COLOURS: Final = {
+    (0, 0, 0): "unlabeled, ego vehicle, rectification border, out of roi, Cityscapes' static",
+    (20, 20, 20): "GTA5's static",
+    (111, 74, 0): "dynamic",
+    (81, 0, 81): "ground",
+    (250, 170, 160): "parking",
+    (230, 150, 140): "rail track",
+    (180, 165, 180): "guard rail",
+    (150, 100, 100): "bridge",
+    (150, 120, 90): "tunnel",
+    (0, 0, 90): "caravan",
+    (0, 0, 110): "trailer",
+}
+"""Colours of what is not measured. Pole groups have the colour of poles, license plates that of cars."""
