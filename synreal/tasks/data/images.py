@@ -17,7 +17,7 @@ from typing import IO, Any, Final, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ExifTags import Base
 from PIL.GifImagePlugin import GifImageFile
@@ -41,7 +41,7 @@ _READERS: Final[dict[str, tuple[re.Pattern[bytes], Callable[[IO[bytes]], ImageFi
     "WebP": (re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImageFile),
     "GIF": (re.compile(rb"GIF8[79]a"), GifImageFile),
     "BMP": (re.compile(rb"BM"), BmpImageFile),
-    "TIFF": (re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImageFile),
+    "TIFF": (re.compile(rb"II[*+]\x00|MM\x00[*+]"), TiffImageFile),
     "PPM": (re.compile(rb"P[1-6][\s#]"), PpmImageFile),
 }
 
@@ -55,7 +55,7 @@ _OTHERS: Final = (  # what files that are no image of these formats turn out to 
     (rb"%!PS|\xc5\xd0\xd3\xc6", "it is PostScript"),
     (rb"%PDF", "it is a PDF"),
     (rb"SIMPLE  =", "it is a FITS file"),
-    (rb"\0\0\1\0", "it is an icon"),
+    (rb"\x00\x00\x01\x00", "it is an icon"),
     (rb"....ftyp(avif|avis)", "it is an AVIF image"),
     (rb"....ftyp(heic|heix|mif1|msf1)", "it is a HEIC image"),
     (rb"\x76\x2f\x31\x01", "it is an OpenEXR image"),
@@ -77,8 +77,6 @@ _FAULTS = (
     RuntimeError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
 )
 
 _WIDE = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -227,7 +225,7 @@ def opened(path: Path, max_pixels: int = MAX_PIXELS, *, decode: bool = True) -> 
             "to False; on_bad_image: skip leaves such images out and counts them."
         )
     try:
-        with path.open("rb") as stream, _identified(stream, path) as file:
+        with path.open("rb") as stream, _identified(stream) as file:
             width, height = file.size
             if width * height > max_pixels:
                 raise DataError(
@@ -245,6 +243,10 @@ def opened(path: Path, max_pixels: int = MAX_PIXELS, *, decode: bool = True) -> 
         raise DataError(f"{path} is a folder, expected an image.") from None
     except PermissionError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path} is no image: {error}. Readable are {', '.join(FORMATS)}.") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{path} is refused: {error}") from None
     except _FAULTS as error:
         reason = str(error).strip().rstrip(".") or type(error).__name__
         raise DataError(
@@ -252,14 +254,14 @@ def opened(path: Path, max_pixels: int = MAX_PIXELS, *, decode: bool = True) -> 
         ) from None
 
 
-def _identified(stream: IO[bytes], path: Path) -> ImageFile.ImageFile:
+def _identified(stream: IO[bytes]) -> ImageFile.ImageFile:
     """Let the reader of a format look at the header of a file."""
     start = stream.read(32)
     stream.seek(0)
     for pattern, reader in _READERS.values():
         if pattern.match(start):
             return reader(stream)
-    raise DataError(f"{path} is no image: {_instead(start)}. Readable are {', '.join(FORMATS)}.")
+    raise UnidentifiedImageError(_instead(start))
 
 
 def _instead(start: bytes) -> str:
