@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import os
 import secrets
+import sys
 import warnings
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +19,6 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
@@ -27,8 +27,9 @@ from synreal.tasks.data import registry
 from synreal.tasks.data.base import IGNORE, Boxes, Images, check_boxes
 from synreal.tasks.data.cache import cache_folder
 from synreal.tasks.data.files import ImageFiles, SizeMismatch
-from synreal.tasks.data.images import MAX_PIXELS, opened, orientation
+from synreal.tasks.data.images import MAX_PIXELS, opened, orientation, read_colours, read_ids, read_image
 from synreal.tasks.data.names import align_names, differences
+from synreal.tasks.data.paths import is_image
 from synreal.tasks.data.registry import PARTS, STRICT, DataSet, Domain, Policy
 
 VERSION: Final = 1
@@ -56,7 +57,6 @@ _MODES: Final = {
     "I": "grey, 32 bit",
     "F": "grey, floating point",
 }
-_NUMBERS = ("1", "L", "P", "I")  # modes of label files that hold numbers, besides those of 16 bits
 
 
 class _Kept(BaseModel):
@@ -565,9 +565,7 @@ def _scan(images: Any, workers: int | None, progress: Callable[[int, int], None]
 def _parallel(call: Callable[[Any], Value], work: Sequence[Any], workers: int | None) -> Iterator[Value]:
     """Call in threads, in order, a few calls ahead of what is taken: decoding and hashing let other threads run."""
     number = workers or min(8, os.cpu_count() or 1)
-    # Readers change warning filters for a moment, which is for one thread alone: whatever mixes up ends here.
-    with warnings.catch_warnings(), ThreadPoolExecutor(number) as pool:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with ThreadPoolExecutor(number) as pool:
         waiting: deque[Future[Value]] = deque()
         try:
             for piece in work:
@@ -585,11 +583,13 @@ def _read_item(images: Any, index: int) -> _Item:
     limit = getattr(images, "max_pixels", MAX_PIXELS)
     encoding, turned = _encoding(path, limit)
     label_encoding, _ = _encoding(label_file, limit)
+    failure: Exception | None = None
     try:
         image, label = images[index]
     except Exception as error:  # whatever a reader lets through would end a training as well
-        fault = _explained(images, index, error)
-        return _Item(None, encoding, label_encoding, turned, faults=(fault,))
+        failure = error
+    if failure is not None:
+        return _Item(None, encoding, label_encoding, turned, faults=(_explained(images, index, failure),))
     name = _name(images, path) if path is not None else f"image {index}"
     faults = []
     if _one_colour(image.numpy()):
@@ -629,48 +629,45 @@ def _explained(images: Any, index: int, error: Exception) -> Fault:
     setting: Setting = "bad_image"
     if isinstance(error, SizeMismatch):
         kind, setting = "size mismatch", "size_mismatch"
-    elif path is not None and (fault := _file_fault(path, limit)) is not None:
+    elif path is not None and (fault := _file_fault(path, limit, read_image)) is not None:
         kind = fault
-    elif path is not None and _mode(path, limit) in ("I", "F") and hasattr(images, "masks") is False:
-        kind = "wrong mode"
-    elif hasattr(images, "masks"):
-        kind = "wrong mode" if path is not None and _mode(path, limit) in ("I", "F") else "ids out of range"
-        if kind == "ids out of range" and label_file is not None:
-            place = _name(images, label_file)
-            kind = _file_fault(label_file, limit) or _mask_fault(images.masks, label_file, limit)
+    elif label_file is not None:
+        place = _name(images, label_file)
+        colours = getattr(getattr(images.masks, "label_map", None), "colours", None)
+        kind = _file_fault(label_file, limit, read_colours if colours else read_ids) or "ids out of range"
     elif isinstance(getattr(images, "boxes", None), list):
-        kind = _box_fault(images, index, limit)
+        kind = _box_fault(images, index)
     else:
-        kind = "unreadable"
+        kind = "bad label"
     return Fault(index=index, kind=kind, file=place or f"image {index}", message=message, setting=setting)
 
 
-def _file_fault(path: Path, max_pixels: int) -> str | None:
-    """Name what is wrong with an image file; None if it can be decoded."""
+def _file_fault(path: Path, max_pixels: int, read: Callable[[Path, int], object]) -> str | None:
+    """Name what keeps an image file from being read; None if nothing does."""
     try:
-        with opened(path, max_pixels):
-            return None
+        read(path, max_pixels)
+        return None
     except DataError as error:
         cause = error.__context__
-        if isinstance(cause, FileNotFoundError):
-            return "missing file"
-        if isinstance(cause, UnidentifiedImageError):
-            return "no image" if path.stat().st_size else "empty file"
-        if cause is None or isinstance(cause, Image.DecompressionBombError):
-            return "too large"
-        return "truncated"
     except Exception:  # a decoder that fails in a way of its own
         return "unreadable"
+    try:
+        if path.stat().st_size == 0:
+            return "empty file"
+    except FileNotFoundError:
+        return "missing file"
+    except OSError:
+        return "unreadable"
+    if cause is not None:  # what the decoder said
+        return "unreadable" if isinstance(cause, (PermissionError, IsADirectoryError)) else "truncated"
+    try:
+        with opened(path, sys.maxsize, decode=False) as image:
+            return "too large" if image.width * image.height > max_pixels else "wrong mode"
+    except DataError:
+        return "no image"
 
 
-def _mask_fault(masks: Any, path: Path, max_pixels: int) -> str:
-    mode = _mode(path, max_pixels) or ""
-    numbers = mode in _NUMBERS or mode.startswith("I;16")
-    colours = bool(getattr(getattr(masks, "label_map", None), "colours", None))
-    return "wrong mode" if mode != "P" and numbers == colours else "ids out of range"
-
-
-def _box_fault(images: Any, index: int, max_pixels: int) -> str:
+def _box_fault(images: Any, index: int) -> str:
     height, width = images.size(index)
     said = images.sizes[index]
     if said is not None and sorted(said) != sorted((height, width)):
@@ -680,14 +677,6 @@ def _box_fault(images: Any, index: int, max_pixels: int) -> str:
     except DataError:
         return "box outside or empty"
     return "size mismatch"
-
-
-def _mode(path: Path, max_pixels: int) -> str | None:
-    try:
-        with opened(path, max_pixels, decode=False) as image:
-            return image.mode
-    except DataError:
-        return None
 
 
 def _encoding(path: Path | None, max_pixels: int) -> tuple[str | None, bool]:
@@ -712,12 +701,12 @@ def _path(images: Any, index: int) -> Path | None:
 
 
 def _label_file(images: Any, index: int) -> Path | None:
-    """Return the file that holds the mask of an image alone; None if there is none."""
+    """Return the image file that holds the mask of an image; None if it stands elsewhere."""
     masks = getattr(images, "masks", None)
     if masks is None or not hasattr(masks, "place"):
         return None
     path = Path(masks.place(index))
-    return path if path.suffix and ":" not in path.name else None
+    return path if is_image(path.name) else None
 
 
 def _name(images: Any, path: Path) -> str:
