@@ -4,37 +4,67 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Data sets: list them, look at them.", no_args_is_help=True)
+from . import check
+
+if TYPE_CHECKING:
+    from synreal.tasks.data import DataSet
+
+app = typer.Typer(help="Data sets: list them, look at them, check them.", no_args_is_help=True)
+app.command("check")(check.check)
 
 
 @app.callback()
 def _group() -> None:
-    """Data sets: list them, look at them."""
+    """Data sets: list them, look at them, check them."""
 
 
 @app.command("list")
 def list_data(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
     """List the data sets, what they are for and what they need."""
     import json
-    from dataclasses import asdict
 
     from synreal.tasks import data
 
-    infos = [data.info(name) for name in data.available()]
+    kinds = data.kinds()
     if as_json:
-        typer.echo(json.dumps([{**asdict(info), "tasks": info.tasks} for info in infos], indent=2))
+        typer.echo(json.dumps([_described(kind) for kind in kinds.values()], indent=2))
         return
-    for info in infos:
-        typer.echo(f"{info.name:<8} {info.domain:<7} {'/'.join(info.tasks)}  {info.summary} Needs {info.needs}.")
+    width = max(map(len, kinds))
+    for name, kind in kinds.items():
+        domains, tasks = "/".join(kind.domains), "/".join(kind.tasks)
+        typer.echo(f"{name:<{width}} {domains:<13} {tasks}  {kind.summary} Needs {kind.needs}.")
+
+
+def _described(kind: type[DataSet]) -> dict[str, Any]:
+    # Many a kind knows its classes wherever its folder is.
+    settings: dict[str, Any] = {"root": Path()} if "root" in kind.model_fields else {}
+    plain = kind.model_construct(**settings)
+    return {
+        "name": kind.kind,
+        "domains": kind.domains,
+        "tasks": kind.tasks,
+        "summary": kind.summary,
+        "needs": kind.needs,
+        "settings": list(kind.model_fields),
+        "classes": {task: plain.class_names(task) for task in kind.tasks},
+        "targets": {task: plain.default_targets(task) for task in kind.tasks},
+    }
 
 
 @app.command()
 def show(
-    source: Annotated[str, typer.Argument(help="Synthetic data set; its targets are shown beside it.")],
+    source: Annotated[
+        str,
+        typer.Argument(help="Synthetic data set: a name, KIND:FOLDER or a YAML file. Its targets are shown beside it."),
+    ],
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Real data set to show beside it; several times. (default: all of the source's)"),
+    ] = None,
     task: Annotated[str, typer.Option("--task", "-t", help="Whose labels: cls, seg or det.")] = "cls",
     output: Annotated[
         Path | None,
@@ -48,8 +78,14 @@ def show(
 
     task = task_name(task)
     suffix = {"classification": "", "segmentation": "-seg", "detection": "-det"}[task]
-    output = output or Path(f"{source}{suffix}.png")
-    targets = data.default_targets(source, task)
+    entry = data.find(source)
+    output = output or Path(f"{entry.label}{suffix}.png")
+    data.check_domain(entry, "source")
+    data.check_labels(entry, task)
+    targets = [data.find(text) for text in target or entry.default_targets(task)]
+    for real in targets:
+        data.check_domain(real, "target")
+        data.check_labels(real, task)
     if output.suffix.lower() != ".png":
         raise ConfigError(f"The contact sheet is a PNG; got --output {output}.")
     from synreal import figures
@@ -59,8 +95,8 @@ def show(
         "segmentation": figures.mask_sheet,
         "detection": figures.box_sheet,
     }
-    rows = {f"{source} (source, synthetic)": data.load(source, "train", task=task, seed=seed)}
-    rows |= {f"{name} (target, real)": data.load(name, "test", task=task) for name in targets}
+    rows = {f"{entry.label} (source, synthetic)": data.load(entry, "train", task=task, seed=seed)}
+    rows |= {f"{real.label} (target, real)": data.load(real, "test", task=task) for real in targets}
     try:
         typer.echo(f"Wrote {sheets[task](rows, output)}")
     except OSError as error:
