@@ -5,7 +5,17 @@ This package imports no torch: listing data sets and checking names stays quick.
 
 from __future__ import annotations
 
-from synreal.tasks.data import cityscapes, coco, embedded, gta5, kitti, sim10k, visda17, voc  # noqa: F401  each line announces data sets
+from synreal.tasks.data import (  # noqa: F401  each announces data sets
+    cityscapes,
+    coco,
+    embedded,
+    gta5,
+    kitti,
+    sim10k,
+    stamps,
+    visda17,
+    voc,
+)
 from synreal.tasks.data.registry import (
     PARTS,
     DataSet,

@@ -258,7 +258,8 @@ def _build(name: str, settings: Mapping[str, Any], text: str, kind: str = "setti
     for key in settings:
         if key not in found.model_fields:
             raise unknown_name(f"{kind} of data set {name}", str(key), found.model_fields)
-    if "root" in found.model_fields and not settings.get("root"):
+    field = found.model_fields.get("root")
+    if field is not None and (field.is_required() or "root" in settings) and not settings.get("root"):
         raise ConfigError(f"Data set {name!r} needs its folder: write {name}:/path/to/it. It needs {found.needs}.")
     try:
         return found(**settings)
