@@ -5,13 +5,15 @@ This package imports no torch: listing data sets and checking names stays quick.
 
 from __future__ import annotations
 
-from synreal.tasks.data import (  # noqa: F401  each announces data sets
+from synreal.tasks.data import (  # noqa: F401  each name announces data sets
     cityscapes,
     coco,
     embedded,
     gta5,
     kitti,
+    masks,
     sim10k,
+    solo,
     stamps,
     visda17,
     voc,
