@@ -62,7 +62,8 @@ class Kitti(OwnData):
     def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
         """Read the text files; images are decoded when they are asked for."""
         part = self._open(self.place(split))
-        files = [list(part.labels)[index] for index in self.part(list(part.labels), split)]
+        images = list(part.labels)
+        files = [images[index] for index in self.part(images, split)]
         read = {file: _read(self.root / part.labels[file]) for file in files}
         return read_boxes(
             self,

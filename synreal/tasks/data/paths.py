@@ -57,6 +57,10 @@ class Inside:
 
     def __call__(self, relative: str, where: str) -> Path:
         """Join one path; arguments and errors are those of ``inside``."""
+        return Path(self.check(relative, where))
+
+    def check(self, relative: str, where: str) -> str:
+        """Join one path as text, which is quicker."""
         # Exports from Windows write backslashes; no data set has file names with them.
         plain = relative.replace("\\", "/")
         self._check_name(plain, relative, where)
@@ -73,7 +77,7 @@ class Inside:
                 f"{where}: the path {relative!r} leads out of {self.root}{linked}. Paths stay in that folder; give a "
                 "root that holds all files."
             )
-        return Path(joined)
+        return joined
 
     def _check_name(self, plain: str, relative: str, where: str) -> None:
         if not plain.strip():

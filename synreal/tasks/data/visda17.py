@@ -109,6 +109,11 @@ class _Found(NamedTuple):
 def _folder(root: Path, part: str) -> Path:
     """Find train, validation or test; also train/train, but not the class train in it."""
     folder = find_tree(root, [part], "visda17", _ARCHIVES) / part
+    if set(subfolders(folder.parent)) & (set(CLASSES) - {"train"}):
+        raise DataError(
+            f"visda17: {folder} is the class {part} of {folder.parent}, not the folder {part} of the data. Give the "
+            f"folder that holds {', '.join(COUNTS)}. {part} comes with {_ARCHIVES[part]}."
+        )
     nested = folder / part
     if nested.is_dir() and not (folder / _LIST).exists() and subfolders(folder) == [part]:
         if (nested / _LIST).exists() or subfolders(nested):
@@ -151,7 +156,7 @@ def _from_list(listing: Path, folder: Path, part: str) -> _Found:
         if file in lines:
             raise DataError(f"{where}: {file} has another label in line {lines[file]}. Fetch the list again.")
         lines[file] = number
-        jail(file, where)
+        jail.check(file, where)
         found.files.append(file)
         found.labels.append(label)
     absent = missing(folder, found.files)

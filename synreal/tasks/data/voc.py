@@ -10,7 +10,7 @@ from xml.parsers import expat
 
 from synreal.errors import DataError
 from synreal.tasks.data.own import OwnData
-from synreal.tasks.data.paths import by_stem, find_tree, inside, read_lines, scan_files, scan_images, some
+from synreal.tasks.data.paths import by_stem, find_tree, inside, is_litter, read_lines, scan_files, scan_images, some
 from synreal.tasks.data.registry import PARTS, FolderData, Policy, register
 
 if TYPE_CHECKING:
@@ -267,9 +267,12 @@ def _open(root: Path, place: str | None, what: str) -> _Part:
     """Find annotations and images of a part, relative to the folder that holds both."""
     listed = place if place is not None and not inside(root, place, f"{what}: splits").is_dir() else None
     folder = root if place is None or listed is not None else root / place
-    beside = not (folder / "Annotations").is_dir() and any(folder.glob("*.xml"))
+    beside = not (folder / "Annotations").is_dir() and any(not is_litter(path.name) for path in folder.glob("*.xml"))
     if not beside:
-        folder = find_tree(folder, ["Annotations"], what, depth=2)
+        try:
+            folder = find_tree(folder, ["Annotations"], what, depth=2)
+        except DataError as error:
+            raise DataError(f"{error} Folders with XML files beside images are named in splits.") from None
     annotations = _by_stem(folder, "" if beside else "Annotations", ".xml")
     image_folder = next((name for name in _IMAGE_FOLDERS if (folder / name).is_dir()), "")
     images = _by_stem(folder, image_folder, None)

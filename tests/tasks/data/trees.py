@@ -1,4 +1,4 @@
-"""Tiny trees in the formats of VisDA-17, Sim10k, Pascal VOC and KITTI; a colour tells each class, so they can be learnt.
+"""Tiny trees in the formats of VisDA-17, Sim10k, Pascal VOC and KITTI. A colour tells each class: they can be learnt.
 
 Sizes are (height, width).
 """
