@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import check
+from . import check, prepare
 
 if TYPE_CHECKING:
     from synreal.tasks.data import DataSet
 
 app = typer.Typer(help="Data sets: list them, look at them, check them.", no_args_is_help=True)
 app.command("check")(check.check)
+app.command("prepare")(prepare.prepare)
 
 
 @app.callback()
@@ -41,7 +42,8 @@ def list_data(as_json: Annotated[bool, typer.Option("--json", help="Print as JSO
 
 def _described(kind: type[DataSet]) -> dict[str, Any]:
     # Many a kind knows its classes wherever its folder is.
-    settings: dict[str, Any] = {"root": Path()} if "root" in kind.model_fields else {}
+    needs_root = "root" in kind.model_fields and kind.model_fields["root"].is_required()
+    settings: dict[str, Any] = {"root": Path()} if needs_root else {}
     plain = kind.model_construct(**settings)
     return {
         "name": kind.kind,
@@ -51,7 +53,6 @@ def _described(kind: type[DataSet]) -> dict[str, Any]:
         "needs": kind.needs,
         "settings": list(kind.model_fields),
         "classes": {task: plain.class_names(task) for task in kind.tasks},
-        "targets": {task: plain.default_targets(task) for task in kind.tasks},
     }
 
 

@@ -11,7 +11,6 @@ import io
 import json
 import os
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,18 +112,20 @@ class Cutouts:
     """Pictures of single objects, cropped.
 
     Attributes:
+        key: Name of their file in the cache, without its ending.
         stamps: Where they come from.
         pictures: uint8, (h, w, 4) each: RGB and alpha; longest side at most ``SIDE``.
         fingerprint: SHA-256 over everything.
         skipped: Files that could not be used, with the reason.
-        repeated: Files left out because another shows the same picture, or because they show no object.
+        left_out: Files not used, because another shows the same picture, or because they show no object.
     """
 
+    key: str
     stamps: tuple[Stamp, ...]
     pictures: tuple[NDArray[np.uint8], ...]
     fingerprint: str
     skipped: Mapping[str, str]
-    repeated: tuple[str, ...]
+    left_out: tuple[str, ...]
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Count cut-outs: by class, then ``"drawn"`` and ``"photographed"``."""
@@ -207,7 +208,10 @@ def _among(path: PurePosixPath, patterns: Sequence[str]) -> bool:
 
 
 def load_cutouts(
-    root: Path | None, *, cache: str | Path | None = None, progress: Callable[[int, int], None] | None = None
+    root: Path | None,
+    *,
+    cache: str | Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Cutouts:
     """Load the cut-outs of all stamps, making them if the cache does not hold them.
 
@@ -224,8 +228,8 @@ def load_cutouts(
         key = _newest(f"stamps-v{VERSION}-{SIDE}px-*", cache)
         if key is None:
             raise DataError(f"The stamps are not installed: none of {', '.join(PLACES)} holds them. {GET}")
-        return _unpacked(cached(key, _gone, cache))
-    stamps, repeated = list_stamps(folder)
+        return _unpacked(key, cached(key, _gone, cache))
+    stamps, left_out = list_stamps(folder)
     start = f"stamps-v{VERSION}-{SIDE}px-{_digest(folder, stamps)[:16]}"
     try:
         key = f"{start}-resvg_py{version('resvg_py')}-pillow{version('pillow')}"
@@ -238,11 +242,7 @@ def load_cutouts(
                 "pip install 'synreal[stamps]'."
             ) from None
         key = found
-    cutouts = _unpacked(cached(key, lambda: _cut_out_all(folder, stamps, repeated, progress), cache))
-    if cutouts.skipped:
-        few = "; ".join(f"{file}: {reason}" for file, reason in list(cutouts.skipped.items())[:5])
-        warnings.warn(f"stamps: {len(cutouts.skipped)} files of {folder} were skipped: {few}.", stacklevel=2)
-    return cutouts
+    return _unpacked(key, cached(key, lambda: _cut_out_all(folder, stamps, left_out, progress), cache))
 
 
 def _digest(folder: Path, stamps: Sequence[Stamp]) -> str:
@@ -267,18 +267,41 @@ def _newest(pattern: str, cache: str | Path | None) -> str | None:
     return files[-1].name.removesuffix(".safetensors") if files else None
 
 
+def keep(cutouts: Cutouts, *, cache: str | Path | None = None) -> Path:
+    """Make cut-outs those that are taken where no stamps are installed.
+
+    Args:
+        cutouts: As ``load_cutouts`` returns them.
+        cache: The same cache folder.
+
+    Returns:
+        Their file.
+
+    Raises:
+        DataError: If the cache does not hold them, as it cannot be written.
+    """
+    path = (cache_folder() if cache is None else Path(cache).expanduser()) / f"{cutouts.key}.safetensors"
+    try:
+        os.utime(path)
+    except OSError as error:
+        raise DataError(
+            f"The stamps were not cached: {path}: {error.strerror}. Set SYNREAL_CACHE to a folder that can be written."
+        ) from None
+    return path
+
+
 def _gone() -> Arrays:
     raise DataError(f"The cached stamps are damaged, and the stamps themselves are not installed. {GET}")
 
 
 def _cut_out_all(
-    folder: Path, stamps: Sequence[Stamp], repeated: Sequence[str], progress: Callable[[int, int], None] | None
+    folder: Path, stamps: Sequence[Stamp], left_out: Sequence[str], progress: Callable[[int, int], None]
 ) -> Arrays:
     """Make the cut-outs; what the arrays are, ``_unpacked`` says."""
     kept: list[Stamp] = []
     pictures: list[NDArray[np.uint8]] = []
     skipped: dict[str, str] = {}
-    again = list(repeated)
+    again = list(left_out)
     seen: set[bytes] = set()
     for number, stamp in enumerate(stamps, 1):
         try:
@@ -293,8 +316,7 @@ def _cut_out_all(
                 seen.add(content)
                 kept.append(stamp)
                 pictures.append(picture)
-        if progress is not None:
-            progress(number, len(stamps))
+        progress(number, len(stamps))
     for label, name in enumerate(CLASSES):
         for drawn, what in ((True, "drawn"), (False, "photographed")):
             number = len({stamp.family for stamp in kept if (stamp.label, stamp.drawn) == (label, drawn)})
@@ -303,7 +325,7 @@ def _cut_out_all(
                     f"stamps: {folder / name} has {number} different {what} stamps that can be used, expected {FEWEST} "
                     f"at least{_first(skipped)}. {GET}"
                 )
-    notes = {"stamps": kept, "skipped": skipped, "repeated": sorted(again)}
+    notes = {"stamps": kept, "skipped": skipped, "left_out": sorted(again)}
     return {
         "pixels": np.concatenate([picture.reshape(-1) for picture in pictures]),
         "sizes": np.array([picture.shape[:2] for picture in pictures], np.int64),
@@ -315,17 +337,18 @@ def _first(skipped: Mapping[str, str]) -> str:
     return "".join(f" ({len(skipped)} were skipped, e.g. {reason})" for reason in list(skipped.values())[:1])
 
 
-def _unpacked(arrays: Arrays) -> Cutouts:
+def _unpacked(key: str, arrays: Arrays) -> Cutouts:
     """Read ``pixels``, uint8 of all pictures in turn, ``sizes``, int64 (N, 2), and ``notes``, JSON in UTF-8."""
     notes: dict[str, Any] = json.loads(arrays["notes"].tobytes())
     ends = np.cumsum(arrays["sizes"].prod(1) * 4)[:-1]
     pictures = zip(np.split(arrays["pixels"], ends), arrays["sizes"].tolist(), strict=True)
     return Cutouts(
+        key=key,
         stamps=tuple(Stamp(*row) for row in notes["stamps"]),
         pictures=tuple(pixels.reshape(height, width, 4) for pixels, (height, width) in pictures),
         fingerprint=fingerprint(arrays),
         skipped=notes["skipped"],
-        repeated=tuple(notes["repeated"]),
+        left_out=tuple(notes["left_out"]),
     )
 
 

@@ -5,6 +5,7 @@ The art is GPL-2. It is read from the package that the user has installed, never
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -70,6 +71,9 @@ class Stamps(DataSet):
         from synreal.tasks.data.stamp_files import load_cutouts
 
         cutouts = load_cutouts(self.root, cache=cache)
+        if cutouts.skipped:
+            few = "; ".join(list(cutouts.skipped.values())[:3])
+            warnings.warn(f"stamps: {len(cutouts.skipped)} files left out: {few}.", stacklevel=2)
         if split == "test":
             return stamp_images.load_target(cutouts, task=task, cache=cache)
         return stamp_images.load_source(cutouts, split, task=task, seed=seed, cache=cache)
