@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
@@ -379,11 +380,11 @@ def _check_part(
         warnings.simplefilter("always")
         try:
             images = entry.read(part, task=task, seed=0, cache=store.folder, policy=STRICT)
-        except DataError as error:
-            lost = error.__context__
-            missing = isinstance(lost, FileNotFoundError)
-            kind = "missing file" if missing else "cannot be loaded"
-            file = str(lost.filename) if isinstance(lost, FileNotFoundError) and lost.filename else entry.label
+        except (DataError, OSError) as error:
+            kind, file = "cannot be loaded", entry.label
+            for cause in (error, error.__context__):
+                if isinstance(cause, FileNotFoundError) and cause.filename is not None:
+                    kind, file = "missing file", str(cause.filename)
             findings = [Finding(kind, file, str(error), "stops")]
             return PartReport(entry.label, part, warnings=_texts(caught), findings=findings), None
     told = None if progress is None else _named(progress, f"{entry.label} ({part})")
@@ -586,6 +587,8 @@ def _read_item(images: Any, index: int) -> _Item:
     failure: Exception | None = None
     try:
         image, label = images[index]
+    except ConfigError:  # that is no fault of the file
+        raise
     except Exception as error:  # whatever a reader lets through would end a training as well
         failure = error
     if failure is not None:
@@ -658,7 +661,11 @@ def _file_fault(path: Path, max_pixels: int, read: Callable[[Path, int], object]
         return "missing file"
     except OSError:
         return "unreadable"
-    if cause is not None:  # what the decoder said
+    if isinstance(cause, UnidentifiedImageError):
+        return "no image"
+    if isinstance(cause, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return "too large"
+    if cause is not None:  # what the system or the decoder said
         return "unreadable" if isinstance(cause, (PermissionError, IsADirectoryError)) else "truncated"
     try:
         with opened(path, sys.maxsize, decode=False) as image:
