@@ -10,13 +10,16 @@ from synreal.tasks.data import (  # noqa: F401  each name announces data sets
     coco,
     embedded,
     gta5,
+    imagefolder,
     kitti,
+    listed,
     masks,
     sim10k,
     solo,
     stamps,
     visda17,
     voc,
+    yolo,
 )
 from synreal.tasks.data.registry import (
     PARTS,

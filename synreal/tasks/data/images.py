@@ -73,8 +73,6 @@ _FAULTS = (
     TypeError,
     LookupError,
     OverflowError,
-    MemoryError,
-    RuntimeError,
     struct.error,
     zlib.error,
 )
@@ -302,7 +300,10 @@ def _rgb(image: ImageFile.ImageFile, path: Path) -> NDArray[np.uint8]:
 
 def _check_plain_tiff(image: TiffImageFile, path: Path) -> None:
     """Refuse wide grey values that Pillow neither scales nor inverts."""
-    bits, inverted = image.tag_v2[Base.BitsPerSample][0], image.tag_v2.get(Base.PhotometricInterpretation) == 0
+    bits, inverted = (
+        image.tag_v2.get(Base.BitsPerSample, (1,))[0],
+        image.tag_v2.get(Base.PhotometricInterpretation) == 0,
+    )
     if bits != 16 or inverted:
         raise DataError(
             f"{path} holds {bits} bits a pixel{', white being 0' if inverted else ''}, expected 8, or 16 with black "

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import unicodedata
+import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
-from synreal.errors import unknown_name
+from synreal.errors import DataError, unknown_name
+from synreal.tasks.data.paths import inside, some, subfolders
 from synreal.tasks.data.registry import PARTS, Domain, FolderData
 
 _PARTS = tuple(part for parts in PARTS.values() for part in parts)
@@ -27,29 +31,14 @@ class OwnData(FolderData):
     """
 
     classes: tuple[str, ...] | None = None
-    splits: dict[str, str] = {}
+    splits: dict[str, str] = Field(default_factory=dict)
 
     domains: ClassVar[tuple[Domain, ...]] = ("source", "target")
 
     @field_validator("classes", mode="before")
     @classmethod
     def _class_names(cls, value: Any) -> Any:
-        # YAML reads 0 and 1 as numbers, and yes and no as switches; {0: car, 1: bus} is how YOLO writes it.
-        if isinstance(value, Mapping):
-            keys = [int(key) for key in value]
-            if sorted(keys) != list(range(len(keys))):
-                raise ValueError(f"expected the numbers 0 to {len(keys) - 1}, got {', '.join(map(str, value))}")
-            value = [value[key] for key in sorted(value, key=int)]
-        if isinstance(value, Sequence) and not isinstance(value, str):
-            return tuple(str(name) if isinstance(name, int) and not isinstance(name, bool) else name for name in value)
-        return value
-
-    @field_validator("classes")
-    @classmethod
-    def _once_each(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if value is not None and (not value or len(set(value)) < len(value) or not all(map(str.strip, value))):
-            raise ValueError("expected at least one name, each once and none empty")
-        return value
+        return value if value is None else read_names(value)
 
     @field_validator("splits")
     @classmethod
@@ -76,4 +65,87 @@ class OwnData(FolderData):
 
     def part(self, names: Sequence[str], split: str) -> list[int]:
         """Choose the images of a part among those found at ``place(split)``; see ``chosen``."""
-        return list(range(len(names))) if "heldout" in self.splits else self.chosen(names, split)
+        if self.place("heldout") != self.place("train"):
+            return list(range(len(names)))
+        return self.chosen(names, split)
+
+    def folder(self, split: str) -> Path:
+        """Return the folder of a part where ``splits`` gives folders; without them, the root.
+
+        Raises:
+            DataError: If it does not exist or lies outside the root.
+        """
+        place = self.place(split)
+        where = f"Data set {self.label!r}, splits"
+        if place is None:
+            if split == "train" and "heldout" in self.splits:
+                raise DataError(
+                    f"{where}: heldout is given but not train, which would hold the same images. Give both."
+                )
+            return self.root
+        path = inside(self.root, place, where)
+        if not path.is_dir():
+            raise DataError(
+                f"{where}: {path} {'is a file' if path.exists() else 'does not exist'}, expected a folder. Folders in "
+                f"{self.root}: {some(subfolders(self.root), 12) or 'none'}."
+            )
+        return path
+
+    def alike(self, split: str) -> tuple[str, ...]:
+        """Return the parts whose classes are numbered alike, that one among them: those of the source, or the target's.
+
+        Where classes are what is found, a class may be missing from one part.
+        """
+        return PARTS["source"] if split in PARTS["source"] else (split,)
+
+
+def read_names(value: Any) -> tuple[str, ...]:
+    """Read class names as people write them.
+
+    Args:
+        value: A list of names, or a mapping from the numbers 0, 1, ... to names, as YOLO writes them. YAML reads a
+            class 0 as a number; it is made a name again.
+
+    Returns:
+        The names, in the order of their numbers; composed Unicode, without white space around them.
+
+    Raises:
+        ValueError: If it is neither, a number is missing, or a name is missing, no text, or given twice.
+    """
+    if isinstance(value, Mapping):
+        numbers = {int(key): name for key, name in value.items() if str(key).isdecimal()}
+        if len(numbers) < len(value) or sorted(numbers) != list(range(len(value))):
+            raise ValueError(f"expected names for the numbers 0 to {len(value) - 1}")
+        value = [numbers[number] for number in range(len(numbers))]
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
+        raise ValueError("expected a list of names, e.g. [car, bus]")
+    names = []
+    for name in value:
+        if isinstance(name, bool):
+            raise ValueError("YAML reads yes, no, on and off as switches: put the name in quotes")
+        if not isinstance(name, (str, int)) or not str(name).strip() or not str(name).isprintable():
+            raise ValueError(f"expected names, one {name!r} is none")
+        names.append(composed(str(name).strip()))
+    if not names or len(set(names)) < len(names):
+        raise ValueError("expected at least one name, and each once")
+    return tuple(names)
+
+
+def composed(name: str) -> str:
+    """Return a name in composed Unicode: macOS writes the names of folders in pieces."""
+    return unicodedata.normalize("NFC", name)
+
+
+def warn_of_empty(where: str, classes: Sequence[str], labels: Sequence[int]) -> None:
+    """Warn of classes without any image.
+
+    Args:
+        where: Which part of which data set.
+        classes: Class names.
+        labels: The class of each image.
+    """
+    empty = [name for number, name in enumerate(classes) if number not in set(labels)]
+    if empty and labels:
+        warnings.warn(
+            f"{where}: no image of {some(empty, 12)}. What is not there is neither learnt nor measured.", stacklevel=3
+        )
