@@ -310,9 +310,8 @@ def existing(root: Path, files: Sequence[str], where: str, *, skip: bool) -> lis
     there = [index for index, name in enumerate(files) if (root / name).is_file()]
     if len(there) < len(files) and not (skip and there):
         gone = [name for name in files if not (root / name).is_file()]
-        more = ", ..." if len(gone) > 5 else ""
         raise DataError(
-            f"{where}: {len(gone)} of {len(files)} images do not exist in {root}: {', '.join(gone[:5])}{more}. "
+            f"{where}: {len(gone)} of {len(files)} images do not exist in {root}, e.g. {', '.join(gone[:5])}. "
             "Fetch or unpack the rest, or leave them out with on_bad_image: skip."
         )
     return there
@@ -349,8 +348,9 @@ def usable_boxes(
     kept = np.isfinite(raw).all(1) & (sides > 0).all(1)
     areas = sides.prod(1)
     if area is not None:
-        said = np.asarray(area, dtype=np.float64)
-        areas = np.where(np.isfinite(said) & (said > 0), said, areas).astype(np.float32)
+        with np.errstate(over="ignore"):
+            said = np.asarray(area, dtype=np.float64).astype(np.float32)
+        areas = np.where(np.isfinite(said) & (said > 0), said, areas)
     groups = np.zeros(len(labels), dtype=np.bool_) if crowd is None else np.asarray(crowd, dtype=np.bool_)
     objects = Boxes(
         torch.from_numpy(boxes[kept]),
