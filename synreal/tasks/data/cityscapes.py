@@ -181,8 +181,8 @@ class Cityscapes(FolderData):
                 stacklevel=2,
             )
         counts = {
-            "images without label file left out": len(stems) - len(pairs),
-            "label files without image left out": len(labelled[kind]) - len(pairs),
+            "images without a label file left out": len(stems) - len(pairs),
+            "label files without an image left out": len(labelled[kind]) - len(pairs),
         }
         return kind, pairs, {what: count for what, count in counts.items() if count}
 

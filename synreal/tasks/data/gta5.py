@@ -58,8 +58,8 @@ class _Tree(NamedTuple):
     @property
     def left_out(self) -> dict[str, int]:
         counts = {
-            "images without label file left out": self.images - len(self.pairs),
-            "label files without image left out": self.labels - len(self.pairs),
+            "images without a label file left out": self.images - len(self.pairs),
+            "label files without an image left out": self.labels - len(self.pairs),
         }
         return {what: count for what, count in counts.items() if count}
 
@@ -105,7 +105,7 @@ class Gta5(FolderData):
         from synreal.tasks.data.urban_labels import check_some
 
         tree = self._tree()
-        pairs, left_out = self._part(tree, split)
+        pairs, left_out = self._part(tree, split, skip=policy.bad_image == "skip")
         masks = MaskPaths(tree.root, [pair.label for pair in pairs], self._label_map(), self.max_pixels)
         check_some(
             masks,
@@ -131,6 +131,11 @@ class Gta5(FolderData):
         originals = {key: file for key, file in labels.items() if not key.endswith(_CONVERTED)}
         labels = converted if converted and self.labels == "train_ids" else originals
         images = {key: file for key, file in images.items() if not key.endswith(_CONVERTED)}
+        if converted and not labels:
+            raise DataError(
+                f"GTA5: {root / 'labels'} holds *{_CONVERTED} files alone. Read them with labels='train_ids', or "
+                f"unpack {_ARCHIVES['labels']}."
+            )
         for found, folder in ((images, "images"), (labels, "labels")):
             if not found:
                 raise DataError(f"GTA5: {root / folder} holds no image file. It comes with {_ARCHIVES[folder]}.")
@@ -142,7 +147,7 @@ class Gta5(FolderData):
             )
         return _Tree(root, pairs, len(images), len(labels))
 
-    def _part(self, tree: _Tree, split: str) -> tuple[list[_Pair], dict[str, int]]:
+    def _part(self, tree: _Tree, split: str, *, skip: bool) -> tuple[list[_Pair], dict[str, int]]:
         """Return the frames of one part, and what was left out."""
         official = None if self.frames == "all" else self._split_file(tree.root)
         if self.frames == "official" and official is None:
@@ -151,8 +156,8 @@ class Gta5(FolderData):
                 "read_mapping.zip; frames='all' takes every frame."
             )
         if self.frames not in ("auto", "official", "all"):
-            pairs = self._listed(tree)
-            return [pairs[index] for index in self.chosen([pair.name for pair in pairs], split)], {}
+            pairs, left_out = self._listed(tree, skip=skip)
+            return [pairs[index] for index in self.chosen([pair.name for pair in pairs], split)], left_out
         _warn_of_missing(tree)
         if official is None:
             return [tree.pairs[index] for index in self.chosen([p.name for p in tree.pairs], split)], tree.left_out
@@ -170,11 +175,11 @@ class Gta5(FolderData):
         places = [folder / name for folder in (root, self.root) for name in (_SPLIT, f"read_mapping/{_SPLIT}")]
         return next((path for path in places if path.is_file()), None)
 
-    def _listed(self, tree: _Tree) -> list[_Pair]:
+    def _listed(self, tree: _Tree, *, skip: bool) -> tuple[list[_Pair], dict[str, int]]:
         path = inside(self.root, self.frames, "frames")
         if not path.is_file():
             raise DataError(
-                f"GTA5: frames={self.frames!r} is neither 'auto', 'official' nor 'all', and there is no list file {path}."
+                f"GTA5: frames={self.frames!r} is neither 'auto', 'official' nor 'all', and no list file {path} exists."
             )
         known = {pair.name: pair for pair in tree.pairs}
         pairs, absent = [], []
@@ -202,12 +207,12 @@ class Gta5(FolderData):
             absent += gone
             if not gone:
                 pairs.append(pair)
-        if absent:
+        if absent and not (skip and pairs):
             raise DataError(
-                f"{path} lists {len(absent)} files that are not in {tree.root}: {_some(absent)}. {_ALL_ARCHIVES}, or "
-                "take them off the list."
+                f"{path} lists {len(absent)} files that are not in {tree.root}: {_some(absent)}. {_ALL_ARCHIVES}, take "
+                "them off the list, or leave them out with on_bad_image: skip."
             )
-        return pairs
+        return pairs, {"listed files that do not exist left out": len(absent)} if absent else {}
 
     def _label_map(self) -> LabelMap:
         from synreal.tasks.data import urban_labels

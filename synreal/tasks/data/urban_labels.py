@@ -148,7 +148,7 @@ def _read_polygons(path: Path, max_pixels: int) -> tuple[tuple[int, int], list[_
         raise DataError(
             f"{path}: {error!r}. Expected imgWidth, imgHeight, and objects, each with label and polygon."
         ) from None
-    if not all(isinstance(side, int) and side > 0 for side in (width, height)) or width * height > max_pixels:
+    if not all(type(side) is int and side > 0 for side in (width, height)) or width * height > max_pixels:
         raise DataError(
             f"{path}: imgWidth and imgHeight are {width!r} and {height!r}, expected whole numbers from 1 with a "
             f"product of at most {max_pixels:,}."
@@ -157,9 +157,9 @@ def _read_polygons(path: Path, max_pixels: int) -> tuple[tuple[int, int], list[_
     for number, (label, polygon, deleted) in enumerate(objects):
         if deleted or label == _LICENSE_PLATE:
             continue
-        name, group = label, False
-        if label not in _NUMBERS and str(label).endswith("group"):
-            name, group = label.removesuffix("group"), True
+        name, group = str(label), False
+        if name not in _NUMBERS and name.endswith("group"):
+            name, group = name.removesuffix("group"), True
         if name not in _NUMBERS:
             raise DataError(f"{path}: objects[{number}] has label {label!r}, which Cityscapes does not know.")
         shapes.append(_Shape(_NUMBERS[name], group, _corners(polygon, f"{path}: objects[{number}] ({label})")))
@@ -268,7 +268,8 @@ def objects_in(numbers: NDArray[np.int32], path: Path) -> Objects:
     # A table look-up and one pass over the image: a mask for each object takes seconds on a full street.
     if numbers.min(initial=0) < 0 or numbers.max(initial=0) >= _MOST_NUMBERS:
         raise DataError(f"{path} holds numbers from {numbers.min()} to {numbers.max()}, expected 16 bits.")
-    present = np.flatnonzero(np.bincount(numbers.ravel()))
+    pixels = np.bincount(numbers.ravel())
+    present = np.flatnonzero(pixels)
     single = present >= _PER_CLASS
     classes = np.where(single, present // _PER_CLASS, present)
     wrong = present[~np.where(single, np.isin(classes, list(_SEPARATE)), np.isin(classes, list(_NUMBERS.values())))]
@@ -284,14 +285,13 @@ def objects_in(numbers: NDArray[np.int32], path: Path) -> Objects:
     kept = labels != _UNKNOWN
     ranks = np.zeros(int(present[-1]) + 1, dtype=np.int32)
     ranks[present[kept]] = np.arange(1, kept.sum() + 1)
-    ranked = ranks[numbers]
-    slices = ndimage.find_objects(ranked)
+    slices = ndimage.find_objects(ranks[numbers])
     boxes = [(across.start, down.start, across.stop, down.stop) for down, across in slices]
     return Objects(
         np.array(boxes, dtype=np.float32).reshape(-1, 4),
         labels[kept].astype(np.int64),
         ~single[kept],
-        np.bincount(ranked.ravel())[1:].astype(np.float32),
+        pixels[present[kept]].astype(np.float32),
     )
 
 
