@@ -223,9 +223,20 @@ class Voc(OwnData):
         """Read the XML files; images are decoded when they are asked for."""
         part = _open(self.root, self.place(split), self.label)
         stems = [part.stems[index] for index in self.part(part.stems, split)]
-        annotations = {stem: read_annotation(part.folder / part.annotations[stem]) for stem in stems}
-        files = {stem: _image(part, stem, annotation) for stem, annotation in annotations.items()}
-        absent = [part.annotations[stem] for stem, file in files.items() if file is None]
+        annotated: dict[str, Annotation] = {}
+        by_image: dict[str, str] = {}
+        absent = []
+        for stem in stems:
+            file = part.annotations[stem]
+            annotation = read_annotation(part.folder / file)
+            image = _image(part, stem, annotation)
+            if image is None:
+                absent.append(file)
+                continue
+            if by_image.setdefault(image, file) != file:
+                raise DataError(f"{self.label}: {by_image[image]} and {file} are both of {image}. Remove one.")
+            corners = half_open(annotation.corners) if self.one_based else annotation.corners
+            annotated[image] = annotation._replace(corners=corners)
         if absent:
             raise DataError(
                 f"{self.label}: {len(absent)} annotations below {part.folder} have no image, e.g. {some(absent)}. "
@@ -235,13 +246,7 @@ class Voc(OwnData):
             self,
             split,
             part.folder,
-            {
-                file: annotations[stem]._replace(corners=half_open(annotations[stem].corners))
-                if self.one_based
-                else annotations[stem]
-                for stem, file in files.items()
-                if file is not None
-            },
+            annotated,
             self.classes or self._names(split),
             policy=policy,
             dropped={"images without annotation left out": part.unlabelled},
