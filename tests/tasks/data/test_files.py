@@ -269,7 +269,7 @@ def test_workers_read_files(folder: Path) -> None:
 @pytest.mark.parametrize("make", [labelled, masked, boxed])
 def test_nothing_is_decoded_before_it_is_asked_for(folder: Path, make: Any) -> None:
     whole = (folder / "1.png").read_bytes()
-    (folder / "1.png").write_bytes(whole[:45])  # the header is there
+    (folder / "1.png").write_bytes(whole[: whole.index(b"IDAT") + 10])  # the header is there
     (folder / "m1.png").write_bytes(b"")
     files = make(folder)
 
