@@ -154,7 +154,8 @@ class Coco(OwnData):
 
     def _relative(self, folder: Path, file: str, path: Path) -> str:
         below = folder.relative_to(self.root).as_posix() if folder.is_relative_to(self.root) else str(folder)
-        found = inside(self.root, f"{below}/{file}" if below != "." else file, str(path))
+        joined = file if Path(file).is_absolute() else f"{below}/{file}".removeprefix("./")
+        found = inside(self.root, joined, str(path))
         return found.relative_to(self.root).as_posix() if found.is_relative_to(self.root) else str(found)
 
 
