@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -263,7 +264,7 @@ def _newest(pattern: str, cache: str | Path | None) -> str | None:
         folder = cache_folder() if cache is None else Path(cache).expanduser()
     except (ConfigError, RuntimeError):
         return None
-    files = sorted(folder.glob(f"{pattern}.safetensors"), key=lambda path: path.stat().st_mtime)
+    files = sorted(folder.glob(f"{pattern}.safetensors"), key=lambda path: path.stat().st_mtime_ns)
     return files[-1].name.removesuffix(".safetensors") if files else None
 
 
@@ -281,8 +282,9 @@ def keep(cutouts: Cutouts, *, cache: str | Path | None = None) -> Path:
         DataError: If the cache does not hold them, as it cannot be written.
     """
     path = (cache_folder() if cache is None else Path(cache).expanduser()) / f"{cutouts.key}.safetensors"
+    now = time.time_ns()  # finer than the clock that file systems go by
     try:
-        os.utime(path)
+        os.utime(path, ns=(now, now))
     except OSError as error:
         raise DataError(
             f"The stamps were not cached: {path}: {error.strerror}. Set SYNREAL_CACHE to a folder that can be written."
