@@ -149,7 +149,7 @@ def show(report: Report, console: Console) -> None:
         console.print(Text(f"Training would fail: {number} it.", style="bold red"))
     else:
         left = sum(part.images - part.usable for part in report.parts)
-        skipped = f" {left:,} images would be left out." if left else ""
+        skipped = f" Images left out: {left:,}." if left else ""
         console.print(Text(f"Training can start.{skipped}", style="bold green"))
 
 

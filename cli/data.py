@@ -83,7 +83,9 @@ def show(
     output = output or Path(f"{entry.label}{suffix}.png")
     data.check_domain(entry, "source")
     data.check_labels(entry, task)
-    targets = [data.find(text) for text in target or entry.default_targets(task)]
+    targets = [data.find(text) for text in target or ()]
+    if not targets:  # data of one's own may have none: then the source is shown alone
+        targets = [real for real in map(data.find, entry.default_targets(task)) if task in real.tasks]
     for real in targets:
         data.check_domain(real, "target")
         data.check_labels(real, task)

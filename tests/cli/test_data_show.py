@@ -14,9 +14,10 @@ def loaded(monkeypatch):
     """Three small images for each set; gives what was asked for."""
     asked = []
 
-    def load(name, split, *, task="classification", seed=0, cache=None):
+    def load(entry, split, *, task="classification", seed=0, cache=None):
+        name = entry.label
         asked.append((name, split, task, seed))
-        classes = data.info(name).classes[task]
+        classes = entry.class_names(task)
         images = torch.full((3, 3, 16, 16), 100 + seed, dtype=torch.uint8)
         if task == "classification":
             return ArrayImages(name, split, images, torch.arange(3), classes)
@@ -80,7 +81,9 @@ def test_only_targets_with_labels_for_the_task_are_shown(call, loaded, tmp_path)
     [
         (["digits", "--task", "segm"], "Did you mean 'seg"),
         (["digits", "--task", "det", "-o", "x.jpg"], "is a PNG; got --output x.jpg"),
-        (["mnist", "--task", "seg"], "'mnist' is a target, expected a source"),
+        (["digits", "--target", "uci", "--task", "seg"], "'uci' has no labels for segmentation"),
+        (["digits", "--target", "digits"], "'digits' is synthetic"),
+        (["mnist", "--task", "seg"], "'mnist' is real data: it is tested on, never trained on"),
     ],
 )
 def test_what_cannot_be_shown_is_said_before_anything_is_loaded(
@@ -112,11 +115,27 @@ def test_help_names_the_files(call, monkeypatch):
         assert text in out
 
 
-def test_the_list_names_tasks_and_their_classes(call):
+def test_targets_can_be_chosen_and_a_label_names_the_file(call, loaded, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call("data", "show", "digits()", "--target", "uci")
+    assert code == 0, err
+    assert out.strip() == "Wrote digits.png"
+    assert [name for name, *_ in loaded] == ["digits", "uci"]
+
+
+def test_the_list_names_what_each_kind_serves_for_and_its_classes(call):
     rows = {row["name"]: row for row in json.loads(call("data", "list", "--json")[1])}
     assert set(rows) == set(data.available())
     for name, row in rows.items():
-        assert row["tasks"] == list(data.info(name).tasks)
-        assert row["classes"] == {task: list(names) for task, names in data.info(name).classes.items()}
+        kind = data.get(name)
+        assert (row["domains"], row["tasks"]) == (list(kind.domains), list(kind.tasks))
+        assert (row["summary"], row["needs"]) == (kind.summary, kind.needs)
+        assert set(row["classes"]) == set(kind.tasks)
+    assert rows["digits"]["classes"]["detection"] == list("0123456789")
+    assert rows["gta5"]["classes"]["segmentation"][:2] == ["road", "sidewalk"]
+    assert rows["coco"]["classes"] == {"segmentation": None, "detection": None}
+    assert "root" in rows["gta5"]["settings"]
     lines = call("data", "list")[1].splitlines()
-    assert [line.split()[2] for line in lines] == ["/".join(data.info(name).tasks) for name in data.available()]
+    assert [line.split()[:3] for line in lines] == [
+        [name, "/".join(data.get(name).domains), "/".join(data.get(name).tasks)] for name in data.available()
+    ]
