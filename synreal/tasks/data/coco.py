@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from synreal.errors import DataError, unknown_name
 from synreal.tasks.data.own import OwnData
-from synreal.tasks.data.paths import inside, is_litter, subfolders
+from synreal.tasks.data.paths import Inside, is_litter, some, subfolders
 from synreal.tasks.data.registry import Policy, register
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ class Coco(OwnData):
         classes, numbers = self._classes(path, content["categories"], masks)
         records = _records(path, content["images"])
         folder = self._folder(path, [record.file for record in records])
-        files = [self._relative(folder, record.file, path) for record in records]
+        files = self._relative(folder, [record.file for record in records], path)
         dropped: Counter[str] = Counter()
 
         there = existing(self.root, files, str(path), skip=policy.bad_image == "skip")
@@ -89,7 +91,7 @@ class Coco(OwnData):
         given = self.place(split) or self.annotations
         found = [path for folder in ("", "*/") for path in sorted(self.root.glob(f"{folder}*.json"))]
         found = [path for path in found if not is_litter(path.name)]
-        names = ", ".join(path.relative_to(self.root).as_posix() for path in found[:12]) or "none"
+        names = some([path.relative_to(self.root).as_posix() for path in found], 12) or "none"
         if given is not None:
             if (self.root / given).is_file():
                 return self.root / given
@@ -152,11 +154,16 @@ class Coco(OwnData):
             )
         return candidates[counts.index(max(counts))]
 
-    def _relative(self, folder: Path, file: str, path: Path) -> str:
-        below = folder.relative_to(self.root).as_posix() if folder.is_relative_to(self.root) else str(folder)
-        joined = file if Path(file).is_absolute() else f"{below}/{file}".removeprefix("./")
-        found = inside(self.root, joined, str(path))
-        return found.relative_to(self.root).as_posix() if found.is_relative_to(self.root) else str(found)
+    def _relative(self, folder: Path, files: Sequence[str], path: Path) -> list[str]:
+        """Return files relative to the root, which none may leave."""
+        below, inside = os.path.relpath(folder, self.root), Inside(self.root)
+        found: list[str] = []
+        for file in files:
+            absolute = re.match(r"[/\\]|[A-Za-z]:", file)
+            joined = (file if absolute else f"{below}/{file}").replace("\\", "/").removeprefix("./")
+            inside.check(joined, str(path))
+            found.append(joined)
+        return found
 
 
 class _Record(NamedTuple):
@@ -378,7 +385,7 @@ def _by_image(
             dropped["annotations of images that the JSON does not list left out"] += 1
             continue
         if category not in numbers:
-            known = ", ".join(map(str, list(numbers)[:20]))
+            known = some([str(number) for number in numbers], 20)
             raise DataError(
                 f"{path}: annotation {entry.get('id', index)!r} has category_id {category!r}, which is not among "
                 f"categories: {known}."

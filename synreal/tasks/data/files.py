@@ -20,7 +20,7 @@ from typing_extensions import Self
 from synreal.errors import DataError
 from synreal.tasks.data.base import IGNORE, Boxes, boxes_bytes, check_boxes, check_classes
 from synreal.tasks.data.images import MAX_PIXELS, Orientation, read_image, read_upright, size_of, turned
-from synreal.tasks.data.paths import fingerprint_files
+from synreal.tasks.data.paths import fingerprint_files, missing, some
 
 Label = TypeVar("Label")
 
@@ -307,14 +307,14 @@ def existing(root: Path, files: Sequence[str], where: str, *, skip: bool) -> lis
     Raises:
         DataError: If files are missing and not to be left out, or none exists; names the first five.
     """
-    there = [index for index, name in enumerate(files) if (root / name).is_file()]
-    if len(there) < len(files) and not (skip and there):
-        gone = [name for name in files if not (root / name).is_file()]
+    gone = missing(root, files)
+    if gone and not (skip and len(gone) < len(files)):
         raise DataError(
-            f"{where}: {len(gone)} of {len(files)} images do not exist in {root}, e.g. {', '.join(gone[:5])}. "
+            f"{where}: {len(gone)} of {len(files)} images do not exist in {root}, e.g. {some(gone, 5)}. "
             "Fetch or unpack the rest, or leave them out with on_bad_image: skip."
         )
-    return there
+    left_out = set(gone)
+    return [index for index, name in enumerate(files) if name not in left_out]
 
 
 def usable_boxes(

@@ -13,7 +13,7 @@ from pydantic import field_validator
 
 from synreal.errors import DataError, unknown_name
 from synreal.tasks.data.own import OwnData
-from synreal.tasks.data.paths import inside, read_lines, scan_images, subfolders, without_duplicates
+from synreal.tasks.data.paths import Inside, read_lines, scan_images, some, subfolders, without_duplicates
 from synreal.tasks.data.registry import Policy, register
 from synreal.texts import read_mapping
 
@@ -213,7 +213,7 @@ class MaskFolders(OwnData):
 
     def _unmatched(self, without: Sequence[str], alone: Sequence[str], both: int) -> str:
         lines = [
-            f"{len(files)} {what}, e.g. {', '.join(files[:5])}"
+            f"{len(files)} {what}, e.g. {some(files, 5)}"
             for files, what in ((without, "images without a mask"), (alone, "masks without an image"))
             if files
         ]
@@ -290,7 +290,7 @@ class MaskFolders(OwnData):
                     return f"{folder}/*"
         raise DataError(
             f"Data set {self.label!r}: no folder of {what} found in {self.root}: it holds the folders "
-            f"{', '.join(seen[:12]) or 'none'}. Name it with {what}, e.g. {what}: my-{what}."
+            f"{some(seen, 12) or 'none'}. Name it with {what}, e.g. {what}: my-{what}."
         )
 
 
@@ -299,10 +299,11 @@ def _listed_keys(rows: Sequence[tuple[int, str]], listed: Path, root: Path, imag
     by_name: dict[str, list[str]] = {}
     for key in images:
         by_name.setdefault(key.rpartition("/")[2], []).append(key)
+    within = Inside(root)
     chosen: set[str] = set()
     gone: list[str] = []
     for number, line in rows:
-        inside(root, line, f"{listed}, line {number}")
+        within.check(line, f"{listed}, line {number}")
         full = "/" + line.replace("\\", "/").removeprefix("./")
         tries = (full, full.rpartition(".")[0])
         keys = [key for name in tries for key in by_name.get(name.rpartition("/")[2], [])]
@@ -313,9 +314,7 @@ def _listed_keys(rows: Sequence[tuple[int, str]], listed: Path, root: Path, imag
         else:
             gone.append(f"{line} (line {number}{', several' if fit else ''})")
     if gone:
-        raise DataError(
-            f"{listed} names {len(gone)} of {len(rows)} images that are not there once: {', '.join(gone[:5])}."
-        )
+        raise DataError(f"{listed} names {len(gone)} of {len(rows)} images that are not there once: {some(gone, 5)}.")
     return chosen
 
 

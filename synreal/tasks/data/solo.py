@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -129,7 +130,7 @@ class Solo(OwnData):
 
     def _relative(self, frame: Path, name: str) -> str:
         inside(frame.parent, name, str(frame))
-        return (frame.parent / name.replace("\\", "/")).relative_to(self.root).as_posix()
+        return Path(os.path.relpath(frame.parent / name.replace("\\", "/"), self.root)).as_posix()
 
     def _names(self, folder: Path, task: str, shots: Sequence[_Shot]) -> tuple[str, ...]:
         found = sorted({label for shot in shots for label, _ in shot.labels})

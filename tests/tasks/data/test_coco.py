@@ -166,20 +166,15 @@ def test_missing_images_are_an_error_or_counted(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(images[2][1]), scene(3).mask)
 
 
-@pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "a\0.png"])
+@pytest.mark.parametrize("name", ["../secret.png", "../../secret.png", "/etc/passwd", "C:\\a.png", "a\0.png"])
 def test_file_names_stay_in_the_root(tmp_path: Path, name: str) -> None:
     Image.new("RGB", SIZE).save(tmp_path / "secret.png")
     root = small(tmp_path / "data")
     content = edit(root)
     content["images"].append({"id": 2, "file_name": name})
     write(root, content)
-    with pytest.raises(DataError, match=r"annotations\.json: the path .* (leads out of|holds a NUL)"):
+    with pytest.raises(DataError, match=r"annotations\.json: the path .* (leads out of|is absolute|holds a NUL)"):
         load(f"coco:{root}", "test", task="detection")
-
-
-def test_absolute_file_names_in_the_root_are_fine(tmp_path: Path) -> None:
-    root = small(tmp_path, BOX, file_name=str(tmp_path / "images/a.png"))
-    assert load(f"coco:{root}", "test", task="detection").files == ["images/a.png"]
 
 
 def test_chosen_classes_give_the_order_and_others_are_counted(tmp_path: Path) -> None:

@@ -315,7 +315,9 @@ def test_missing_files_are_named_or_left_out(folder: Path) -> None:
 
     assert existing(folder, FILES, "list.txt", skip=False) == [0, 1, 2, 3]
     assert existing(folder, names, "list.txt", skip=True) == [0, 1, 9]
-    with pytest.raises(DataError, match=r"list\.txt: 7 of 10 images.*gone0\.png, .*gone4\.png\. .*on_bad_image"):
+    with pytest.raises(
+        DataError, match=r"list\.txt: 7 of 10 images.*gone0\.png, .*gone4\.png and 2 more\. .*on_bad_image"
+    ):
         existing(folder, names, "list.txt", skip=False)
     with pytest.raises(DataError, match="1 of 1 images do not exist"):
         existing(folder, ["gone.png"], "list.txt", skip=True)
