@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ _MASKS: Final = (
 _IGNORED: Final = 255
 _LOOKED_AT: Final = 8  # masks that are opened to say what they hold
 _HEX = re.compile(r"#([0-9a-fA-F]{6})")
-_COLOUR = re.compile(r"[(\[]?\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*(?:,\s*\d{1,3}\s*)?[)\]]?")
+_COLOUR = re.compile(r"[(\[]?\s*(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})\s*(?:[\s,]\s*\d{1,3}\s*)?[)\]]?")
 
 
 @register
@@ -305,10 +306,12 @@ def _listed_keys(rows: Sequence[tuple[int, str]], listed: Path, root: Path, imag
     for number, line in rows:
         within.check(line, f"{listed}, line {number}")
         full = "/" + line.replace("\\", "/").removeprefix("./")
-        tries = (full, full.rpartition(".")[0])
-        keys = [key for name in tries for key in by_name.get(name.rpartition("/")[2], [])]
-        # A longer path ends with the key where the list gives the folder of the images too.
-        fit = [key for key in keys if any(f"/{key}".endswith(name) or name.endswith(f"/{key}") for name in tries)]
+        stem = os.path.splitext(full)[0]
+        keys = {key for name in (full, stem) for key in by_name.get(name.rpartition("/")[2], [])}
+        fit = [key for key in keys if f"/{key}" in (full, stem)]
+        fit = fit or [key for key in keys if f"/{key}".endswith((full, stem))]
+        # A line may give the folder of the images too; of "a" and "b/a" it then means the longer one.
+        fit = fit or sorted((key for key in keys if full.endswith(f"/{key}") or stem.endswith(f"/{key}")), key=len)[-1:]
         if len(fit) == 1:
             chosen.add(fit[0])
         else:
@@ -359,26 +362,20 @@ def read_pairs(path: Path) -> list[tuple[str, Code]]:
 
 
 def _line(line: str) -> tuple[str, Code] | None:
-    # CVAT's lines go on with parts and actions behind a second colon.
-    fields = line.split(":")[:2] if ":" in line else re.split(r"\s*[,;\t]\s*", line)
-    if len(fields) == 1:
+    """Read a line of a label map; None if it does not say one name and one code."""
+    if ":" in line:  # CVAT's lines go on with parts and actions behind a second colon
+        fields = [field.strip() for field in line.split(":")[:2]]
+    elif re.search(r"[,;\t]", line):
+        fields = re.split(r"\s*[,;\t]+\s*", line)
+    else:
         fields = line.split()
-    if len(fields) == 2:  # one of them is the name, the other a number or a colour
-        for name, code in (fields, fields[::-1]):
-            found = _code(code)
-            if found is not None and name.strip():
-                return name.strip(), found
-        return None
-    digits = [field.strip().isdigit() for field in fields]
-    for name, rest, known in (
-        (fields[0], fields[1:4], digits[1:4]),
-        (" ".join(fields[3:]), fields[:3], digits[:3]),
-        (" ".join(fields[1:]), fields[:1], digits[:1]),
-        (" ".join(fields[:-1]), fields[-1:], digits[-1:]),
-    ):
-        found = _code(",".join(rest)) if len(known) in (1, 3) and all(known) else None
-        if found is not None and name.strip():
-            return name.strip(), found
+        numbers = [field.isdigit() or _HEX.fullmatch(field) is not None for field in fields]
+        first, last = (numbers.index(False), numbers[::-1].index(False)) if False in numbers else (0, 0)
+        fields = [*fields[:first], " ".join(fields[first : len(fields) - last]), *fields[len(fields) - last :]]
+    for name, rest in ((fields[0], fields[1:]), (fields[-1], fields[:-1])):
+        code = _code(",".join(rest))
+        if name and code is not None and _code(name) is None:
+            return name, code
     return None
 
 
