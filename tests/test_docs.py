@@ -14,6 +14,7 @@ from synreal_cli.app import main
 import synreal
 from synreal.tasks import data
 from tests.engine.tiny import load
+from tests.tasks.data import own_trees, simple_trees, trees
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
@@ -32,7 +33,7 @@ IN_OTHER_TESTS = (
     "python examples/",
     "pytest tests/regularizers/test_contract.py",
 )  # test_examples, test_plugins
-FILE = re.compile(r"# (\w+\.py)\n")  # the first line of a block that is a file, named there
+FILE = re.compile(r"# (\w+\.(?:py|yaml))\n")  # the first line of a block that is a file, named there
 
 
 def blocks(page, language):
@@ -44,8 +45,20 @@ def commands(page):
 
 
 def write_files(page):
-    """Put the files that a page shows into the working directory."""
-    for block in blocks(page, "python"):
+    """Put the files that a page shows into the working directory, and the folders that it speaks of."""
+    if page == "docs/your-data.md":
+        simple_trees.imagefolder_tree(Path("renders"))
+        simple_trees.imagefolder_tree(Path("photos"), seed=1)
+        simple_trees.list_tree(Path("listed"))
+        own_trees.coco_tree(Path("blender"))
+        own_trees.coco_tree(Path("labelled"), seed=1)
+        own_trees.masks_tree(Path("mask-photos"), encoding="colour", seed=1)
+        own_trees.solo_tree(Path("unity"))
+        simple_trees.yolo_tree(Path("yolo-renders"))
+        simple_trees.yolo_tree(Path("yolo-photos"), seed=1)
+        trees.kitti_tree(Path("replicator"), 12, names=own_trees.CLASSES)
+        trees.voc_tree(Path("voc-photos"), names=own_trees.CLASSES)
+    for block in [*blocks(page, "python"), *blocks(page, "yaml")]:
         if name := FILE.match(block):
             Path(name[1]).write_text(block, "utf-8")
 

@@ -18,7 +18,9 @@ from synreal.errors import ConfigError
 from synreal.records import Score
 from synreal.tasks import data
 from synreal.tasks.data.align import aligned
+from synreal.tasks.data.check import duplicates
 from synreal.tasks.data.names import align_names, differences
+from synreal.tasks.data.resized import Resized
 from synreal.views import derive_seed, seeded, to_float
 from synreal.weights import WeightsOrigin
 
@@ -84,9 +86,6 @@ class Task(ABC):
             ConfigError: If source and target share no class, or ``class_weights`` does not fit the source's classes.
             DataError: If data are missing or damaged.
         """
-        from synreal.tasks.data.check import duplicates  # TODO lift
-        from synreal.tasks.data.resized import Resized
-
         source = data.find(config.source)
         policy = data.Policy(config.on_bad_image, config.on_size_mismatch or "error")
         train, heldout = (

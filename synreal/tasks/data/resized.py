@@ -62,7 +62,7 @@ class Resized(Dataset[tuple[Tensor, Any]]):
         self.name: str = images.name
         self.split: str = images.split
         self.classes: tuple[str, ...] = images.classes
-        for optional in ("labels", "path"):
+        for optional in ("labels", "path", "dropped"):
             if hasattr(images, optional):
                 setattr(self, optional, getattr(images, optional))
         self.fingerprint = hashlib.sha256(f"{images.fingerprint} resized {short_side} {VERSION}".encode()).hexdigest()
