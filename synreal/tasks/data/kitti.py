@@ -11,7 +11,7 @@ from typing_extensions import Self
 from synreal.errors import DataError
 from synreal.tasks.data.own import OwnData
 from synreal.tasks.data.paths import by_stem, inside, read_lines, scan_files, scan_images, some, subfolders
-from synreal.tasks.data.registry import PARTS, Policy, register
+from synreal.tasks.data.registry import Policy, register
 from synreal.tasks.data.voc import Annotation, names_found, read_boxes
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Kitti(OwnData):
 
     def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
         """Read the text files; images are decoded when they are asked for."""
-        part = self._open(self.place(split))
+        part = self._open(split)
         images = list(part.labels)
         files = [images[index] for index in self.part(images, split)]
         read = {file: _read(self.root / part.labels[file]) for file in files}
@@ -80,16 +80,16 @@ class Kitti(OwnData):
 
     def _names(self, split: str) -> tuple[str, ...]:
         """Find the names of the source, or of the target: train and heldout have the same, whatever is in them."""
-        parts = PARTS["source"] if split in PARTS["source"] else (split,)
-        opened = [self._open(place) for place in dict.fromkeys(map(self.place, parts))]
+        opened = [self._open(part) for part in self.alike(split)]
         paths = sorted({self.root / file for part in opened for file in part.labels.values()})
         return names_found((_read(path)[0] for path in paths), self.label)
 
-    def _open(self, place: str | None) -> _Part:
+    def _open(self, split: str) -> _Part:
         """Find the images of a part that have text files."""
-        given = None if place is None else inside(self.root, place, f"{self.label}: splits")
-        listing = given if given is not None and not given.is_dir() else None
-        folder = given if given is not None and listing is None else self.root
+        place = self.place(split)
+        given = self.folder(split) if place is None else inside(self.root, place, f"{self.label}: splits")
+        listing = None if given.is_dir() else given
+        folder = self.root if listing is not None else given
         labels: dict[str, str] = {}
         unlabelled = 0
         for images, texts in self._pairs(folder):

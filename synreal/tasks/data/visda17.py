@@ -114,11 +114,8 @@ def _folder(root: Path, part: str) -> Path:
             f"visda17: {folder} is the class {part} of {folder.parent}, not the folder {part} of the data. Give the "
             f"folder that holds {', '.join(COUNTS)}. {part} comes with {_ARCHIVES[part]}."
         )
-    nested = folder / part
-    if nested.is_dir() and not (folder / _LIST).exists() and subfolders(folder) == [part]:
-        if (nested / _LIST).exists() or subfolders(nested):
-            return nested
-    return folder
+    nested = not (folder / _LIST).exists() and subfolders(folder) == [part]
+    return folder / part if nested else folder
 
 
 def _listing(folder: Path, part: str) -> Path | None:

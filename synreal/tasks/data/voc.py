@@ -11,7 +11,7 @@ from xml.parsers import expat
 from synreal.errors import DataError
 from synreal.tasks.data.own import OwnData
 from synreal.tasks.data.paths import by_stem, find_tree, inside, is_litter, read_lines, scan_files, scan_images, some
-from synreal.tasks.data.registry import PARTS, FolderData, Policy, register
+from synreal.tasks.data.registry import FolderData, Policy, register
 
 if TYPE_CHECKING:
     from synreal.tasks.data.base import Images
@@ -221,7 +221,7 @@ class Voc(OwnData):
 
     def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
         """Read the XML files; images are decoded when they are asked for."""
-        part = _open(self.root, self.place(split), self.label)
+        part = self._open(split)
         stems = [part.stems[index] for index in self.part(part.stems, split)]
         annotated: dict[str, Annotation] = {}
         by_image: dict[str, str] = {}
@@ -252,10 +252,13 @@ class Voc(OwnData):
             dropped={"images without annotation left out": part.unlabelled},
         )
 
+    def _open(self, split: str) -> _Part:
+        place = self.place(split)
+        return _open(self.root if place is not None else self.folder(split), place, self.label)
+
     def _names(self, split: str) -> tuple[str, ...]:
         """Find the names of the source, or of the target: train and heldout have the same, whatever is in them."""
-        parts = PARTS["source"] if split in PARTS["source"] else (split,)
-        opened = [_open(self.root, place, self.label) for place in dict.fromkeys(map(self.place, parts))]
+        opened = [self._open(part) for part in self.alike(split)]
         paths = {part.folder / file for part in opened for file in part.annotations.values()}
         return names_found(map(read_annotation, sorted(paths)), self.label)
 

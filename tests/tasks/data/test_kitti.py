@@ -92,10 +92,14 @@ def test_splits_are_folders_or_lists(tree: Path, tmp_path: Path) -> None:
     assert load(tmp_path / "parts", "test", splits=splits).files[0] == "val/image_2/0.png"
     write(tree / "ImageSets/train.txt", "3\r\n1\r\n")
     write(tree / "ImageSets/val.txt", "1\n12\n13")
-    lists = {"train": "ImageSets/train.txt", "heldout": "ImageSets/train.txt", "test": "ImageSets/val.txt"}
+    write(tree / "ImageSets/held.txt", "0")
+    lists = {"train": "ImageSets/train.txt", "heldout": "ImageSets/held.txt", "test": "ImageSets/val.txt"}
     assert load(tree, "train", splits=lists).files == ["training/image_2/1.png", "training/image_2/3.png"]
     with pytest.raises(DataError, match=r"2 names that .*val\.txt lists have no text file below .*, e\.g\. 12, 13"):
         load(tree, "test", splits=lists)
+    assert load(tree, "heldout", splits=lists).files == ["training/image_2/0.png"]
+    with pytest.raises(DataError, match="heldout is given but not train"):
+        load(tree, "train", splits={"heldout": "ImageSets/held.txt"})
     with pytest.raises(DataError, match=r"Cannot read .*no\.txt"):
         load(tree, "train", splits={"train": "no.txt"})
 

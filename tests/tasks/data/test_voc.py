@@ -59,6 +59,8 @@ def test_splits_are_lists_of_image_sets(tree: Path) -> None:
     assert stems(load(tree, "test", splits=splits)) == ["000006", "000007"]
     own = {"train": "train", "heldout": "val", "test": "every"}
     assert [len(load(tree, split, splits=own)) for split in own] == [6, 2, 8]
+    with pytest.raises(DataError, match="heldout is given but not train"):
+        load(tree, "train", splits={"heldout": "val"})
     with pytest.raises(DataError, match=r"has no list test\.txt\. Lists there: every, train, val\."):
         load(tree, "test", splits={"test": "test"})
 
@@ -111,10 +113,17 @@ def test_train_and_heldout_have_the_same_classes_whatever_is_in_them(tree: Path)
     splits = {"train": "train", "heldout": "val"}
     train, held = (load(tree, split, splits=splits) for split in ("train", "heldout"))
     assert train.classes == held.classes == ("cup", "fork", "plate", "spoon")
+    write(tree / "more/Annotations/x.xml", voc_xml([("knife", 1, 1, 20, 20)], (64, 96)))
+    shutil.copy(tree / "JPEGImages/000000.jpg", tree / "more/x.jpg")
+    splits = {"train": "train", "heldout": "more", "test": "more"}
+    sets = [load(tree, split, splits=splits) for split in splits]
+    assert sets[0].classes == sets[1].classes == ("cup", "fork", "knife", "plate", "spoon")
+    assert sets[2].classes == ("knife",)
     for index in range(8):
         write(tree / f"Annotations/{index:06d}.xml", voc_xml([], (64, 96)))
+    splits = {"train": "train"}
     with pytest.raises(DataError, match="no object is labelled in any file"):
-        load(tree, "train")
+        load(tree, "train", splits=splits)
 
 
 def test_corners_count_from_one_unless_told_otherwise(tree: Path) -> None:
