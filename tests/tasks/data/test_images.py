@@ -155,7 +155,9 @@ def test_palettes_become_colours(file, transparency: object) -> None:
     image = Image.fromarray(indices, "P")
     image.putpalette(colours.tobytes())
     options = {} if transparency is None else {"transparency": transparency}
-    assert np.array_equal(rgb(file(saved(image, "PNG", **options))), colours[indices])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # as Pillow does of a palette with several transparent colours
+        assert np.array_equal(rgb(file(saved(image, "PNG", **options))), colours[indices])
 
 
 def test_cmyk_is_converted_as_printers_mean_it(file) -> None:
@@ -243,6 +245,14 @@ def test_truncated_files_are_refused_by_name(file, kind: str, share: float) -> N
     path = file(content[: int(len(content) * share)])
     with pytest.raises(DataError, match=r"image\.png cannot be read: .*\. It is damaged or truncated"):
         read_image(path)
+
+
+def test_a_truncated_image_is_opened_for_its_header_alone(file) -> None:
+    large = Image.fromarray(RANDOM.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    path = file(saved(large, "PNG")[:5_000])
+    assert size_of(path) == (64, 64)
+    with pytest.raises(DataError, match="truncated"), opened(path):
+        pytest.fail("was to be decoded before")
 
 
 @pytest.mark.parametrize("reader", [read_image, read_ids, read_colours, size_of])
