@@ -32,7 +32,8 @@ class Coco(OwnData):
     """Images with objects in one JSON file.
 
     Classes go by the categories' names, in the order of their ids. In segmentation, objects are drawn in the order of
-    the file, later ones over earlier ones, and pixels without an object are ``"background"``.
+    the file, later ones over earlier ones, crowds too; pixels without one are ``"background"``, as are objects of
+    classes that are not used.
 
     Attributes:
         annotations: The JSON file, relative to ``root``; by default the only one in the root or in a folder of it.
@@ -225,12 +226,13 @@ class Drawings:
         import numpy as np
 
         drawing = self.drawings[index]
-        mask = np.full(drawing.size, self.background, dtype=np.uint8)
+        # Column by column, as COCO unpacks run lengths: twice as quick.
+        mask = np.full(drawing.size, self.background, dtype=np.uint8, order="F")
         for label, shape in drawing.objects:
             drawn = _measured("decode", self.path, shape, drawing.size)
             if drawn is not None:
-                mask[drawn > 0] = label
-        return mask
+                np.copyto(mask, np.uint8(label), where=drawn.view(np.bool_))
+        return np.ascontiguousarray(mask)
 
     def place(self, index: int) -> str:
         """Return the JSON file."""

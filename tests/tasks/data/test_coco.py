@@ -128,7 +128,8 @@ def test_a_json_for_each_part(tmp_path: Path) -> None:
     ("at", "listed", "settings"),
     [
         ("images", "0.png", ""),
-        ("images", "images/0.png", ""),  # BlenderProc
+        ("coco/images", "images/0.png", ""),  # BlenderProc
+        ("images", "images/0.png", ""),
         ("images", "images\\0.png", ""),
         (".", "0.png", ""),
         ("images/val2017", "0.png", ""),

@@ -434,6 +434,8 @@ def test_lists_may_give_folders(tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("1.png\n")
     with pytest.raises(DataError, match=r"1\.png \(line 1, several\)"):
         read(tmp_path, classes=["x", "y"], splits=splits)
+    pair(tmp_path, "images/1.png", "masks/1.png", [[1]])
+    assert read(tmp_path, classes=["x", "y"], splits=splits).files == ["images/1.png"]
 
 
 def test_resizing_follows_the_policy(tmp_path: Path) -> None:
