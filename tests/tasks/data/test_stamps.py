@@ -388,6 +388,17 @@ def test_source_images_show_their_class(cutouts: Cutouts, monkeypatch: pytest.Mo
         assert (seen[seen != label] == -1).all()
 
 
+@pytest.mark.parametrize("compose", [stamp_images._compose, stamp_images._compose_scenes])
+def test_no_background_of_the_source_is_used_twice(
+    compose: Callable[..., dict[str, NDArray[np.uint8]]], cutouts: Cutouts
+) -> None:
+    both = [compose(cutouts, split, 12, 0)["images"] for split in ("train", "heldout")]
+    # In four corners of eight pixels there is hardly ever a stamp.
+    corners = [images[..., [*range(4), *range(124, 128)]][..., [*range(4), *range(124, 128)], :] for images in both]
+    assert not (corners[0] == corners[1]).all((1, 2, 3)).any()
+    assert (corners[0] == corners[1]).mean() < 0.1
+
+
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_masks_and_boxes_of_scenes_are_what_can_be_seen(
     split: str, cutouts: Cutouts, monkeypatch: pytest.MonkeyPatch
