@@ -193,8 +193,7 @@ class Gta5(FolderData):
                 )
             files = [inside(tree.root, field, where).relative_to(tree.root).as_posix() for field in fields]
             if len(fields) == 1:
-                name = PurePosixPath(files[0]).name
-                pair = known.get(name) or known.get(PurePosixPath(name).stem)
+                pair = known.get(PurePosixPath(files[0]).stem)
                 if pair is None:
                     absent.append(files[0])
                 else:

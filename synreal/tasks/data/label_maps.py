@@ -15,7 +15,6 @@ from synreal.tasks.data.images import MAX_PIXELS, opened, read_colours, read_ids
 from synreal.tasks.data.paths import fingerprint_files
 
 _MOST_IDS = 65_536
-_UNKNOWN = -1
 _COLOURED = ("RGB", "RGBA", "CMYK", "YCbCr")
 
 
@@ -59,7 +58,10 @@ class LabelMap:
                 raise DataError(
                     f"A label map gives classes 0 to {IGNORE - 1} or {IGNORE} (ignored), got {key}: {value}."
                 )
-        self._table: NDArray[np.int16] | None = None
+        # What the table holds for numbers that the map does not have: no class of the map, if one is left.
+        used = {*self.ids.values(), *self.colours.values()}
+        self._unknown = next((value for value in range(IGNORE) if value not in used), 0)
+        self._table: NDArray[np.uint8] | None = None
 
     def read(self, path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         """Read a label file.
@@ -110,15 +112,19 @@ class LabelMap:
         Raises:
             DataError: If the map does not have one of them.
         """
-        if self._table is None:  # colours take 32 MB: not before they are needed, and not in a pickle
-            table = np.full(1 << 24 if self.colours else _MOST_IDS, _UNKNOWN, np.int16)
+        if self._table is None:  # colours take 16 MB: not before they are needed, and not in a pickle
+            table = np.full(1 << 24 if self.colours else _MOST_IDS, self._unknown, np.uint8)
             for key, value in (self.colours or self.ids).items():
                 table[_packed(key) if isinstance(key, tuple) else key] = value
             self._table = table  # only now: other threads may be reading
-        classes: NDArray[np.int16] = self._table[found]
-        if classes.min(initial=0) == _UNKNOWN:
-            self._refuse(np.unique(found[classes == _UNKNOWN]).tolist(), path)
-        return classes.astype(np.uint8)
+        classes: NDArray[np.uint8] = self._table[found]
+        suspects = classes == self._unknown
+        if suspects.any():
+            known = {_packed(key) for key in self.colours} if self.colours else self.ids
+            unknown = [key for key in np.unique(found[suspects]).tolist() if key not in known]
+            if unknown:
+                self._refuse(unknown, path)
+        return classes
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_table": None}

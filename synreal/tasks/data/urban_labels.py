@@ -391,8 +391,8 @@ def find_boxes(
             "area": np.concatenate([np.zeros(0, np.float32), *(each.area for each in objects)]),
         }
 
-    kind = f"{'polygons' if polygons else 'instances'}{'-tolerant' if tolerant else ''}"
-    key = f"urban-boxes-{BOXES_VERSION}-{kind}-{max_pixels}-{fingerprint_files(root, files)}"
+    variant = f"{BOXES_VERSION}-{max_pixels}{'-tolerant' if tolerant else ''}"
+    key = f"urban-boxes-{variant}-{fingerprint_files(root, files)}"  # the kind shows in the names
     arrays = cached(key, make, cache)
     counts = arrays["counts"].clip(0).tolist()
     columns = zip(*(torch.from_numpy(arrays[name]).split(counts) for name in _COLUMNS), strict=True)

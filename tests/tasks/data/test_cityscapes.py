@@ -497,10 +497,13 @@ def test_what_does_not_lie_in_a_city_or_was_left_behind_is_no_image(tree: Path) 
     shutil.copy(image, tree / "leftImg8bit/val" / image.name.replace("frankfurt", "bonn"))
     shutil.copy(image, image.with_name(f"._{image.name}"))
     shutil.copy(image, image.with_name("Thumbs.db"))
+    label = files(tree, "gtFine_labelIds.png")[0]
+    shutil.copy(label, label.with_name(f"._{label.name}"))
     shutil.copy(image, image.with_name(image.name.replace("leftImg8bit", "rightImg8bit")))
     images, heard = read_and_hear(tree)
     assert len(images) == 4
     assert "(4 images, 4 label files)" in heard
+    assert "left out" not in heard
 
 
 # --- What label files hold
