@@ -458,6 +458,15 @@ def test_a_stamp_of_any_shape_has_a_mask(height: int, width: int, side: float, a
     assert stamp.mask.all()
 
 
+def test_a_mask_is_what_covers_half_of_what_lies_behind() -> None:
+    picture = np.full((30, 30, 4), 255, np.uint8)
+    picture[:, :10, 3], picture[:, 10:20, 3] = 120, 136
+    cutouts = Cutouts("key", (Stamp("food/a.png", 1, False),), (picture,), "0" * 64, {}, ())
+    mask = stamp_images._stamp(cutouts, 0, 30.0, np.random.default_rng(0)).mask
+    assert not mask[:, :9].any()
+    assert mask[:, 11:].all()
+
+
 def test_a_hair_has_a_mask() -> None:
     picture = np.zeros((192, 192, 4), np.uint8)
     picture[96] = 255
