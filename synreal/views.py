@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
@@ -331,30 +332,39 @@ class AlignedViews:
             image, labels = F.horizontal_flip(image), F.horizontal_flip(labels)
         factor = self.scale[0] + factor * (self.scale[1] - self.scale[0])
         resized = [max(1, round(height * factor)), max(1, round(width * factor))]
-        if resized != [height, width]:
-            image, labels = F.resize(image, resized, antialias=True), _resized(labels, resized)
         high, wide = max(0, rows - resized[0]), max(0, columns - resized[1])
+        down_by, right_by = int(down * (high + 1)), int(right * (wide + 1))
+        padding = [right_by, down_by, wide - right_by, high - down_by]
+        top, left = int(down * (max(0, resized[0] - rows) + 1)), int(right * (max(0, resized[1] - columns) + 1))
+        if isinstance(labels, Mask):
+            labels = _mask_crop(labels, resized, top, left, min(rows, resized[0]), min(columns, resized[1]))
+            labels = F.pad(labels, padding, fill=_NO_LABEL) if high or wide else labels
+        if resized != [height, width]:
+            image = F.resize(image, resized, antialias=True)
+            labels = labels if isinstance(labels, Mask) else F.resize(labels, resized)
         if high or wide:
-            left, top = int(right * (wide + 1)), int(down * (high + 1))
-            padding = [left, top, wide - left, high - top]
-            image, labels = F.pad(image, padding, fill=0), F.pad(labels, padding, fill=_NO_LABEL)
-        left, top = (
-            int(part * (side + 1))
-            for part, side in (
-                (right, max(0, resized[1] - columns)),
-                (down, max(0, resized[0] - rows)),
-            )
-        )
-        image, labels = F.crop(image, top, left, rows, columns), F.crop(labels, top, left, rows, columns)
+            image = F.pad(image, padding, fill=0)
+            labels = labels if isinstance(labels, Mask) else F.pad(labels, padding)
+        image = F.crop(image, top, left, rows, columns)
+        labels = labels if isinstance(labels, Mask) else F.crop(labels, top, left, rows, columns)
         return (image, *(self.jitter(image) for _ in range(self.views - 1))), labels
 
 
-def _resized(labels: Any, size: list[int]) -> Any:
-    """Resize a mask or boxes; torchvision's own way with masks is off by up to half a pixel."""
-    if not isinstance(labels, Mask):
-        return F.resize(labels, size)
-    exact = F.resize_image(labels.as_subclass(Tensor)[None], size, interpolation=v2.InterpolationMode.NEAREST_EXACT)
-    return Mask(exact[0])
+def _mask_crop(mask: Mask, size: list[int], top: int, left: int, rows: int, columns: int) -> Mask:
+    """Resize a mask to ``size`` and cut a part out, without making the rest; to the nearest pixel.
+
+    torchvision's own way with masks is off by up to half a pixel.
+    """
+    ys, xs = (_nearest(had, wanted) for had, wanted in zip(mask.shape[-2:], size, strict=True))
+    # NumPy takes bytes ten times as fast as torch does.
+    part = mask.as_subclass(Tensor).numpy().take(ys[top : top + rows], 0).take(xs[left : left + columns], 1)
+    return Mask(torch.from_numpy(part))
+
+
+def _nearest(had: int, wanted: int) -> NDArray[np.int64]:
+    """Return which of ``had`` pixels each of ``wanted`` takes."""
+    places = torch.arange(had, dtype=torch.float32).view(1, 1, had)
+    return nn.functional.interpolate(places, size=wanted, mode="nearest-exact").long().view(-1).numpy()
 
 
 def derive_seed(*parts: int | str) -> int:
