@@ -92,6 +92,8 @@ class Task(ABC):
             data.load(source, split, task=config.task, seed=config.data_seed, policy=policy)
             for split in ("train", "heldout")
         )
+        # Parts of one data set may lie in files of their own, which number classes as they please.
+        heldout = aligned(heldout, train.classes, align_names(train.classes, heldout.classes))
         if config.class_weights is not None and len(config.class_weights) != len(train.classes):
             raise ConfigError(
                 f"class_weights has {len(config.class_weights)} numbers, but the {len(train.classes)} classes of "

@@ -58,7 +58,8 @@ def test_a_text_reads_back_as_the_same_data_set(name: str, tmp_path: Path) -> No
     entry = data.find(_example(name, tmp_path))
     assert data.find(entry.text()) == entry
     if isinstance(entry, data.FolderData):
-        full = data.find(f"{name}(root='{tmp_path}', name='mine', heldout=7, max_pixels=99)")
+        more = ", heldout=7" if "source" in entry.domains else ""
+        full = data.find(f"{name}(root='{tmp_path}', name='mine', max_pixels=99{more})")
         assert data.find(full.text()) == full
         assert full.label == "mine"
 
@@ -90,9 +91,10 @@ def test_default_targets_of_digits() -> None:
         ("coco:", r"'coco' needs its folder"),
         ("digits:/data", r"'digits' lies in no folder of yours.*Write 'digits' alone"),
         ("coco(root='x', clases=['a'])", r"Unknown setting of data set coco 'clases'. Did you mean 'classes'"),
-        ("coco(root='x', classes=['a', 'a'])", r"Data set coco: classes: expected at least one name, each once"),
+        ("coco(root='x', classes=['a', 'a'])", r"Data set coco: classes: expected at least one name, and each once"),
         ("coco(root='x', splits={'val': 'y'})", r"Unknown split 'val'.*heldout"),
         ("coco(root='x', heldout=0)", r"heldout: Input should be greater than or equal to 1"),
+        ("cityscapes(root='x', heldout=3)", r"heldout: nothing is held out of real data"),
         ("coco(root='x', name='a/b')", r"name: expected letters, digits"),
         ("coco(root='x', name='source')", r"not 'source'"),
         ("coco('x')", r"Expected name\(key=value"),
@@ -122,6 +124,12 @@ def test_a_description_is_read_relative_to_its_file(tmp_path: Path) -> None:
     assert data.find(entry.text()) == entry
 
 
+def test_a_description_needs_no_folder_where_its_kind_needs_none(tmp_path: Path) -> None:
+    assert data.find(str(_describe(tmp_path, "format: digits\n"))) == data.find("digits")
+    assert data.find(str(_describe(tmp_path, "format: stamps\n"))) == data.find("stamps")
+    assert data.find(str(_describe(tmp_path, "format: stamps\nroot: x\n"))).root == tmp_path / "x"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -130,7 +138,7 @@ def test_a_description_is_read_relative_to_its_file(tmp_path: Path) -> None:
         ("format: coco\nclases: [a]\n", "my parts.yaml: Unknown key of data set coco 'clases'"),
         ("- a\n", "must hold 'key: value' lines"),
         ("format: &x coco\nname: *x\n", "aliases"),
-        ("format: digits\n", "my parts.yaml: Data set 'digits' lies in no folder of yours"),
+        ("format: digits\nroot: x\n", "my parts.yaml: Data set 'digits' lies in no folder of yours"),
     ],
 )
 def test_a_wrong_description_names_the_file(text: str, message: str, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ class Coco(OwnData):
         return MaskFiles(*where, Drawings(path, drawings, background), classes, resize=resize, dropped=dropped)
 
     def _json(self, split: str) -> Path:
-        given = self.place(split) or self.annotations
+        given = self.place(split, self.annotations)
         found = [path for folder in ("", "*/") for path in sorted(self.root.glob(f"{folder}*.json"))]
         found = [path for path in found if not is_litter(path.name)]
         names = some([path.relative_to(self.root).as_posix() for path in found], 12) or "none"

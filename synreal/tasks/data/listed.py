@@ -73,7 +73,7 @@ class Listed(OwnData):
         )
 
     def _list(self, split: str) -> Path:
-        given = self.place(split) or self.file
+        given = self.place(split, self.file)
         where = f"Data set {self.label!r}"
         if given is not None and (path := inside(self.root, given, where)).is_file():
             return path

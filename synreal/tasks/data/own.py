@@ -26,8 +26,8 @@ class OwnData(FolderData):
         classes: Names in the order of their numbers, where the format has numbers alone; or the names that are used,
             where it has names: what else is labelled is left out.
         splits: Where each part is found, e.g. ``{"train": "images/train", "test": "images/val"}``; what a value means
-            is the format's. Without ``"heldout"``, some of ``"train"`` are held out; without ``"train"`` or ``"test"``
-            that part is everything.
+            is the format's. Without ``"heldout"``, some of ``"train"`` are held out. Without ``splits`` each part is
+            everything.
     """
 
     classes: tuple[str, ...] | None = None
@@ -59,13 +59,28 @@ class OwnData(FolderData):
             return self.classes
         return ("background", *self.classes)
 
-    def place(self, split: str) -> str | None:
-        """Return what ``splits`` gives for a part; the held-out images are part of ``"train"`` unless it says."""
-        return self.splits.get(split, self.splits.get("train") if split == "heldout" else None)
+    def place(self, split: str, other: str | None = None) -> str | None:
+        """Return what ``splits`` gives for a part; the held-out images are part of ``"train"`` unless it says.
+
+        Args:
+            split: The part.
+            other: Taken where ``splits`` does not name the part.
+
+        Raises:
+            DataError: If ``splits`` names other parts alone: everything else would hold them too.
+        """
+        found = self.splits.get(split, self.splits.get("train") if split == "heldout" else None) or other
+        if found is None and self.splits:
+            wanted = "train" if split == "heldout" else split
+            raise DataError(
+                f"Data set {self.label!r}: splits names {' and '.join(self.splits)}, but not {wanted}. Say where those "
+                "images are; without splits they are everything."
+            )
+        return found
 
     def part(self, names: Sequence[str], split: str) -> list[int]:
         """Choose the images of a part among those found at ``place(split)``; see ``chosen``."""
-        if self.place("heldout") != self.place("train"):
+        if "heldout" in self.splits and self.splits["heldout"] != self.splits.get("train"):
             return list(range(len(names)))
         return self.chosen(names, split)
 
@@ -78,10 +93,6 @@ class OwnData(FolderData):
         place = self.place(split)
         where = f"Data set {self.label!r}, splits"
         if place is None:
-            if split == "train" and "heldout" in self.splits:
-                raise DataError(
-                    f"{where}: heldout is given but not train, which would hold the same images. Give both."
-                )
             return self.root
         path = inside(self.root, place, where)
         if not path.is_dir():

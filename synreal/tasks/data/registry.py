@@ -137,6 +137,13 @@ class FolderData(DataSet):
             raise ValueError("expected letters, digits, '_', '.' and '-', not 'source'")
         return value
 
+    @field_validator("heldout")
+    @classmethod
+    def _of_a_source(cls, value: int | None) -> int | None:
+        if value is not None and "source" not in cls.domains:
+            raise ValueError("nothing is held out of real data, which is never trained on")
+        return value
+
     @property
     def label(self) -> str:
         """What results call it."""
@@ -276,9 +283,12 @@ def _described(path: Path) -> DataSet:
             f"{', '.join(available())}."
         )
     settings = {key: value for key, value in values.items() if key != "format"}
-    settings["root"] = path.parent / str(settings.get("root", "."))
-    settings.setdefault("name", re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem).strip("-._") or None)
     try:
+        fields = get(values["format"]).model_fields
+        if "root" in settings or ("root" in fields and fields["root"].is_required()):
+            settings["root"] = path.parent / str(settings.get("root", "."))
+        if "name" in fields:
+            settings.setdefault("name", re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem).strip("-._") or None)
         return _build(values["format"], settings, str(path), kind="key")
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None

@@ -63,10 +63,9 @@ class Yolo(OwnData):
         dropped: Counter[str] = Counter()
         files = self._images(split, self._places(described, split), policy, dropped)
         labels, dropped["label files without image"] = _label_files(self.root, files)
-        if self._places(described, "heldout") == self._places(described, "train"):
+        kept = list(range(len(files)))
+        if split != "test" and self._places(described, "heldout") == self._places(described, "train"):
             kept = self.chosen(files, split)
-        else:
-            kept = list(range(len(files)))
 
         skip = policy.bad_image == "skip"
         sizes = _sizes([self.root / files[index] for index in kept], self.max_pixels, skip)

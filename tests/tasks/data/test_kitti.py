@@ -98,7 +98,7 @@ def test_splits_are_folders_or_lists(tree: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"2 names that .*val\.txt lists have no text file below .*, e\.g\. 12, 13"):
         load(tree, "test", splits=lists)
     assert load(tree, "heldout", splits=lists).files == ["training/image_2/0.png"]
-    with pytest.raises(DataError, match="heldout is given but not train"):
+    with pytest.raises(DataError, match="splits names heldout, but not train"):
         load(tree, "train", splits={"heldout": "ImageSets/held.txt"})
     with pytest.raises(DataError, match=r"Cannot read .*no\.txt"):
         load(tree, "train", splits={"train": "no.txt"})

@@ -59,7 +59,7 @@ def test_splits_are_lists_of_image_sets(tree: Path) -> None:
     assert stems(load(tree, "test", splits=splits)) == ["000006", "000007"]
     own = {"train": "train", "heldout": "val", "test": "every"}
     assert [len(load(tree, split, splits=own)) for split in own] == [6, 2, 8]
-    with pytest.raises(DataError, match="heldout is given but not train"):
+    with pytest.raises(DataError, match="splits names heldout, but not train"):
         load(tree, "train", splits={"heldout": "val"})
     with pytest.raises(DataError, match=r"has no list test\.txt\. Lists there: every, train, val\."):
         load(tree, "test", splits={"test": "test"})

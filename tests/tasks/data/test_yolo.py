@@ -328,7 +328,7 @@ def test_splits_come_before_the_description(parts: Path) -> None:
     assert stems(parts, splits=splits) == ["valid0 valid1", "a", "train0 train1 train2 train3"]
     with pytest.raises(DataError, match=r"splits: .*none does not exist, expected a folder.*images, labels, train"):
         read(parts, splits={"test": "none"})
-    with pytest.raises(DataError, match="heldout is given but not train"):
+    with pytest.raises(DataError, match="splits names heldout, but not train"):
         read(parts, "train", splits={"heldout": "valid"})
 
 
