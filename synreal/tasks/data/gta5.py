@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, NamedTuple
 from pydantic import field_validator
 
 from synreal.errors import DataError
-from synreal.tasks.data.paths import find_tree, inside, read_lines, scan_images, without_duplicates
+from synreal.tasks.data.paths import find_tree, hold_out, inside, read_lines, scan_images, without_duplicates
 from synreal.tasks.data.registry import Domain, FolderData, Policy, register
 from synreal.tasks.data.urban import NAMES
 
@@ -26,6 +26,7 @@ _ALL_ARCHIVES = f"Unpack all of {_ARCHIVES['images']} and {_ARCHIVES['labels']} 
 _CONVERTED = "_labelTrainIds"  # converters leave such files beside the originals
 _SPLIT = "split.mat"
 _LARGEST_ID = 34
+_HELD_OUT = 500
 _SHOWN = 5
 
 
@@ -71,11 +72,11 @@ class Gta5(FolderData):
     Attributes:
         root: The folder with ``images`` and ``labels``, or the one above.
         frames: ``"official"`` trains on the 12,403 frames that ``split.mat`` (in read_mapping.zip) lists as trainIds
-            and holds its valIds out; ``"all"`` takes every frame; ``"auto"`` is the first where ``split.mat`` is there
+            and holds some of its valIds out; ``"all"`` takes every frame; ``"auto"`` is the first where ``split.mat`` is there
             and the second elsewhere. Or a text file below the root that lists frames, a line each:
             ``images/00001.png labels/00001.png``, ``00001.png`` or ``00001``.
         labels: What label files hold: raw ``"ids"``, as released; ``"train_ids"``; or ``"colours"``.
-        heldout: How many frames are held out; default all of valIds, else as of every source.
+        heldout: How many frames are held out; default 500, of valIds where ``split.mat`` gives them.
     """
 
     frames: str = "auto"
@@ -166,8 +167,9 @@ class Gta5(FolderData):
         pairs = [pair for pair in tree.pairs if pair.name in wanted]
         if not pairs:
             raise DataError(f"GTA5: none of the {len(wanted)} frames that {official} lists as {key} is in {tree.root}.")
-        if split == "heldout" and self.heldout is not None and self.heldout < len(pairs):
-            pairs = [pairs[index] for index in self.chosen([pair.name for pair in pairs], split)]
+        if split == "heldout":
+            held = hold_out([pair.name for pair in pairs], self.heldout or _HELD_OUT)
+            pairs = [pair for pair, out in zip(pairs, held, strict=True) if out]
         return pairs, tree.left_out
 
     def _split_file(self, root: Path) -> Path | None:
