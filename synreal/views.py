@@ -345,7 +345,8 @@ class AlignedViews:
         if high or wide:
             image = F.pad(image, padding, fill=0)
             labels = labels if isinstance(labels, Mask) else F.pad(labels, padding)
-        image = F.crop(image, top, left, rows, columns)
+        # The jitter works channel by channel, and decoded images lie pixel by pixel.
+        image = F.crop(image, top, left, rows, columns).contiguous()
         labels = labels if isinstance(labels, Mask) else F.crop(labels, top, left, rows, columns)
         return (image, *(self.jitter(image) for _ in range(self.views - 1))), labels
 
