@@ -416,6 +416,19 @@ def test_usable_leaves_out_what_cannot_be_used(tmp_path):
     assert usable(part, SKIP, cache=tmp_path) is part
 
 
+def test_a_scan_of_a_run_that_resizes_still_tells_of_sizes(tmp_path):
+    entry = masked(tmp_path / "data")
+    shutil.copytree(tmp_path / "data" / "train", tmp_path / "data" / "heldout")
+    with pytest.warns(UserWarning, match="left out"):
+        images: Any = registry.load(
+            entry, "train", task="segmentation", policy=Policy("skip", "resize"), cache=tmp_path
+        )
+    assert "size.png" in images.files
+    assert images.resize
+    report = check(entry, task="segmentation", domain="source", cache=tmp_path)
+    assert ("size mismatch", "size.png", "stops") in found(report.parts[0].findings)
+
+
 def test_usable_ends_where_no_image_is_left(tmp_path):
     for number in range(3):
         picture(tmp_path / "train" / f"{number}.png", number)
@@ -441,7 +454,8 @@ def test_duplicates_are_found_by_content_alone(tmp_path):
     generator = np.random.default_rng(0)
     contents = [generator.bytes(each) for _ in range(count)]
     contents += [contents[3][:-1] + b"x", b"x" + contents[4][1:]]  # unlike at one end only, of one size
-    contents += [generator.bytes(6000) + contents[5], generator.bytes(6000) + contents[5]]  # alike in the last 4096
+    end = generator.bytes(5000)
+    contents += [generator.bytes(100) + end, generator.bytes(100) + end]  # alike in the last 4096 bytes
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
     order = generator.permutation(count)
