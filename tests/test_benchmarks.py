@@ -16,8 +16,8 @@ def test_seeds_leaves_records_and_a_table_and_runs_nothing_twice(monkeypatch, tm
     labels = torch.arange(40) % 10
     images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8)
 
-    def load(name, split, *, task="classification", seed=0, cache=None):
-        return ArrayImages(name, split, images, labels, [str(i) for i in range(10)])
+    def load(value, split, *, task="classification", seed=0, cache=None, policy=None):
+        return ArrayImages(data.find(value).label, split, images, labels, [str(i) for i in range(10)])
 
     monkeypatch.setattr(data, "load", load)
     monkeypatch.setattr(seeds, "RESULTS", tmp_path / "results")

@@ -78,7 +78,7 @@ def tiny(monkeypatch, tmp_path, own_registry):
     monkeypatch.setenv("SYNREAL_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+@pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning", "ignore:.*left out", "ignore:Target ")
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_works(page, tiny, capsys):
     write_files(page)

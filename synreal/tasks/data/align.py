@@ -15,7 +15,6 @@ from synreal.errors import DataError
 from synreal.tasks.data.base import IGNORE, Boxes, Images
 from synreal.tasks.data.names import Alignment
 
-
 ImagesType = TypeVar("ImagesType", bound=Images)
 
 

@@ -58,7 +58,7 @@ class Coco(OwnData):
         masks = task == "segmentation"
         content = _parse(path, masks)
         classes, numbers = self._classes(path, content["categories"], masks)
-        records = _records(path, content["images"])
+        records = _records(path, content["images"], self.max_pixels)
         folder = self._folder(path, [record.file for record in records])
         files = self._relative(folder, [record.file for record in records], path)
         dropped: Counter[str] = Counter()
@@ -78,15 +78,21 @@ class Coco(OwnData):
         where = (self.label, split, self.root, names)
         if not masks:
             boxes = [_boxes(path, self.root / n, s, o, dropped) for n, s, o in zip(names, sizes, found, strict=True)]
-            return BoxFiles(*where, boxes, sizes, classes, dropped=dropped)
+            return BoxFiles(*where, boxes, sizes, classes, dropped=dropped, max_pixels=self.max_pixels)
         _all_drawn(path, found)
         drawings = [_drawing(path, self.root / n, s, o) for n, s, o in zip(names, sizes, found, strict=True)]
         few = sum(each.shape.few for drawing in found for each in drawing if each.shape is not None)
         if few:
             dropped["polygons with fewer than 3 corners left out"] = few
         background = classes.index("background")
-        resize = policy.size_mismatch == "resize"
-        return MaskFiles(*where, Drawings(path, drawings, background), classes, resize=resize, dropped=dropped)
+        return MaskFiles(
+            *where,
+            Drawings(path, drawings, background),
+            classes,
+            resize=policy.size_mismatch == "resize",
+            dropped=dropped,
+            max_pixels=self.max_pixels,
+        )
 
     def _json(self, split: str) -> Path:
         given = self.place(split, self.annotations)
@@ -336,9 +342,7 @@ def _shape(path: Path, entry: Mapping[str, Any]) -> _Shape | None:
         ) from None
 
 
-def _records(path: Path, images: Sequence[Any]) -> list[_Record]:
-    from synreal.tasks.data.images import MAX_PIXELS
-
+def _records(path: Path, images: Sequence[Any], max_pixels: int) -> list[_Record]:
     records: list[_Record] = []
     for index, entry in enumerate(images):
         key = entry.get("id") if isinstance(entry, dict) else None
@@ -349,10 +353,10 @@ def _records(path: Path, images: Sequence[Any]) -> list[_Record]:
         size: tuple[int, int] | None = None
         if height is not None and width is not None:
             numbers = isinstance(height, (int, float)) and isinstance(width, (int, float))
-            if not (numbers and height >= 1 and width >= 1 and height * width <= MAX_PIXELS):
+            if not (numbers and height >= 1 and width >= 1 and height * width <= max_pixels):
                 raise DataError(
                     f"{path}: image {file!r} is said to be {width!r} x {height!r}, expected whole numbers of pixels, "
-                    f"{MAX_PIXELS:,} at most."
+                    f"{max_pixels:,} at most."
                 )
             size = (int(height), int(width))
         records.append(_Record(key, file, size))

@@ -72,8 +72,8 @@ class Gta5(FolderData):
     Attributes:
         root: The folder with ``images`` and ``labels``, or the one above.
         frames: ``"official"`` trains on the 12,403 frames that ``split.mat`` (in read_mapping.zip) lists as trainIds
-            and holds some of its valIds out; ``"all"`` takes every frame; ``"auto"`` is the first where ``split.mat`` is there
-            and the second elsewhere. Or a text file below the root that lists frames, a line each:
+            and holds some of its valIds out; ``"all"`` takes every frame; ``"auto"`` is the first where ``split.mat``
+            is there and the second elsewhere. Or a text file below the root that lists frames, a line each:
             ``images/00001.png labels/00001.png``, ``00001.png`` or ``00001``.
         labels: What label files hold: raw ``"ids"``, as released; ``"train_ids"``; or ``"colours"``.
         heldout: How many frames are held out; default 500, of valIds where ``split.mat`` gives them.

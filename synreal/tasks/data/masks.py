@@ -107,10 +107,11 @@ class MaskFolders(OwnData):
             split,
             self.root,
             [images[index] for index in kept],
-            MaskPaths(self.root, [masks[index] for index in kept], label_map),
+            MaskPaths(self.root, [masks[index] for index in kept], label_map, self.max_pixels),
             classes,
             resize=policy.size_mismatch == "resize",
             dropped=dropped,
+            max_pixels=self.max_pixels,
         )
 
     def _codes(self, masks: Sequence[str]) -> tuple[tuple[str, ...], dict[Code, int]]:

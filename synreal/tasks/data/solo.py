@@ -65,10 +65,12 @@ class Solo(OwnData):
         shots = [shots[there[index]] for index in chosen]
         where = (self.label, split, self.root, [shot.file for shot in shots])
         if task == "segmentation":
-            masks = MaskPaths(self.root, [shot.mask for shot in shots], LabelMap(colours=colours))
-            return MaskFiles(*where, masks, classes, resize=policy.size_mismatch == "resize", dropped=dropped)
+            masks = MaskPaths(self.root, [shot.mask for shot in shots], LabelMap(colours=colours), self.max_pixels)
+            resize = policy.size_mismatch == "resize"
+            return MaskFiles(*where, masks, classes, resize=resize, dropped=dropped, max_pixels=self.max_pixels)
         boxes = [_boxes(self.root / shot.file, shot, classes, dropped) for shot in shots]
-        return BoxFiles(*where, boxes, [shot.size for shot in shots], classes, dropped=dropped)
+        sizes = [shot.size for shot in shots]
+        return BoxFiles(*where, boxes, sizes, classes, dropped=dropped, max_pixels=self.max_pixels)
 
     def _folder(self, split: str) -> Path:
         """Find the folder that holds sequences: the one that is named, or the only one in it that does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, NamedTuple
 
@@ -86,7 +87,16 @@ class Visda17(FolderData):
         part = self.split if split == "test" else "train"
         folder = _folder(self.root, part)
         listing = _listing(folder, part)
+        dropped: dict[str, int] = {}
         found = _from_folders(folder, part) if listing is None else _from_list(listing, folder, part)
+        if listing is not None and (absent := missing(folder, found.files)):
+            if policy.bad_image == "error" or len(absent) == len(found.files):
+                raise DataError(
+                    f"visda17: {len(absent)} of {len(found.files)} images that {listing} names are not in {folder}, "
+                    f"e.g. {some(absent)}. Unpack {_ARCHIVES[part]} again, or leave them out with on_bad_image: skip."
+                )
+            found = found.without(set(absent))
+            dropped["missing images left out"] = len(absent)
         if split != "heldout":
             _compare(f"{self.label} ({split})", found, part)
         kept = self.chosen(found.files, split)
@@ -97,6 +107,7 @@ class Visda17(FolderData):
             [found.files[index] for index in kept],
             [found.labels[index] for index in kept],
             CLASSES,
+            dropped=dropped,
             max_pixels=self.max_pixels,
         )
 
@@ -104,6 +115,10 @@ class Visda17(FolderData):
 class _Found(NamedTuple):
     files: list[str]
     labels: list[int]
+
+    def without(self, gone: Container[str]) -> _Found:
+        kept = [index for index, file in enumerate(self.files) if file not in gone]
+        return _Found([self.files[index] for index in kept], [self.labels[index] for index in kept])
 
 
 def _folder(root: Path, part: str) -> Path:
@@ -156,12 +171,6 @@ def _from_list(listing: Path, folder: Path, part: str) -> _Found:
         jail.check(file, where)
         found.files.append(file)
         found.labels.append(label)
-    absent = missing(folder, found.files)
-    if absent:
-        raise DataError(
-            f"visda17: {len(absent)} of {len(found.files)} images that {listing} names are not in {folder}, e.g. "
-            f"{some(absent)}. Unpack {_ARCHIVES[part]} again."
-        )
     return found
 
 

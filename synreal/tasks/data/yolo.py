@@ -81,7 +81,9 @@ class Yolo(OwnData):
                 found[files[index]] = nothing
             else:
                 found[files[index]] = _boxes(self.root / label, size, numbers, keypoints, dropped)
-        if found and split != "heldout" and not any(len(objects.labels) for objects in found.values()):  # those may be few
+        if (
+            found and split != "heldout" and not any(len(objects.labels) for objects in found.values())
+        ):  # those may be few
             raise DataError(
                 f"{self.label} ({split}): no image has a box of {some(classes, 12)}. Left out: "
                 f"{', '.join(f'{count} {what}' for what, count in dropped.items() if count) or 'nothing'}."

@@ -219,6 +219,11 @@ def test_missing_images_are_counted_and_named(tree: Path) -> None:
         r"car/030002\.jpg\. Unpack validation\.tar again",
     ):
         read(tree, "test")
+    with pytest.warns(UserWarning, match="34 images; the official validation has 36"):
+        images = Visda17(root=tree).read("test", task="classification", seed=0, cache=None, policy=Policy("skip"))
+    assert len(images) == 34
+    assert images.dropped == {"missing images left out": 2}
+    assert {image.name for image in map(images.path, range(34))}.isdisjoint({"020000.jpg", "030002.jpg"})
 
 
 def test_a_list_does_not_lead_out_of_its_folder(tree: Path) -> None:
