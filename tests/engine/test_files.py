@@ -16,8 +16,10 @@ from synreal.engine.checkpoint import read_student
 from synreal.records import read_record
 from synreal.tasks import data
 from synreal.tasks.classification import Classification
+from synreal.tasks.data import stamp_images
 from tests.engine import tiny
 from tests.tasks.data import own_trees, simple_trees, trees, urban_trees
+from tests.tasks.data.stamp_trees import stamp_tree
 
 pytestmark = pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
 
@@ -100,6 +102,21 @@ def test_the_papers_pairs_run_from_recipe_to_result(pair, method, tmp_path, synr
         warnings.simplefilter("ignore")  # of a few images instead of thousands
         parts = [len(data.load(source[0], part, task=record.protocol.task)) for part in ("train", "heldout")]
     assert [record.protocol.source_images, record.source_heldout.images] == parts
+
+
+@pytest.mark.parametrize("task", ["cls", "seg", "det"])
+def test_stamps_are_source_and_target(task, tmp_path, synreal, monkeypatch):
+    for counts in (stamp_images.COUNTS, stamp_images.SCENE_COUNTS):
+        for part in counts:
+            monkeypatch.setitem(counts, part, 10)
+    words = ["run", "--task", task, "--source", f"stamps:{stamp_tree(tmp_path / 'stamps')}", "--regularizer", "gcisg"]
+    code, _, err = synreal(*words, *QUICK, *NETWORKS[task], "--output", "here")
+    assert code == 0, err
+    record = read_record(tmp_path / "here")
+    assert record.protocol.source == "stamps"
+    assert (record.source_heldout.split, record.targets["stamps"].split) == ("heldout", "test")
+    assert record.targets["stamps"].fingerprint != record.source_heldout.fingerprint
+    assert record.targets["stamps"].images == (60 if task == "cls" else 10)
 
 
 # ------------------------------------------------------------------------------------------------------ a user's own

@@ -21,45 +21,15 @@ from synreal.tasks.data.base import ArrayBoxes, ArrayImages, ArrayMasks
 from synreal.tasks.data.composition import crop_square, read_photograph
 from synreal.tasks.data.stamp_files import Cutouts, Stamp, cut_out, find_folder, list_stamps, load_cutouts
 from synreal.tasks.data.stamps import CLASSES
+from tests.tasks.data.stamp_trees import COLOURS, png, stamp_tree, svg
 
-COLOURS = {"animals": "ff0000", "food": "00ff00", "household": "0000ff", "town": "ffff00", "vehicles": "ff00ff"}
 RGB = np.array([[int(colour[i : i + 2], 16) for i in (0, 2, 4)] for colour in COLOURS.values()])
 Call = Callable[..., tuple[int, str, str]]
 
 
-def svg(path: Path, colour: str, width: int = 30, height: int = 20, unit: str = "") -> None:
-    """A full rectangle."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}{unit}" height="{height}{unit}">'
-        f'<rect width="{width}{unit}" height="{height}{unit}" fill="#{colour}"/></svg>'
-    )
-
-
-def png(path: Path, colour: str, size: tuple[int, int] = (20, 30), border: int = 2) -> None:
-    """A full rectangle of (height, width) in a transparent border of another colour."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.zeros((size[0] + 2 * border, size[1] + 2 * border, 4), np.uint8)
-    pixels[...] = [9, 99, 199, 0]
-    rgb = [int(colour[i : i + 2], 16) for i in (0, 2, 4)]
-    pixels[border : border + size[0], border : border + size[1]] = [*rgb, 255]
-    Image.fromarray(pixels).save(path)
-
-
-def tree(root: Path) -> Path:
-    """For each class five drawings of four families and three photographs, all of other proportions."""
-    for name, colour in COLOURS.items():
-        for index, stem in enumerate(("a1", "a2", "bus", "cat")):
-            svg(root / name / f"{stem}.svg", colour, 30 + 10 * index)
-        png(root / name / "sub" / "cartoon" / "drawn.png", colour, (30, 10))
-        for index, stem in enumerate(("x", "y", "z")):
-            png(root / name / "sub" / f"{stem}.png", colour, (20, 21 + index))
-    return root
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tree(tmp_path_factory.mktemp("stamps"))
+    return stamp_tree(tmp_path_factory.mktemp("stamps"))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +59,7 @@ def test_vector_files_and_cartoons_are_drawings(folder: Path) -> None:
 
 
 def test_drawings_outside_cartoon_are_known_by_name(tmp_path: Path) -> None:
-    tree(tmp_path)
+    stamp_tree(tmp_path)
     for file in ("animals/mammals/hedgehog.png", "town/flags/redflag.png", "town/roadsigns/stoplight_01_red.png"):
         png(tmp_path / file, "123456")
     png(tmp_path / "town/roadsigns/give_way_sign.png", "123456")
@@ -99,7 +69,7 @@ def test_drawings_outside_cartoon_are_known_by_name(tmp_path: Path) -> None:
 
 
 def test_each_picture_is_listed_once(tmp_path: Path) -> None:
-    tree(tmp_path)
+    stamp_tree(tmp_path)
     for file in ("animals/bus.PNG", "animals/sub/x_mirror.png", "animals/cat_mirror.png", "animals/sub/x_flip.png"):
         png(tmp_path / file, "123456")
     png(tmp_path / "animals/other/bus.png", "123456")  # another picture: it lies elsewhere
@@ -236,7 +206,7 @@ def test_cutouts_are_what_the_files_show(cutouts: Cutouts) -> None:
 
 
 def test_cutouts_are_cached_until_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root, cache = tree(tmp_path / "stamps"), tmp_path / "cache"
+    root, cache = stamp_tree(tmp_path / "stamps"), tmp_path / "cache"
     steps: list[tuple[int, int]] = []
     first = load_cutouts(root, cache=cache, progress=lambda *step: steps.append(step))
     assert steps == [(done, 40) for done in range(1, 41)]
@@ -258,7 +228,7 @@ def test_prepared_cutouts_need_no_files(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     with pytest.raises(DataError, match=r"not installed: none of .*apt install tuxpaint-stamps-default.*--from FOLDER"):
         load_cutouts(None, cache=cache)
-    root = tree(tmp_path / "stamps")
+    root = stamp_tree(tmp_path / "stamps")
     one = load_cutouts(root, cache=cache)
     svg(root / "food/a1.svg", "00fe00")
     two = load_cutouts(root, cache=cache)
@@ -274,7 +244,7 @@ def test_prepared_cutouts_need_no_files(tmp_path: Path) -> None:
 
 
 def test_without_renderer_only_the_cache_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root, cache = tree(tmp_path / "stamps"), tmp_path / "cache"
+    root, cache = stamp_tree(tmp_path / "stamps"), tmp_path / "cache"
 
     def missing(package: str) -> str:
         raise PackageNotFoundError(package)
@@ -290,7 +260,7 @@ def test_without_renderer_only_the_cache_helps(tmp_path: Path, monkeypatch: pyte
 
 def test_broken_files_are_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stamp_images, "VIEWS", 1)
-    root = tree(tmp_path / "stamps")
+    root = stamp_tree(tmp_path / "stamps")
     (root / "food/broken.svg").write_text("<svg")
     (root / "food/empty.png").write_bytes(b"")
     whole = (root / "town/sub/x.png").read_bytes()
@@ -305,7 +275,7 @@ def test_broken_files_are_left_out_and_named(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_picture_on_both_sides_stays_a_drawing(tmp_path: Path) -> None:
-    root = tree(tmp_path / "stamps")
+    root = stamp_tree(tmp_path / "stamps")
     (root / "food/sub/copy.png").write_bytes((root / "food/sub/cartoon/drawn.png").read_bytes())
     found = load_cutouts(root, cache=tmp_path)
     assert found.left_out == ("food/sub/copy.png",)
@@ -313,7 +283,7 @@ def test_a_picture_on_both_sides_stays_a_drawing(tmp_path: Path) -> None:
 
 
 def test_a_class_with_too_few_pictures_is_refused(tmp_path: Path) -> None:
-    root = tree(tmp_path / "stamps")
+    root = stamp_tree(tmp_path / "stamps")
     for stem in "xyz":
         (root / f"town/sub/{stem}.png").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"town has 0 different photographed stamps.*expected 2 .*3 were"):
@@ -551,7 +521,7 @@ def test_naming_it_imports_no_torch() -> None:
 @pytest.fixture
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SYNREAL_CACHE", str(tmp_path / "cache"))
-    return tree(tmp_path / "stamps")
+    return stamp_tree(tmp_path / "stamps")
 
 
 @pytest.mark.usefixtures("nothing_installed")
