@@ -367,6 +367,14 @@ def _parts(entry: DataSet, domain: Domain | None) -> tuple[str, ...]:
     return entry.parts if entry.apart else PARTS[entry.domains[0]]
 
 
+def _unloaded(entry: DataSet, error: Exception, effect: Effect) -> Finding:
+    """Say why a part cannot be loaded."""
+    for cause in (error, error.__context__):
+        if isinstance(cause, FileNotFoundError) and cause.filename is not None:
+            return Finding("missing file", str(cause.filename), str(error), effect)
+    return Finding("cannot be loaded", entry.label, str(error), effect)
+
+
 def _check_part(
     entry: DataSet,
     part: str,
@@ -376,20 +384,23 @@ def _check_part(
     progress: Progress | None,
     store: _Store,
 ) -> tuple[PartReport, Images | None]:
+    early: list[Finding] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        try:
-            images = entry.read(part, task=task, seed=0, cache=store.folder, policy=STRICT)
-        except (DataError, OSError) as error:
-            kind, file = "cannot be loaded", entry.label
-            for cause in (error, error.__context__):
-                if isinstance(cause, FileNotFoundError) and cause.filename is not None:
-                    kind, file = "missing file", str(cause.filename)
-            findings = [Finding(kind, file, str(error), "stops")]
-            return PartReport(entry.label, part, warnings=_texts(caught), findings=findings), None
+        # Strictly first, so that what a run would silently leave out is a finding.
+        policies = (STRICT, policy) if policy.bad_image == "skip" else (STRICT,)
+        images: Images | None = None
+        for way in policies:
+            try:
+                images = entry.read(part, task=task, seed=0, cache=store.folder, policy=way)
+                break
+            except (DataError, OSError) as error:
+                early = [_unloaded(entry, error, "skipped" if way != policies[-1] else "stops")]
+    if images is None:
+        return PartReport(entry.label, part, warnings=_texts(caught), findings=early), None
     told = None if progress is None else _named(progress, f"{entry.label} ({part})")
     scan = store.scan(images, workers, told)
-    findings = [Finding(fault.kind, fault.file, fault.message, _effect(fault, policy)) for fault in scan.faults]
+    findings = [*early, *(Finding(f.kind, f.file, f.message, _effect(f, policy)) for f in scan.faults)]
     skipped = {fault.index for fault in scan.faults if _effect(fault, policy) == "skipped"}
     where = f"{entry.label} ({part})"
     if len(skipped) == scan.images:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, NamedTuple
 
 from pydantic import field_validator
 
 from synreal.errors import DataError
-from synreal.tasks.data.paths import find_tree, hold_out, inside, read_lines, scan_images, without_duplicates
+from synreal.tasks.data.paths import find_tree, hold_out, inside, read_lines, scan_images, some, without_duplicates
 from synreal.tasks.data.registry import Domain, FolderData, Policy, register
 from synreal.tasks.data.urban import NAMES
 
@@ -210,8 +209,8 @@ class Gta5(FolderData):
                 pairs.append(pair)
         if absent and not (skip and pairs):
             raise DataError(
-                f"{path} lists {len(absent)} files that are not in {tree.root}: {_some(absent)}. {_ALL_ARCHIVES}, take "
-                "them off the list, or leave them out with on_bad_image: skip."
+                f"{path} lists {len(absent)} files that are not in {tree.root}: {some(absent, _SHOWN)}. "
+                f"{_ALL_ARCHIVES}, take them off the list, or leave them out with on_bad_image: skip."
             )
         return pairs, {"listed files that do not exist left out": len(absent)} if absent else {}
 
@@ -251,7 +250,7 @@ def _warn_of_missing(tree: _Tree) -> None:
     if len(there) == FRAMES:
         return
     missing = [name for number in range(1, FRAMES + 1) if (name := f"{number:05d}") not in there]
-    names = f" Missing: {_some(missing)}. {_ALL_ARCHIVES}." if missing else ""
+    names = f" Missing: {some(missing, _SHOWN)}. {_ALL_ARCHIVES}." if missing else ""
     warnings.warn(
         f"GTA5: {tree.root} holds {len(there):,} of {FRAMES:,} frames ({tree.images:,} images, {tree.labels:,} label "
         f"files).{names}",
@@ -273,8 +272,3 @@ def _read_split(path: Path, key: str) -> list[int]:
     if values.dtype.kind not in "iu" or not len(values):
         raise DataError(f"{path}: {key} holds {values.dtype} {values.shape}, expected frame numbers.")
     return [int(value) for value in values]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"

@@ -190,7 +190,7 @@ def by_stem(files: Iterable[str], folder: Path) -> dict[str, str]:
 
 def some(names: Sequence[str], most: int = 3) -> str:
     """Write the first of some names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 

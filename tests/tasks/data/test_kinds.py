@@ -162,3 +162,24 @@ def test_warnings_are_said_once_a_part(tmp_path):
         warnings.simplefilter("always")
         data.load(entry, "train")
     assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "task"), [("list", "classification"), ("coco", "detection"), ("visda17", "classification")]
+)
+def test_a_missing_image_stops_or_is_skipped_and_the_check_says_so(name, task, tmp_path, capsys):
+    entry = made(name, tmp_path)
+    images = data.load(entry, "test", task=task)
+    path = images.path(1)
+    path.unlink()
+    with pytest.raises(DataError, match=path.name):
+        data.load(entry, "test", task=task)
+    left = data.load(entry, "test", task=task, policy=Policy(bad_image="skip"))
+    assert len(left) == len(images) - 1
+    assert left.dropped["missing images left out"] == 1
+    for policy, expected in (("error", (1, {"stops"})), ("skip", (0, {"skipped"}))):
+        with pytest.raises(SystemExit) as stop:
+            main(["data", "check", entry.text(), "--as", "target", "--task", task, "--json", "--on-bad-image", policy])
+        (part,) = json.loads(capsys.readouterr().out)["parts"]
+        effects = {finding["effect"] for finding in part["findings"] if path.name in finding["message"]}
+        assert (stop.value.code, effects) == expected
