@@ -97,16 +97,16 @@ class Cityscapes(FolderData):
     ) -> MaskFiles | BoxFiles:
         """Find the images of the split with their label files."""
         if task == "detection":
-            return self._boxed(split, cache, policy)
-        return self._segmented(split, policy)
+            return self._boxed(cache, policy)
+        return self._segmented(policy)
 
-    def _segmented(self, split: str, policy: Policy) -> MaskFiles:
+    def _segmented(self, policy: Policy) -> MaskFiles:
         from synreal.tasks.data.files import MaskFiles
 
         kind, pairs, left_out = self._pairs(self.labels, "labels", _MASK_ENDS)
         return MaskFiles(
             self.label,
-            split,
+            self.split,
             self.root,
             [pair.image for pair in pairs],
             self._masks(kind, [pair.label for pair in pairs], tolerant=policy.bad_image == "skip"),
@@ -135,7 +135,7 @@ class Cityscapes(FolderData):
         urban_labels.check_some(masks, setting, tolerant=tolerant)
         return masks
 
-    def _boxed(self, split: str, cache: str | Path | None, policy: Policy) -> BoxFiles:
+    def _boxed(self, cache: str | Path | None, policy: Policy) -> BoxFiles:
         from synreal.tasks.data.files import BoxFiles
         from synreal.tasks.data.urban_labels import find_boxes
 
@@ -153,7 +153,7 @@ class Cityscapes(FolderData):
             left_out["images whose label file cannot be read left out"] = len(pairs) - len(kept)
         return BoxFiles(
             self.label,
-            split,
+            self.split,
             self.root,
             [pair.image for pair, _ in kept],
             [each.boxes for _, each in kept],

@@ -102,7 +102,7 @@ class Visda17(FolderData):
         kept = self.chosen(found.files, split)
         return LabelFiles(
             self.label,
-            split,
+            part if split == "test" else split,
             folder,
             [found.files[index] for index in kept],
             [found.labels[index] for index in kept],
