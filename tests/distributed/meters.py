@@ -46,6 +46,9 @@ class Outcome:
     def __len__(self):
         return len(self.outputs)
 
+    def size(self, index):
+        return tuple(self[index][0].shape[-2:])
+
     def __getitem__(self, index):
         return torch.zeros(3, 10 + index, 20), self.targets[index]
 
