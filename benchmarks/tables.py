@@ -180,9 +180,9 @@ def output(name: str, method: str, seed: int) -> str:
     return "```text\n" + "\n".join(line.rstrip() for line in text.splitlines()) + "\n```"
 
 
-def queue_loss() -> str:
-    """What ``benchmarks/queue_loss.py`` wrote, without its title."""
-    return (RESULTS / "queue_loss.md").read_text(encoding="utf-8").partition("\n")[2].strip()
+def measured(name: str) -> str:
+    """What a script of ``benchmarks`` wrote, without its title."""
+    return (RESULTS / f"{name}.md").read_text(encoding="utf-8").partition("\n")[2].strip()
 
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -192,10 +192,12 @@ PARTS: dict[str, Callable[[], str]] = {
     "digits-classification": lambda: results("digits-classification"),
     "digits-segmentation": lambda: results("digits-segmentation"),
     "digits-detection": lambda: results("digits-detection"),
+    "stamps-classification": lambda: results("stamps-classification"),
     "presets": presets,
     "task-recipes": task_recipes,
     "data-sets": data_sets,
-    "queue-loss": queue_loss,
+    "queue-loss": lambda: measured("queue_loss"),
+    "data-pipeline": lambda: measured("data"),
     "make-run": lambda: output("digits-classification", "csg", 0),
 }
 

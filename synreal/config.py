@@ -87,7 +87,7 @@ class RunConfig(BaseModel):
         on_size_mismatch: Segmentation: of an image and its mask, ``"error"`` (default), ``"skip"``, or ``"resize"``,
             which brings the image to the mask's size.
         cache_size: Keep training images resized on disk, the short side at most so many pixels; None reads the
-            originals. Tests read the originals in any case.
+            originals. Tests read the originals in any case; segmentation then trains at another scale than it tests.
         image_size: In pixels. Classification: side of the network's input, 64 by default. Segmentation: side of the
             training crop, 128; images are tested whole. Detection: short side to which images are resized, 128; the
             long side becomes twice that at most.

@@ -106,6 +106,14 @@ def test_wrong_texts_say_what_is_expected(text: str, message: str) -> None:
         data.find(text)
 
 
+def test_a_bare_folder_needs_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=rf"{tmp_path}' is a path: write the kind of data before it.*coco, gta5"):
+        data.find(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    assert data.find("digits").kind == "digits"
+
+
 def _describe(folder: Path, text: str) -> Path:
     path = folder / "my parts.yaml"
     path.write_text(text, encoding="utf-8")

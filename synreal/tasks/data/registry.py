@@ -252,6 +252,11 @@ def find(value: str | DataSet) -> DataSet:
     text = value.strip()
     if text.lower().endswith((".yaml", ".yml")) and text.partition(":")[0] not in _KINDS and "(" not in text:
         return _described(Path(text).expanduser().absolute())
+    if text not in _KINDS and text and Path(text).expanduser().exists():
+        raise ConfigError(
+            f"{text!r} is a path: write the kind of data before it, e.g. imagefolder:{text}. "
+            f"Kinds: {', '.join(name for name, kind in kinds().items() if 'root' in kind.model_fields)}."
+        )
     name, colon, root = text.partition(":")
     if colon and "(" not in name:
         return _build(name.strip(), {"root": root.strip()}, text)
