@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -16,7 +16,7 @@ from synreal.tasks.data.paths import hold_out
 from synreal.texts import problems, read_call, read_mapping
 
 if TYPE_CHECKING:
-    from synreal.tasks.data.base import Images
+    from synreal.tasks.data.base import BoxedImages, Images, LabelledImages, SegmentedImages
 
 Domain = Literal["source", "target"]
 
@@ -353,6 +353,54 @@ def default_targets(source: str | DataSet, task: str = "classification") -> tupl
     return targets
 
 
+@overload
+def load(
+    value: str | DataSet,
+    split: str,
+    *,
+    task: Literal["classification"] = "classification",
+    seed: int = 0,
+    cache: str | Path | None = None,
+    policy: Policy = STRICT,
+) -> LabelledImages: ...
+
+
+@overload
+def load(
+    value: str | DataSet,
+    split: str,
+    *,
+    task: Literal["segmentation"],
+    seed: int = 0,
+    cache: str | Path | None = None,
+    policy: Policy = STRICT,
+) -> SegmentedImages: ...
+
+
+@overload
+def load(
+    value: str | DataSet,
+    split: str,
+    *,
+    task: Literal["detection"],
+    seed: int = 0,
+    cache: str | Path | None = None,
+    policy: Policy = STRICT,
+) -> BoxedImages: ...
+
+
+@overload
+def load(
+    value: str | DataSet,
+    split: str,
+    *,
+    task: str,
+    seed: int = 0,
+    cache: str | Path | None = None,
+    policy: Policy = STRICT,
+) -> Images: ...
+
+
 def load(
     value: str | DataSet,
     split: str,
@@ -397,8 +445,3 @@ def load(
         counts = ", ".join(f"{number} {what}" for what, number in dropped.items())
         warnings.warn(f"{entry.label} ({split}): {counts}.", stacklevel=2)
     return images  # type: ignore[no-any-return]
-
-
-def names_of(values: Iterable[str]) -> list[str]:
-    """Return what results call data sets that are written as texts."""
-    return [find(value).label for value in values]
