@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.transforms.v2 import functional as F
 
 from synreal import views
 from synreal.errors import ConfigError, DataError
@@ -336,6 +337,18 @@ def test_training_may_crop_the_centre():
     state = torch.get_rng_state()
     assert transform(image)[0, 0].tolist() == list(range(30, 60))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("magnitude", [0, 6, 17, 30])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("shape", [(33, 50), (3, 3), (2, 9), (9, 1)])
+def test_sharpness_is_torchvision_s_to_the_bit(magnitude, sign, shape):
+    augment = RandAugment(magnitude=magnitude)
+    for image in (noise(3, *shape), noise(3, *shape) // 128 * 255, noise(3, *shape[::-1]).permute(0, 2, 1)):
+        before = image.clone()
+        expected = F.adjust_sharpness(image, 1 + 0.9 * sign * magnitude / 30)
+        assert torch.equal(augment.apply_operation(image, "sharpness", sign), expected)
+        assert torch.equal(image, before)
 
 
 @pytest.mark.parametrize("size", [0, -3, 2.0, True, "64"])
