@@ -77,11 +77,9 @@ def test_every_part_gives_what_its_task_reads(name, task, tmp_path):
             images[len(images)]
 
 
-@pytest.mark.parametrize(("name", "task"), CASES)
+@pytest.mark.parametrize(("name", "task"), [case for case in CASES if "source" in data.get(case[0]).domains])
 def test_what_is_held_out_is_not_trained_on(name, task, tmp_path):
     entry = made(name, tmp_path)
-    if "source" not in entry.domains:
-        pytest.skip("a target alone")
     train, heldout = (data.load(entry, part, task=task) for part in ("train", "heldout"))
     paths = [{images.path(index) for index in range(len(images))} for images in (train, heldout)]
     assert not paths[0] & paths[1]
