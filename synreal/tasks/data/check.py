@@ -9,9 +9,8 @@ import os
 import secrets
 import sys
 import warnings
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,6 +31,7 @@ from synreal.tasks.data.images import MAX_PIXELS, opened, orientation, read_colo
 from synreal.tasks.data.names import align_names, differences
 from synreal.tasks.data.paths import is_image
 from synreal.tasks.data.registry import PARTS, STRICT, DataSet, Domain, Policy
+from synreal.tasks.data.threads import in_threads
 
 VERSION: Final = 1
 """Raised when a scan looks for more, or says it differently: what was kept of older ones is not read."""
@@ -40,7 +40,6 @@ Setting = Literal["bad_image", "size_mismatch"]
 Effect = Literal["stops", "skipped", "resized", "note"]
 Progress = Callable[[str, int, int], None]
 FilesType = TypeVar("FilesType", bound=ImageFiles[Any])
-Value = TypeVar("Value")
 Model = TypeVar("Model", bound=BaseModel)
 
 _CHUNK = 16  # images that a thread takes at a time
@@ -541,7 +540,7 @@ def _scan(images: Any, workers: int | None, progress: Callable[[int, int], None]
     faults: list[Fault] = []
     chunks = [range(start, min(start + _CHUNK, len(images))) for start in range(0, len(images), _CHUNK)]
     done = 0
-    for items in _parallel(lambda chunk: [_read_item(images, index) for index in chunk], chunks, workers):
+    for items in in_threads(lambda chunk: [_read_item(images, index) for index in chunk], chunks, workers):
         for item in items:
             if item.size is not None:
                 sizes[item.size] += 1
@@ -572,22 +571,6 @@ def _scan(images: Any, workers: int | None, progress: Callable[[int, int], None]
         turned=turned,
         faults=sorted(faults, key=lambda fault: (fault.index, fault.kind)),
     )
-
-
-def _parallel(call: Callable[[Any], Value], work: Sequence[Any], workers: int | None) -> Iterator[Value]:
-    """Call in threads, in order, a few calls ahead of what is taken: decoding and hashing let other threads run."""
-    number = workers or min(8, os.cpu_count() or 1)
-    with ThreadPoolExecutor(number) as pool:
-        waiting: deque[Future[Value]] = deque()
-        try:
-            for piece in work:
-                waiting.append(pool.submit(call, piece))
-                if len(waiting) > 2 * number:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _read_item(images: Any, index: int) -> _Item:
@@ -765,7 +748,7 @@ def _same(first: Sequence[Path], second: Sequence[Path] | None) -> list[tuple[in
         left = [group for group in groups if _spans(group, len(first), second is None)]
         flat = [index for group in left for index in group]
         chunks = [flat[start : start + _CHUNK] for start in range(0, len(flat), _CHUNK)]
-        keys = itertools.chain.from_iterable(_parallel(partial(_keys, files, key), chunks, None))
+        keys = itertools.chain.from_iterable(in_threads(partial(_keys, files, key), chunks, None))
         groups = []
         for group in left:
             parts: dict[object, list[int]] = defaultdict(list)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +21,7 @@ from synreal.tasks.data.cache import Arrays, cached
 from synreal.tasks.data.images import MAX_PIXELS, read_ids
 from synreal.tasks.data.label_maps import LabelMap, MaskPaths
 from synreal.tasks.data.paths import fingerprint_files
+from synreal.tasks.data.threads import in_threads
 from synreal.tasks.data.urban import CLASSES, THINGS, TRAIN_IDS, VOID, VOID_COLOURS, VOID_THINGS
 
 BOXES_VERSION: Final = 1
@@ -34,7 +33,6 @@ _SEPARATE = {each.raw_id for each in THINGS} | set(VOID_THINGS)
 _PER_CLASS = 1000  # an object's number is its class times this, plus a count
 _FARTHEST = 1_000_000
 _MOST_NUMBERS = 65_536
-_MOST_THREADS = 8
 _COLUMNS = ("boxes", "labels", "crowd", "area")  # in the order of ``Boxes``
 _UNKNOWN = -1
 
@@ -375,12 +373,7 @@ def find_boxes(
             return None
 
     def make() -> Arrays:
-        with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
-            try:
-                found = list(pool.map(one, files))
-            except DataError:
-                pool.shutdown(cancel_futures=True)
-                raise
+        found = list(in_threads(one, files))
         objects = [each[0] for each in found if each is not None]
         return {
             "counts": np.array([_UNKNOWN if each is None else len(each[0].labels) for each in found], dtype=np.int64),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -22,6 +21,7 @@ from synreal.tasks.data.paths import (
     without_duplicates,
 )
 from synreal.tasks.data.registry import Policy, register
+from synreal.tasks.data.threads import in_threads
 from synreal.texts import read_mapping
 
 if TYPE_CHECKING:
@@ -301,8 +301,7 @@ def _sizes(paths: Sequence[Path], max_pixels: int, skip: bool) -> list[tuple[int
                 raise
             return None
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(size, paths))
+    return list(in_threads(size, paths, _THREADS))
 
 
 def read_objects(path: Path, *, keypoints: bool = False) -> Iterator[tuple[int, int, list[float]]]:
