@@ -21,8 +21,11 @@ from synreal.errors import ConfigError
 Arrays = dict[str, NDArray[Any]]
 
 
-def cache_folder() -> Path:
+def cache_folder(given: str | Path | None = None) -> Path:
     """Return the folder that holds what synreal can make again.
+
+    Args:
+        given: Taken instead, if it is not None.
 
     Returns:
         ``$SYNREAL_CACHE``, else ``$XDG_CACHE_HOME/synreal``, else ``~/.cache/synreal``. It need not exist.
@@ -31,6 +34,8 @@ def cache_folder() -> Path:
         ConfigError: If neither variable is set and there is no home folder.
     """
     try:
+        if given is not None:
+            return Path(given).expanduser()
         if own := os.environ.get("SYNREAL_CACHE"):
             return Path(own).expanduser()
         # The XDG specification asks to ignore relative paths.
@@ -77,8 +82,8 @@ def cached(key: str, make: Callable[[], Arrays], folder: str | Path | None = Non
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}", key):
         raise ConfigError(f"Cache key {key!r} is no portable file name: use up to 200 of A-Z a-z 0-9 . _ + -")
     try:
-        path = (cache_folder() if folder is None else Path(folder).expanduser()) / f"{key}.safetensors"
-    except (ConfigError, RuntimeError) as error:
+        path = cache_folder(folder) / f"{key}.safetensors"
+    except ConfigError as error:
         _warn(f"Going on without a cache: {error}")
         return make()
     arrays = _read(path, key)
@@ -104,18 +109,25 @@ def _read(path: Path, key: str) -> Arrays | None:
     return arrays
 
 
-def _write(path: Path, key: str, arrays: Arrays) -> None:
-    """Write beside the file, then rename: a reader sees the whole file or none."""
-    data = save(arrays, metadata={"key": key, "sha256": fingerprint(arrays)})
+def write_whole(path: Path, data: bytes) -> None:
+    """Write beside the file, then rename: a reader sees the whole file or none.
+
+    Raises:
+        OSError: If the file or its folder cannot be written; nothing is left behind.
+    """
     part = path.with_name(f"{path.name}.{secrets.token_hex(6)}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(data)  # a plain open: the umask decides who may read it
-            os.replace(part, path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
+        part.write_bytes(data)  # a plain open: the umask decides who may read it
+        os.replace(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _write(path: Path, key: str, arrays: Arrays) -> None:
+    try:
+        write_whole(path, save(arrays, metadata={"key": key, "sha256": fingerprint(arrays)}))
     except OSError as error:
         _warn(
             f"Cannot write the cache file {path} ({error}); going on without it. "

@@ -6,7 +6,6 @@ import copy
 import hashlib
 import itertools
 import os
-import secrets
 import sys
 import warnings
 from collections import Counter, defaultdict
@@ -25,7 +24,7 @@ from torch import Tensor
 from synreal.errors import ConfigError, DataError
 from synreal.tasks.data import registry
 from synreal.tasks.data.base import IGNORE, Boxes, Images, check_boxes
-from synreal.tasks.data.cache import cache_folder
+from synreal.tasks.data.cache import cache_folder, write_whole
 from synreal.tasks.data.files import ImageFiles, SizeMismatch
 from synreal.tasks.data.images import MAX_PIXELS, opened, orientation, read_colours, read_ids, read_image
 from synreal.tasks.data.names import align_names, differences
@@ -492,8 +491,8 @@ class _Store:
         """Read what is kept under a key, or make and keep it."""
         name = hashlib.sha256(f"{VERSION} {key}".encode()).hexdigest()
         try:
-            folder = cache_folder() if self.folder is None else Path(self.folder).expanduser()
-        except (ConfigError, RuntimeError):
+            folder = cache_folder(self.folder)
+        except ConfigError:
             return make()
         path = folder / "checks" / f"{name[:32]}.json"
         if not self.fresh:
@@ -502,11 +501,8 @@ class _Store:
             except (OSError, ValidationError):  # not there, or damaged
                 pass
         made = make()
-        aside = path.with_name(f"{path.name}.{secrets.token_hex(6)}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_text(made.model_dump_json(), encoding="utf-8")
-            os.replace(aside, path)
+            write_whole(path, made.model_dump_json().encode())
         except OSError as error:
             warnings.warn(
                 f"Cannot keep what was read in {path} ({error}): the next check reads everything again. "

@@ -66,9 +66,7 @@ class Resized(Dataset[tuple[Tensor, Any]]):
             if hasattr(images, optional):
                 setattr(self, optional, getattr(images, optional))
         self.fingerprint = hashlib.sha256(f"{images.fingerprint} resized {short_side} {VERSION}".encode()).hexdigest()
-        self.folder = (
-            (cache_folder() if cache is None else Path(cache).expanduser()) / "resized" / self.fingerprint[:16]
-        )
+        self.folder = cache_folder(cache) / "resized" / self.fingerprint[:16]
 
     def __len__(self) -> int:
         return len(self.images)

@@ -261,8 +261,8 @@ def _digest(folder: Path, stamps: Sequence[Stamp]) -> str:
 def _newest(pattern: str, cache: str | Path | None) -> str | None:
     """Return the key of the youngest cache file that fits."""
     try:
-        folder = cache_folder() if cache is None else Path(cache).expanduser()
-    except (ConfigError, RuntimeError):
+        folder = cache_folder(cache)
+    except ConfigError:
         return None
     files = sorted(folder.glob(f"{pattern}.safetensors"), key=lambda path: path.stat().st_mtime_ns)
     return files[-1].name.removesuffix(".safetensors") if files else None
@@ -281,7 +281,7 @@ def keep(cutouts: Cutouts, *, cache: str | Path | None = None) -> Path:
     Raises:
         DataError: If the cache does not hold them, as it cannot be written.
     """
-    path = (cache_folder() if cache is None else Path(cache).expanduser()) / f"{cutouts.key}.safetensors"
+    path = cache_folder(cache) / f"{cutouts.key}.safetensors"
     now = time.time_ns()  # finer than the clock that file systems go by
     try:
         os.utime(path, ns=(now, now))
