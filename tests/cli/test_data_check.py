@@ -24,7 +24,10 @@ class Planted(registry.FolderData):
     tasks: ClassVar[tuple[str, ...]] = ("classification", "segmentation")
     summary: ClassVar[str] = "For tests."
     needs: ClassVar[str] = "a folder"
-    apart: ClassVar[bool] = False  # type: ignore[assignment]
+
+    @property
+    def apart(self) -> bool:
+        return False
 
     def read(self, split: str, *, task: str, seed: int, cache: Any, policy: Policy) -> Any:
         folder = self.root / split

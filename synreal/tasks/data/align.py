@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -37,8 +37,8 @@ def aligned(images: ImagesType, classes: Sequence[str], alignment: Alignment) ->
     """
     if tuple(classes) == tuple(images.classes):
         return images
-    view: Any = _Aligned(images, tuple(classes), alignment.table)
-    return view  # type: ignore[no-any-return]  # it stands for the set in everything that tasks ask for
+    # It stands for the set in everything that tasks ask for.
+    return cast(ImagesType, _Aligned(images, tuple(classes), alignment.table))
 
 
 class _Aligned(Dataset[tuple[Tensor, Any]]):
@@ -49,6 +49,9 @@ class _Aligned(Dataset[tuple[Tensor, Any]]):
         self.split: str = images.split
         self.dropped: dict[str, int] = dict(getattr(images, "dropped", {}))
         self.table = torch.tensor([-1 if number is None else number for number in table])
+        # A mask has 255 classes at most.
+        self.pixels = torch.full((max(256, len(table)),), IGNORE, dtype=torch.uint8)
+        self.pixels[: len(table)] = torch.where(self.table < 0, IGNORE, self.table).to(torch.uint8)
         self.fingerprint = hashlib.sha256(f"{images.fingerprint} {classes} {table}".encode()).hexdigest()
         self.kept = torch.arange(len(images))
         labels = getattr(images, "labels", None)
@@ -81,7 +84,5 @@ class _Aligned(Dataset[tuple[Tensor, Any]]):
                 label, boxes=label.boxes[kept], labels=labels[kept], crowd=label.crowd[kept], area=label.area[kept]
             )
         if isinstance(label, Tensor):
-            lookup = torch.full((256,), IGNORE, dtype=torch.uint8)
-            lookup[: len(self.table)] = torch.where(self.table < 0, IGNORE, self.table).to(torch.uint8)
-            return lookup[label.long()]
+            return self.pixels[label.long()]
         return int(self.table[label])

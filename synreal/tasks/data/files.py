@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ class SizeMismatch(DataError):
     """An image and its mask differ in size."""
 
 
-class ImageFiles(Dataset[tuple[Tensor, Label]], Generic[Label]):
+class ImageFiles(Dataset[tuple[Tensor, Label]], Generic[Label], ABC):
     """What every set of image files shares.
 
     Args:
@@ -91,9 +92,9 @@ class ImageFiles(Dataset[tuple[Tensor, Label]], Generic[Label]):
         part.fingerprint = hashlib.sha256(self.fingerprint.encode() + chosen).hexdigest()
         return part
 
+    @abstractmethod
     def _select(self, kept: Sequence[int]) -> None:
         """Keep the labels of some of the images."""
-        raise NotImplementedError
 
 
 class LabelFiles(ImageFiles[int]):

@@ -435,13 +435,15 @@ def load(
         )
     check_labels(entry, task)
     entry.check()
-    images: Any = entry.read(split, task=task, seed=seed, cache=cache, policy=policy)
-    if "skip" in policy and hasattr(images, "subset"):
+    images = entry.read(split, task=task, seed=seed, cache=cache, policy=policy)
+    if "skip" in policy:
         from synreal.tasks.data.check import usable
+        from synreal.tasks.data.files import ImageFiles
 
-        images = usable(images, policy, cache=cache)
+        if isinstance(images, ImageFiles):
+            images = usable(images, policy, cache=cache)
     dropped: Mapping[str, int] = getattr(images, "dropped", {})
     if dropped:
         counts = ", ".join(f"{number} {what}" for what, number in dropped.items())
         warnings.warn(f"{entry.label} ({split}): {counts}.", stacklevel=2)
-    return images  # type: ignore[no-any-return]
+    return images
