@@ -67,18 +67,20 @@ class Sim10k(FolderData):
         annotations = by_stem(scan_files(folder / "Annotations", ".xml"), folder / "Annotations")
         stems = self._listed(folder, annotations)
         absent = [stem for stem in stems if stem not in images]
-        if absent:
+        if absent and (policy.bad_image == "error" or len(absent) == len(stems)):
             raise DataError(
                 f"sim10k: {len(absent)} of the {len(stems)} images of {self.image_set} are not in "
                 f"{folder / 'JPEGImages'}: {some(absent)}. Unpack {_ARCHIVES['JPEGImages']} again."
             )
+        stems = [stem for stem in stems if stem in images]
         annotated: dict[str, Annotation] = {}
         for index in self.chosen(stems, split):
             found = read_annotation(folder / "Annotations" / annotations[stems[index]])
             annotated[f"JPEGImages/{images[stems[index]]}"] = found._replace(
                 names=[name.lower() for name in found.names], corners=half_open(found.corners)
             )
-        return read_boxes(self, split, folder, annotated, self.classes, policy=policy, silent=NAMES)
+        dropped = {"missing images left out": len(absent)}
+        return read_boxes(self, split, folder, annotated, self.classes, policy=policy, silent=NAMES, dropped=dropped)
 
     def _listed(self, folder: Path, annotations: dict[str, str]) -> list[str]:
         try:

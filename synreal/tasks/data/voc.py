@@ -237,7 +237,7 @@ class Voc(OwnData):
                 raise DataError(f"{self.label}: {by_image[image]} and {file} are both of {image}. Remove one.")
             corners = half_open(annotation.corners) if self.one_based else annotation.corners
             annotated[image] = annotation._replace(corners=corners)
-        if absent:
+        if absent and not (policy.bad_image == "skip" and annotated):
             raise DataError(
                 f"{self.label}: {len(absent)} annotations below {part.folder} have no image, e.g. {some(absent)}. "
                 f"Expected images of the same names in {' or '.join(_IMAGE_FOLDERS)}, or beside them."
@@ -249,7 +249,10 @@ class Voc(OwnData):
             annotated,
             self.classes or self._names(split),
             policy=policy,
-            dropped={"images without annotation left out": part.unlabelled},
+            dropped={
+                "images without annotation left out": part.unlabelled,
+                "missing images left out": len(absent),
+            },
         )
 
     def _open(self, split: str) -> _Part:
