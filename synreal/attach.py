@@ -8,7 +8,7 @@ import functools
 import warnings
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,13 @@ from torch.optim import Optimizer
 from typing_extensions import Self
 
 from synreal.errors import ConfigError, StageError, TrainingError
-from synreal.norm import hold_norm_stats
+from synreal.norm import (
+    freeze_norm_stats,
+    hold_norm_stats,
+    never_trained,
+    pretrained_norm_layers,
+    release_norm_stats,
+)
 from synreal.regularizers import Pass, Regularizer, Site, Step, Term
 from synreal.regularizers.base import CLASSIFIER_INPUT, STUDENT
 from synreal.regularizers.registry import as_specs, unique_names
@@ -43,6 +49,7 @@ def attach(
     reference: nn.Module | None = None,
     stages: Mapping[int | str, str] | None = None,
     entry: str | None = None,
+    norm: Literal["frozen", "train"] = "frozen",
 ) -> RegularizedModel:
     """Attach regularizers to a network and return the module to train.
 
@@ -66,6 +73,9 @@ def attach(
         stages: Stage names and module paths that go before what is found, e.g. ``{4: "layer4"}``.
         entry: Path of the module that turns images into stage maps; found by default (``encoder`` of smp,
             ``backbone.body`` of torchvision detectors, else the network itself).
+        norm: ``"frozen"`` keeps the running statistics of the pretrained network's BatchNorm as they are, whoever calls
+            ``train()`` on what, until ``detach()`` (CSG); fresh layers around it, such as a segmenter's decoder, learn
+            theirs. ``"train"`` lets all of them follow the synthetic images (GCISG). Scale and shift learn either way.
 
     Returns:
         The model to train.
@@ -77,6 +87,8 @@ def attach(
     specs = as_specs(regularizers)
     if not specs:
         raise ConfigError("No regularizer given. Use 'none' to train without one.")
+    if norm not in ("frozen", "train"):
+        raise ConfigError(f"norm is {norm!r}; expected 'frozen' or 'train'.")
     if hasattr(student, "_orig_mod") or isinstance(student, nn.parallel.DistributedDataParallel):
         raise ConfigError("The network is compiled or wrapped already: attach first, then compile, then wrap in DDP.")
     if student in _ATTACHED or tapped(student) or isinstance(student, RegularizedModel):
@@ -109,7 +121,14 @@ def attach(
             term.release()
         raise
     device = next(student.parameters()).device
-    model = RegularizedModel(student, specs, terms, frozen, averages, list(found.values()), entry, backbone)
+    model = RegularizedModel(student, specs, terms, frozen, averages, list(found.values()), entry, backbone, norm)
+    if norm == "frozen" and (frozen is None or reference is not None) and never_trained(model.frozen_layers):
+        warnings.warn(
+            "norm='frozen' keeps BatchNorm statistics that were never trained: is the network randomly initialised? "
+            "Load pretrained weights before attach(), or pass norm='train'.",
+            UntrainedTeacherWarning,
+            stacklevel=2,
+        )
     model.terms.to(device)
     if frozen is not None:
         frozen.to(device)
@@ -225,6 +244,10 @@ class RegularizedModel(nn.Module):
     dict holds ``"output"`` alone.
 
     Everything trainable runs inside this forward, so the model may be compiled and wrapped like any other.
+
+    Attributes:
+        student: The network.
+        frozen_layers: The layers of it whose running statistics this model keeps as they are; see ``attach(norm=)``.
     """
 
     def __init__(
@@ -237,8 +260,10 @@ class RegularizedModel(nn.Module):
         stages: Sequence[Stage],
         entry: str,
         backbone: frozenset[str],
+        norm: Literal["frozen", "train"],
     ) -> None:
         super().__init__()
+        self._detached = False
         self.student = student
         self.reference = reference
         self.averages = nn.ModuleDict({str(index): network for index, network in enumerate(averages.values())})
@@ -252,10 +277,12 @@ class RegularizedModel(nn.Module):
         self.tap: FeatureTap | None = FeatureTap(student, stages, entry=entry) if stages else None
         parameters = dict(student.named_parameters())
         self._backbone: tuple[nn.Parameter, ...] = tuple(parameters[name] for name in sorted(backbone))
+        self.norm = norm
+        self.frozen_layers: list[nn.Module] = []
+        self._freeze()
         self._handles: tuple[Any, ...] = ()
         self._bound = False  # apart from the handles, which torch.compile cannot look at
         self._unbound_forwards = 0
-        self._detached = False
 
     def forward(self, *views: Any, **student_kwargs: Any) -> dict[str, Any]:
         """Run the student on view 0 and, in training, every term.
@@ -300,6 +327,16 @@ class RegularizedModel(nn.Module):
                     same = needed.grad == run.shared.grad
                     maps[needed] = found if same else {name: value.detach() for name, value in found.items()}
         return {"output": output, **self._penalties(Step(maps))}
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; frozen statistics stay so, also of layers that were exchanged since, as for SyncBatchNorm."""
+        super().train(mode)
+        self._freeze()
+        return self
+
+    def _freeze(self) -> None:
+        if self.norm == "frozen" and not self._detached:
+            self.frozen_layers += freeze_norm_stats(pretrained_norm_layers(self.student, self.entry))
 
     def _terms(self) -> dict[str, Term]:
         return cast("dict[str, Term]", dict(self.terms.items()))
@@ -477,10 +514,12 @@ class RegularizedModel(nn.Module):
         if self.tap is not None:
             self.tap.remove()
         self._unbind()
+        self._detached = True
+        release_norm_stats(self.frozen_layers)
+        self.frozen_layers = []
         for term in self._terms().values():
             term.release()
         student = self.student
-        self._detached = True
         _ATTACHED.discard(student)
         self.reference = None
         self.averages = nn.ModuleDict()

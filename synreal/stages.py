@@ -269,7 +269,7 @@ def find_head(model: nn.Module) -> frozenset[str]:
     entry = find_entry(model)
     if entry:
         return frozenset(name for name, _ in model.named_parameters() if not name.startswith(entry + "."))
-    own = {id(parameter) for path in _classifiers(model) for parameter in model.get_submodule(path).parameters()}
+    own = {id(parameter) for path in find_classifiers(model) for parameter in model.get_submodule(path).parameters()}
     return frozenset(name for name, parameter in model.named_parameters() if id(parameter) in own)
 
 
@@ -287,11 +287,13 @@ def find_classifier(model: nn.Module) -> str:
         none, if it was taken away (an ``Identity`` in its place), or if the network's images enter elsewhere than at
         its root, as in an smp model or a torchvision detector.
     """
-    return "" if find_entry(model) else next(iter(_classifiers(model)), "")
+    return next(iter(find_classifiers(model)), "")
 
 
-def _classifiers(model: nn.Module) -> list[str]:
-    """Return the paths of the final classifiers; a distilled transformer has two."""
+def find_classifiers(model: nn.Module) -> tuple[str, ...]:
+    """Return the paths of all final classifiers, as ``find_classifier`` finds them; a distilled transformer has two."""
+    if find_entry(model):
+        return ()
     classifier: Any = getattr(model, "get_classifier", None)
     heads = classifier() if callable(classifier) else None
     heads = [head for head in (heads if isinstance(heads, tuple) else (heads,)) if isinstance(head, nn.Module)]
@@ -299,7 +301,7 @@ def _classifiers(model: nn.Module) -> list[str]:
         candidates = (getattr(model, name, None) for name in ("fc", "classifier", "head", "heads"))
         heads = [head for head in candidates if isinstance(head, nn.Module)][:1]
     paths = {id(module): path for path, module in model.named_modules()}
-    return [paths[id(head)] for head in heads if id(head) in paths and not isinstance(head, nn.Identity)]
+    return tuple(paths[id(head)] for head in heads if id(head) in paths and not isinstance(head, nn.Identity))
 
 
 def input_statistics(model: nn.Module) -> tuple[RGB, RGB] | None:

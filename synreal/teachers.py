@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from synreal.errors import CheckpointError, ConfigError, StageError
-from synreal.norm import norm_layers
+from synreal.norm import never_trained, norm_layers
 from synreal.stages import Stage, fitting_shape
 from synreal.taps import FeatureTap, without_hooks
 
@@ -238,13 +238,11 @@ def _follow(average: nn.Module, module: nn.Module, decay: float, *, but: Collect
 
 
 class UntrainedTeacherWarning(UserWarning):
-    """The teacher looks as if it had never been trained, so there is no knowledge to keep."""
+    """The pretrained network looks as if it had never been trained, so there is no knowledge to keep."""
 
 
 def _warn_if_untrained(network: nn.Module) -> None:
-    layers = [layer for layer in norm_layers(network) if isinstance(getattr(layer, "running_mean", None), Tensor)]
-    states: list[Mapping[str, Any]] = [layer.state_dict() for layer in layers]
-    if states and all(not s["running_mean"].any() and bool((s["running_var"] == 1).all()) for s in states):
+    if never_trained(norm_layers(network)):
         warnings.warn(
             "The reference network's BatchNorm statistics were never trained: is it randomly initialised? "
             "A regularizer can only keep knowledge that is there. Load pretrained weights before attach().",

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 import synreal
 from synreal.errors import ConfigError, StageError, TrainingError
-from synreal.norm import freeze_norm_stats, hold_norm_stats, norm_layers
+from synreal.norm import hold_norm_stats, norm_layers
 from tests.regularizers.contract import Toy, batch, bits, hooks, network, optimizer_of, same_bits, tiny, train
 
 
@@ -21,7 +21,7 @@ def test_attaching_keeps_each_modules_mode(training):
     student = network().train(training)
     student.bn1.train(not training)
     before = modes(student)
-    model = synreal.attach(student, [tiny("csg"), tiny("feature_l2")])
+    model = synreal.attach(student, [tiny("csg"), tiny("feature_l2")], norm="train")
     assert modes(student) == before
     assert model.training == training
 
@@ -218,7 +218,7 @@ def test_an_smp_model_shares_its_encoder_alone():
     student = smp.Unet("resnet18", encoder_weights=None, decoder_channels=(16, 8, 8, 4, 4)).train()
     with torch.no_grad():
         student(torch.rand(2, 3, 64, 64))
-    model = synreal.attach(student, [tiny("csg"), tiny("feature_l2")])
+    model = synreal.attach(student, [tiny("csg"), tiny("feature_l2")], norm="train")
     assert model.entry == "encoder"
     assert not any(name.startswith(("decoder", "segmentation")) for name in model.reference.network.state_dict())
     view0, view1, _ = batch(0, rows=2)
@@ -302,17 +302,6 @@ def test_held_statistics_stand_still_and_change_no_output():
     assert all(layer.track_running_stats for layer in norm_layers(model))
     model(images)
     assert same_bits(bits(model), bits(other))
-
-
-def test_frozen_statistics_stand_still_until_train():
-    model, images = network(), batch(0)[0]
-    before = bits(model)
-    freeze_norm_stats(model)
-    assert torch.equal(model(images), copy.deepcopy(model).eval()(images))
-    assert same_bits(bits(model), before)
-    assert model.bn1.weight.requires_grad
-    model.train()(images)
-    assert not same_bits(bits(model), before)
 
 
 # --- segmenters and detectors: views at the entry ---

@@ -4,13 +4,14 @@ import pytest
 import torch
 
 import synreal
-from synreal.norm import freeze_norm_stats, norm_layers
+from synreal.norm import freeze_norm_stats, norm_layers, release_norm_stats
 from tests.reference.steps import NormToy, close, maps_of, train_beside_a_shadow, wide
 from tests.regularizers.contract import Toy, attached, batch, bits, optimizer_of, same_bits, tiny, train
 
 
 def attend(student=None, **settings):
-    return synreal.attach(Toy() if student is None else student, tiny("causal_invariance", **settings)).train()
+    spec = tiny("causal_invariance", **settings)
+    return synreal.attach(Toy() if student is None else student, spec, norm="train").train()
 
 
 def parts(model):
@@ -69,7 +70,7 @@ def test_four_steps_with_batch_norm_agree(norm, directions):
 def test_the_averages_own_statistics_stand_still_where_the_students_do():
     model = attend(NormToy())
     optimizer = optimizer_of(model)
-    freeze_norm_stats(model.student)
+    held = freeze_norm_stats(model.student)
     network = model.averages["0"].network
     before = bits(network)
     train(model, optimizer, 2)
@@ -77,7 +78,7 @@ def test_the_averages_own_statistics_stand_still_where_the_students_do():
     after = bits(network)
     for key in before:
         assert torch.equal(after[key], before[key]) == ("running" in key or "num_batches" in key)
-    model.student.train()
+    release_norm_stats(held)
     train(model, optimizer, 1)
     assert all(layer.training for layer in norm_layers(network))
     assert not torch.equal(bits(network)["blocks.0.1.running_mean"], before["blocks.0.1.running_mean"])

@@ -28,7 +28,7 @@ from synreal.engine.progress import RunProgress
 from synreal.engine.schedule import BatchPlan, warmup_poly
 from synreal.engine.signals import StopRequest, deaf, listening
 from synreal.errors import CheckpointError, ConfigError, Interrupted, SynrealError, TrainingError
-from synreal.norm import freeze_norm_stats, norm_layers
+from synreal.norm import norm_layers
 from synreal.records import (
     HEADINGS,
     Protocol,
@@ -204,7 +204,7 @@ class _Run:
             if network is not None:
                 network.to(memory_format=MEMORY_FORMATS[config.memory_format])
         specs = [spec.scheduled(self.plan.steps_per_epoch) for spec in config.regularizers]
-        model = attach(student, specs, reference=reference)
+        model = attach(student, specs, reference=reference, norm=config.norm)
         optimizer = _optimizer(_groups(model, head, config), config)
         self.peaks = [group["lr"] for group in optimizer.param_groups]
         self.model = model
@@ -225,7 +225,7 @@ class _Run:
         self.plan.start = self.step
         if self._test_due() and self.step not in [row["step"] for row in self.history]:
             self._test()  # the run was stopped before this test had ended
-        self._train_mode()
+        self.wrapped.train()
         for views, targets in _batches(self.loader):
             row = self._one_step(views, targets)
             self.step += 1
@@ -234,7 +234,7 @@ class _Run:
                 self._log(row)
             if self._test_due():
                 self._test()
-                self._train_mode()
+                self.wrapped.train()
             every = config.checkpoint_every or self.plan.steps_per_epoch
             due = self.step % every == 0 or self.step == self.plan.total
             if due:
@@ -292,12 +292,6 @@ class _Run:
                 f"Step {self.step} is not finite: {values}. The weights were not changed by it; the newest checkpoint "
                 f"is in {self.path / 'checkpoints'}. Lower lr or the weight of the term that grows, or set clip_norm."
             )
-
-    def _train_mode(self) -> None:
-        self.wrapped.train()
-        if self.config.norm == "frozen":
-            # Layers around a segmenter's or a detector's backbone are fresh: they have no statistics to keep.
-            freeze_norm_stats(self.model.student.get_submodule(self.model.entry))
 
     def _test(self) -> tuple[dict[str, Meter], dict[str, Score]]:
         self._count("training")

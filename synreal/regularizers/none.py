@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import nn
-from typing_extensions import Self
-
 from synreal.errors import StageError
-from synreal.norm import norm_layers
+from synreal.norm import freeze_norm_stats, pretrained_norm_layers, release_norm_stats
 from synreal.regularizers.base import NoPenalty, Regularizer, Site, Term
 from synreal.regularizers.registry import register
 
@@ -39,40 +36,28 @@ class Oracle(Regularizer):
 
     def build(self, site: Site) -> Term:
         """Freeze the backbone and build a term that adds nothing."""
-        return _Frozen(site.student, site.backbone)
+        return _Frozen(site)
 
 
 class _Frozen(NoPenalty):
-    def __init__(self, student: nn.Module, backbone: frozenset[str]) -> None:
+    def __init__(self, site: Site) -> None:
         super().__init__()
-        parameters = dict(student.named_parameters())
-        if len(backbone) == len(parameters):
+        parameters = dict(site.student.named_parameters())
+        if len(site.backbone) == len(parameters):
             raise StageError(
                 "oracle trains the head alone, but no head was found: the network has no get_classifier(), fc, "
                 "classifier, head or heads. Give the final layer one of these names."
             )
-        # In tuples, so that the student's modules are not registered twice.
-        norms = set(norm_layers(student))
-        self._layers = tuple(
-            layer
-            for name, layer in student.named_modules()
-            if layer in norms and all(f"{name}.{key}" in backbone for key, _ in layer.named_parameters(recurse=False))
-        )
-        self._thawed = tuple(parameters[name] for name in sorted(backbone) if parameters[name].requires_grad)
+        # In a list and a tuple, so that the student's modules are not registered twice.
+        self._layers = freeze_norm_stats(pretrained_norm_layers(site.student, site.entry))
+        self._thawed = tuple(parameters[name] for name in sorted(site.backbone) if parameters[name].requires_grad)
         for parameter in self._thawed:
             parameter.requires_grad_(False)
 
-    def train(self, mode: bool = True) -> Self:
-        """Follow the model, but keep the backbone's statistics still."""
-        super().train(mode)
-        if mode:
-            for layer in self._layers:
-                layer.eval()
-        return self
-
     def release(self) -> None:
         """Let the backbone learn again."""
+        release_norm_stats(self._layers)
         for parameter in self._thawed:
             parameter.requires_grad_(True)
         self._thawed = ()
-        self._layers = ()
+        self._layers = []

@@ -329,7 +329,8 @@ def train_beside_a_shadow(name, student=None, steps=4, rows=3, lr=0.05, toleranc
     spec = tiny(name, **settings)
     # Another network than the student, so that differences are not small and keep their relative precision.
     reference = type(student)()
-    model = synreal.attach(student, spec, **({"reference": reference} if spec.needs_reference else {})).train()
+    teacher = reference if spec.needs_reference else None
+    model = synreal.attach(student, spec, reference=teacher, norm="train").train()
     optimizer = optimizer_of(model, lr=lr)
     shadow = SHADOWS[name](model, reference)
     compared = 0

@@ -124,9 +124,9 @@ def train(model, optimizer, steps, first=0, rows=4):
     return output
 
 
-def attached(name, student=None, steps=0, **overrides):
+def attached(name, student=None, steps=0, norm="frozen", **overrides):
     """A model with one regularizer and its optimizer, after some training steps."""
-    model = synreal.attach(network() if student is None else student, tiny(name, **overrides)).train()
+    model = synreal.attach(network() if student is None else student, tiny(name, **overrides), norm=norm).train()
     optimizer = optimizer_of(model)
     train(model, optimizer, steps)
     return model, optimizer

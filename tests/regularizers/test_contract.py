@@ -53,11 +53,12 @@ def name(request):
     return request.param
 
 
-def test_the_output_is_the_students_own(name):
+@pytest.mark.parametrize("norm", ["frozen", "train"])
+def test_the_output_is_the_students_own(name, norm):
     plain = network()
-    model, _ = attached(name, copy.deepcopy(plain))
+    model, _ = attached(name, copy.deepcopy(plain), norm=norm)
     view0, view1, _ = batch(0)
-    plain.train(name != "oracle")  # the oracle's statistics stand still, as in eval mode
+    plain.train(norm == "train" and name != "oracle")  # the oracle's statistics stand still in any case
     assert torch.equal(model(view0, view1)["output"], plain(view0))
     assert torch.equal(model.eval()(view0, view1)["output"], plain.eval()(view0))
 
@@ -125,9 +126,10 @@ def test_the_teacher_never_changes(name):
         assert same_bits(bits(model.reference.network), teacher)
 
 
+@pytest.mark.parametrize("norm", ["frozen", "train"])
 @pytest.mark.parametrize("name", [name for name in EVERY if any(p.average for p in tiny(name).passes)])
-def test_moving_averages_follow_the_student_alone(name):
-    model, optimizer = attached(name, steps=1)
+def test_moving_averages_follow_the_student_alone(name, norm):
+    model, optimizer = attached(name, steps=1, norm=norm)
     (average,) = model.averages.values()
     decay = average.settings.decay
     assert 0 < decay < 1
@@ -142,7 +144,7 @@ def test_moving_averages_follow_the_student_alone(name):
     model(*batch(2)[:2])
     moved = {key for key, value in average.state_dict().items() if not torch.equal(value, held[key])}
     assert all("running" in key or "num_batches" in key for key in moved)
-    assert bool(moved) == (average.settings.norm == "own")
+    assert bool(moved) == (average.settings.norm == "own" and norm == "train")
 
 
 @pytest.mark.parametrize("name", PENALIZING)
@@ -434,7 +436,7 @@ def test_accelerates_optimizer_binds_too(name, monkeypatch):
 
 def test_statistics_move_once_a_step(name):
     plain = network()
-    model, _ = attached(name, copy.deepcopy(plain))
+    model, _ = attached(name, copy.deepcopy(plain), norm="train")
     view0, view1, _ = batch(0)
     before = bits(plain)
     model(view0, view1)

@@ -99,7 +99,8 @@ def test_a_segmenter_is_a_plain_model_that_learns_and_takes_regularizers(archite
     assert find_entry(model) == "encoder"
     assert [stages[name].stride for name in "1234"] == [4, 8, min(16, last), last]
     assert not [name for name in find_head(model) if name.startswith("encoder.")]
-    regularized = synreal.attach(trained(model), "gcisg")
+    # With frozen statistics the student would still be its own teacher, and the penalty zero.
+    regularized = synreal.attach(trained(model), "gcisg", norm="train")
     views = torch.randn(2, 2, 3, side, side + 32)
     out = regularized(*views)
     assert out["output"].shape == (2, 3, side, side + 32)
@@ -160,7 +161,7 @@ def test_a_classifier_is_a_reference_for_a_dilated_segmenter():
     model = segmenter("deeplabv3", "test_resnet")
     stride = encoder_stride("deeplabv3")
     reference, _ = create_backbone("test_resnet", num_classes=1000, weights="none", output_stride=stride)
-    regularized = synreal.attach(model, synreal.KLDistillation(weight=1), reference=trained(reference))
+    regularized = synreal.attach(trained(model), synreal.KLDistillation(weight=1), reference=trained(reference))
     penalty = regularized(torch.randn(2, 3, 64, 64))["penalty"]
     penalty.backward()
     assert 0 < penalty < 100
@@ -307,7 +308,8 @@ def test_a_detector_is_torchvisions_and_learns_and_takes_regularizers(architectu
     assert [stages[name].stride for name in "1234"] == [4, 8, 16, 32]
     assert not [name for name in find_head(model) if name.startswith("backbone.body.")]
     images, targets = batch()
-    regularized = synreal.attach(trained(model), "gcisg")
+    # With frozen statistics the student would still be its own teacher, and the penalty zero.
+    regularized = synreal.attach(trained(model), "gcisg", norm="train")
     out = regularized(images, [0.8 * image for image in images], targets=targets)
     assert all(loss.ndim == 0 and loss.isfinite() for loss in out["output"].values())
     (sum(out["output"].values()) + out["penalty"]).backward()
