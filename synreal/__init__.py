@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from synreal.regularizers.registry import available as list_regularizers
     from synreal.regularizers.synaptic_intelligence import SynapticIntelligence
     from synreal.regularizers.weight_l2 import WeightL2
+    from synreal.task_heads import zero_head
 
 _HOME = {
     "CSG": "synreal.regularizers.csg",
@@ -48,6 +49,7 @@ _HOME = {
     "attach": "synreal.attach",
     "list_regularizers": "synreal.regularizers",
     "run": "synreal.engine",
+    "zero_head": "synreal.task_heads",
 }
 _MODULES = ("functional", "metrics")
 
@@ -73,6 +75,7 @@ __all__ = [
     "list_regularizers",
     "metrics",
     "run",
+    "zero_head",
 ]
 
 

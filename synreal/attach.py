@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import warnings
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import Self
 
+from synreal import distributed
 from synreal.errors import ConfigError, StageError, TrainingError
 from synreal.norm import (
     freeze_norm_stats,
@@ -36,6 +38,7 @@ from synreal.stages import (
     resolve,
 )
 from synreal.taps import FeatureTap, tapped
+from synreal.task_heads import WILD, WildHeadWarning, excess_over_chance, is_fresh, last_layers
 from synreal.teachers import Average, AveragedNetwork, Reference, UntrainedTeacherWarning
 
 _UNBOUND_LIMIT = 50
@@ -280,6 +283,9 @@ class RegularizedModel(nn.Module):
         self.norm = norm
         self.frozen_layers: list[nn.Module] = []
         self._freeze()
+        self._classifiers = tuple(last_layers(student))
+        self._excess: Tensor | None = None
+        self._judged = not self._classifiers
         self._handles: tuple[Any, ...] = ()
         self._bound = False  # apart from the handles, which torch.compile cannot look at
         self._unbound_forwards = 0
@@ -326,6 +332,7 @@ class RegularizedModel(nn.Module):
                 for needed in run.serves:
                     same = needed.grad == run.shared.grad
                     maps[needed] = found if same else {name: value.detach() for name, value in found.items()}
+        self._look_at(output)
         return {"output": output, **self._penalties(Step(maps))}
 
     def train(self, mode: bool = True) -> Self:
@@ -337,6 +344,33 @@ class RegularizedModel(nn.Module):
     def _freeze(self) -> None:
         if self.norm == "frozen" and not self._detached:
             self.frozen_layers += freeze_norm_stats(pretrained_norm_layers(self.student, self.entry))
+
+    def _look_at(self, output: Any) -> None:
+        """Measure how far from chance a classifier starts; a compiled graph cannot warn, so it leaves the figure."""
+        compiling = torch.compiler.is_compiling()
+        if self._classifiers and (compiling or not self._judged) and isinstance(output, Tensor) and output.ndim == 2:
+            self._excess = excess_over_chance(output)
+            if not compiling:
+                self._judge()
+
+    def _judge(self) -> None:
+        """Warn once if a fresh classifier starts far from chance."""
+        if self._excess is None:
+            return
+        excess, self._excess = self._excess, None
+        if self._judged:
+            return
+        self._judged = True
+        layers = [self.student.get_submodule(path) for path in self._classifiers]
+        if float(excess) > WILD and all(map(is_fresh, layers)) and distributed.rank() == 0:
+            names, chance = ", ".join(self._classifiers), math.log(layers[0].get_parameter("weight").shape[0])
+            warnings.warn(
+                f"The fresh classifier ({names}) starts far from chance: on random labels its loss "
+                f"would be {chance + float(excess):.1f}, where guessing costs {chance:.1f}. Gradients of such a "
+                "start shake the pretrained backbone. Call synreal.zero_head(student) before training.",
+                WildHeadWarning,
+                stacklevel=6,  # past nn.Module's own frames, to the loop that called the model
+            )
 
     def _terms(self) -> dict[str, Term]:
         return cast("dict[str, Term]", dict(self.terms.items()))
@@ -497,6 +531,7 @@ class RegularizedModel(nn.Module):
 
     def before_step(self) -> None:
         """Let the terms read the gradients before an optimizer step; ``bind`` calls this."""
+        self._judge()
         with torch.no_grad():
             for term in self._terms().values():
                 term.before_step()

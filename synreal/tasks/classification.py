@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from synreal import figures
 from synreal.records import Score
-from synreal.stages import find_classifier, find_head
+from synreal.task_heads import is_fresh, last_layers, zero_head
 from synreal.tasks.base import BatchTask, Meter, TrainingViews
 from synreal.tasks.data.base import LabelledImages
 from synreal.tasks.meters import AccuracyMeter
@@ -37,12 +37,8 @@ class Classification(BatchTask):
         student, origin = create_backbone(
             config.backbone, num_classes=len(self.classes), weights=config.weights, head_width=config.head_width
         )
-        if origin.source != "file":
-            head = find_head(student)
-            hidden = f"{find_classifier(student)}.0." if config.head_width is not None else None
-            for name, parameter in student.named_parameters():
-                if name in head and not (hidden and name.startswith(hidden)):
-                    nn.init.zeros_(parameter)
+        if origin.source != "file" or all(map(is_fresh, last_layers(student).values())):
+            zero_head(student, force=True)
         self.statistics = normalization(student)
         return student, origin
 

@@ -1,0 +1,47 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from synreal.tasks.classification import Classification
+from synreal.weights import create_backbone
+from tests.engine.tiny import load, make_config
+
+BACKBONE = "test_efficientnet"
+
+
+def built(weights, tmp_path, **settings):
+    """The student of a run on ten classes, and its classifier."""
+    config = make_config(tmp_path / "run", regularizers="none", weights=str(weights), **settings)
+    student, _ = Classification(config, load("digits", "train"), {}).build_student()
+    return student, student.get_classifier()
+
+
+def stored(tmp_path, classes, step):
+    """A file of weights whose classifier is as it was drawn, or one step away from that."""
+    network, _ = create_backbone(BACKBONE, num_classes=classes, weights="none")
+    if step:
+        network(torch.rand(2, 3, 32, 32)).logsumexp(1).sum().backward()
+        torch.optim.SGD(network.parameters(), lr=0.1).step()
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    return tmp_path / "weights.safetensors", network
+
+
+def test_a_fresh_classifier_starts_at_zero_and_its_hidden_layer_as_drawn(tmp_path):
+    _, classifier = built("none", tmp_path)
+    assert not classifier.weight.any()
+    assert not classifier.bias.any()
+    _, classifier = built("none", tmp_path, head_width=16)
+    assert classifier[0].weight.any()
+    assert not classifier[2].weight.any()
+
+
+@pytest.mark.parametrize(("classes", "step", "kept"), [(10, True, True), (10, False, False), (7, True, False)])
+def test_a_classifier_from_a_file_is_kept_if_it_was_trained_and_fits(classes, step, kept, tmp_path):
+    file, network = stored(tmp_path, classes, step)
+    student, classifier = built(file, tmp_path)
+    assert torch.equal(student.conv_stem.weight, network.conv_stem.weight)
+    if kept:
+        assert torch.equal(classifier.weight, network.get_classifier().weight)
+    else:
+        assert not classifier.weight.any()
+        assert not classifier.bias.any()
