@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from synreal.config import RunConfig
     from synreal.engine import RunResult, run
     from synreal.errors import SynrealError
+    from synreal.optim import parameter_groups, warmup_poly_schedule
     from synreal.regularizers.causal_invariance import CausalInvariance
     from synreal.regularizers.csg import CSG
     from synreal.regularizers.distillation import KLDistillation
@@ -48,7 +49,9 @@ _HOME = {
     "WeightL2": "synreal.regularizers.weight_l2",
     "attach": "synreal.attach",
     "list_regularizers": "synreal.regularizers",
+    "parameter_groups": "synreal.optim",
     "run": "synreal.engine",
+    "warmup_poly_schedule": "synreal.optim",
     "zero_head": "synreal.task_heads",
 }
 _MODULES = ("functional", "metrics")
@@ -74,7 +77,9 @@ __all__ = [
     "functional",
     "list_regularizers",
     "metrics",
+    "parameter_groups",
     "run",
+    "warmup_poly_schedule",
     "zero_head",
 ]
 

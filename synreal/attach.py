@@ -567,6 +567,11 @@ class RegularizedModel(nn.Module):
         return {**self.__dict__, "_handles": (), "_bound": False}
 
     @property
+    def backbone_parameters(self) -> tuple[nn.Parameter, ...]:
+        """The student's parameters that belong to its pretrained backbone; empty once detached."""
+        return self._backbone
+
+    @property
     def bound(self) -> bool:
         """Whether the model hears of optimizer steps."""
         return self._bound

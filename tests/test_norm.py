@@ -109,7 +109,7 @@ def loss_of(name, call, step):
 
 
 def optimizer_of(model):
-    return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3, momentum=0.9)
+    return torch.optim.SGD(synreal.parameter_groups(model, lr=1e-3), momentum=0.9)
 
 
 def go(name, model, call, opt, steps=STEPS, backward=torch.Tensor.backward):
@@ -215,7 +215,7 @@ def in_trainer(name, model, tmp_path):
     )  # fmt: skip
     opt = optimizer_of(model)
     model.bind(opt)
-    schedule = torch.optim.lr_scheduler.ConstantLR(opt, 1.0)
+    schedule = synreal.warmup_poly_schedule(opt, STEPS, warmup=0)
     trainer = Trainer(
         ForTrainer(name, model), arguments, train_dataset=list(range(STEPS)), optimizers=(opt, schedule),
         data_collator=lambda rows: {"step": rows[0]},

@@ -21,14 +21,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from synreal import distributed, weights
-from synreal.attach import RegularizedModel, attach
+from synreal.attach import attach
 from synreal.config import RunConfig, make_config, stored_config
 from synreal.engine import checkpoint, folder
 from synreal.engine.progress import RunProgress
-from synreal.engine.schedule import BatchPlan, warmup_poly
+from synreal.engine.schedule import BatchPlan
 from synreal.engine.signals import StopRequest, deaf, listening
 from synreal.errors import CheckpointError, ConfigError, Interrupted, SynrealError, TrainingError
 from synreal.norm import norm_layers
+from synreal.optim import parameter_groups, warmup_poly
 from synreal.records import (
     HEADINGS,
     Protocol,
@@ -41,7 +42,6 @@ from synreal.records import (
     write_json,
 )
 from synreal.regularizers.plugins import loaded
-from synreal.stages import find_head
 from synreal.tasks import task_class
 from synreal.tasks.base import MEMORY_FORMATS, Meter, Task
 from synreal.tasks.data import find
@@ -198,14 +198,14 @@ class _Run:
         self.loader = _loader(data, config.workers, self.task.collate, batch_sampler=self.plan)
         torch.manual_seed(derive_seed(config.seed, "build"))
         student, self.origin = self.task.build_student()
-        head = find_head(student)
         reference, self.reference_origin = _reference(config, self.task)
         for network in (student, reference):
             if network is not None:
                 network.to(memory_format=MEMORY_FORMATS[config.memory_format])
         specs = [spec.scheduled(self.plan.steps_per_epoch) for spec in config.regularizers]
         model = attach(student, specs, reference=reference, norm=config.norm)
-        optimizer = _optimizer(_groups(model, head, config), config)
+        groups = parameter_groups(model, lr=config.lr, backbone_lr_scale=config.backbone_lr_scale)
+        optimizer = _optimizer(groups, config)
         self.peaks = [group["lr"] for group in optimizer.param_groups]
         self.model = model
         self.wrapped, self.optimizer = accelerator.prepare(model, optimizer)
@@ -490,21 +490,6 @@ def _reference(config: RunConfig, task: Task) -> tuple[nn.Module | None, Weights
     if any(spec.needs_classifier for spec in config.regularizers):
         return task.build_classifier()
     return None, None
-
-
-def _groups(model: RegularizedModel, head: frozenset[str], config: RunConfig) -> list[dict[str, Any]]:
-    """Split what learns into the backbone and the heads, each with its own rate."""
-    backbone: list[nn.Parameter] = []
-    heads: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            inside = name.removeprefix("student.")
-            (backbone if name.startswith("student.") and inside not in head else heads).append(parameter)
-    groups = [
-        {"params": backbone, "lr": config.lr * config.backbone_lr_scale},
-        {"params": heads, "lr": config.lr},
-    ]
-    return [group for group in groups if group["params"]]
 
 
 def _optimizer(groups: list[dict[str, Any]], config: RunConfig) -> torch.optim.Optimizer:

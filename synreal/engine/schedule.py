@@ -1,4 +1,4 @@
-"""Learning rates and the order of samples: both functions of the step, so that a resumed run needs no state."""
+"""The order of samples: a function of the step, so that a resumed run needs no state."""
 
 from __future__ import annotations
 
@@ -9,25 +9,6 @@ from torch.utils.data import Sampler
 
 from synreal.errors import ConfigError
 from synreal.views import derive_seed
-
-
-def warmup_poly(step: int, total: int, *, warmup: int = 100, power: float = 0.9, until: float = 1.0) -> float:
-    """CSG's schedule (Chen et al., ICLR 2021, published code): quadratic warm-up, polynomial decay.
-
-    ``min(0.01 + 0.99 (i / warmup)^2, 1) * (1 - min(i / total, until))^power``.
-
-    Args:
-        step: i, from 0.
-        total: Steps of the whole run.
-        warmup: Steps of the warm-up; 0 for none.
-        power: Exponent of the decay.
-        until: Share of the run after which the rate decays no more; ASG's published code stops at 0.8.
-
-    Returns:
-        Factor on the peak rate, in [0, 1].
-    """
-    rise = min(0.01 + 0.99 * (step / warmup) ** 2, 1.0) if warmup else 1.0
-    return float(rise * (1 - min(step / total, until)) ** power)
 
 
 class BatchPlan(Sampler[list[tuple[int, int]]]):

@@ -14,9 +14,9 @@ from synreal import figures
 from synreal.engine import evaluate, loop
 from synreal.engine.checkpoint import load_latest, read_student
 from synreal.engine.progress import RunProgress
-from synreal.engine.schedule import warmup_poly
 from synreal.engine.signals import StopRequest
 from synreal.errors import CheckpointError, ConfigError, Interrupted, TrainingError, WeightsError
+from synreal.optim import warmup_poly
 from synreal.records import RunRecord, read_record
 from synreal.tasks import data
 from synreal.tasks.classification import Classification

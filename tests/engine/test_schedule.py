@@ -1,49 +1,9 @@
-import itertools
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synreal.engine.schedule import BatchPlan, warmup_poly
+from synreal.engine.schedule import BatchPlan
 from synreal.errors import ConfigError
-
-
-@pytest.mark.parametrize(
-    ("step", "total", "expected"),
-    [
-        # min(0.01 + 0.99 (i/100)^2, 1) * (1 - i/max)^0.9, computed with 30 decimal digits
-        (0, 1000, 0.01),
-        (1, 1000, 0.01008991044537828),
-        (50, 1000, 0.24588298576753620),
-        (99, 1000, 0.89250543916241794),
-        (100, 1000, 0.90953257608296219),
-        (500, 1000, 0.53588673126814658),
-        (999, 1000, 0.00199526231496888),
-        (50, 100, 0.13799083330154775),
-        (1000, 1000, 0.0),
-    ],
-)
-def test_schedule_against_numbers_computed_apart(step, total, expected):
-    assert warmup_poly(step, total) == pytest.approx(expected, rel=1e-12)
-
-
-def test_schedule_rises_to_the_end_of_the_warm_up_and_falls_after_it():
-    factors = [warmup_poly(step, 5000, warmup=100) for step in range(5001)]
-    assert all(0 <= factor <= 1 for factor in factors)
-    assert all(a < b for a, b in itertools.pairwise(factors[:101]))
-    assert all(a > b for a, b in itertools.pairwise(factors[100:]))
-
-
-def test_schedule_without_warm_up_starts_at_the_peak():
-    assert warmup_poly(0, 10, warmup=0) == 1
-    assert warmup_poly(5, 10, warmup=0, power=1) == 0.5
-    assert warmup_poly(9, 10, warmup=0, power=0) == 1
-
-
-def test_schedule_that_stops_early_stays_where_it_was():
-    factors = [warmup_poly(step, 1000, until=0.8) for step in range(1000)]
-    assert factors[:801] == [warmup_poly(step, 1000) for step in range(801)]
-    assert factors[800:] == pytest.approx([0.2**0.9] * 200, rel=1e-12)
 
 
 def epochs_of(plan):
