@@ -22,6 +22,7 @@ from torchvision.transforms.v2 import functional as F
 from torchvision.tv_tensors import Mask
 
 from synreal.errors import ConfigError, DataError
+from synreal.weights import normalization
 
 # The 14 operations of CSG's RandAugment, each drawn with the same probability.
 OPERATIONS = (
@@ -239,6 +240,104 @@ def classification_transform(
     steps = [augment, resize, v2.RandomCrop(size) if crop == "random" else center] if train else [resize, center]
     transform: nn.Module = v2.Compose(steps)
     return transform
+
+
+class PreparedViews:
+    """Turn an image into normalised views, as ``synreal run --task cls`` does; made by :func:`training_views`.
+
+    Args:
+        transform: Maps a uint8 image (3, H, W) to uint8 (3, S, S).
+        views: How many views, each a draw of its own.
+        statistics: Mean and standard deviation per channel, as for :func:`to_float`.
+    """
+
+    def __init__(self, transform: nn.Module, views: int, statistics: tuple[Sequence[float], Sequence[float]]) -> None:
+        self.transform = MultiView(transform, views)
+        self.statistics = statistics
+
+    def __call__(self, image: Any) -> tuple[Tensor, ...]:
+        """Return the views of an image.
+
+        Args:
+            image: A PIL image of any mode, or a uint8 tensor (3, H, W).
+
+        Returns:
+            float32 (3, S, S) each.
+        """
+        pixels = image if isinstance(image, Tensor) else F.pil_to_tensor(image.convert("RGB"))
+        return tuple(to_float(view, *self.statistics) for view in self.transform(pixels))
+
+    def __repr__(self) -> str:
+        return f"PreparedViews({self.transform!r}, {self.statistics})"
+
+
+class PreparedImage(PreparedViews):
+    """Turn an image into the one normalised view that a classifier is tested on; made by :func:`evaluation_view`."""
+
+    def __call__(self, image: Any) -> Tensor:  # type: ignore[override]  # one view needs no tuple around it
+        """Return the view of an image, float32 (3, S, S).
+
+        Args:
+            image: A PIL image of any mode, or a uint8 tensor (3, H, W).
+        """
+        (view,) = super().__call__(image)
+        return view
+
+
+def training_views(
+    network: nn.Module,
+    size: int,
+    *,
+    views: int = 2,
+    num_ops: int = 1,
+    magnitude: float = 6,
+    crop: Literal["random", "center"] = "random",
+) -> PreparedViews:
+    """Build what turns an image into the views that a classifier trains on, as ``synreal run`` makes them.
+
+    RandAugment, short side resized to ``size``, random crop, normalised as the network was pretrained; each view is an
+    independent draw from torch's generator.
+
+    Args:
+        network: The student; images are normalised as it was pretrained, see ``synreal.weights.normalization``.
+        size: Side of a view in pixels, >= 1.
+        views: How many, >= 1; methods that compare views need 2.
+        num_ops: As for :func:`classification_transform`.
+        magnitude: As for :func:`classification_transform`.
+        crop: As for :func:`classification_transform`.
+
+    Returns:
+        A callable, picklable for workers: PIL image or uint8 tensor (3, H, W) -> tuple of float32 (3, size, size). It
+        serves as ``transform=`` of torchvision's ``ImageFolder``.
+
+    Raises:
+        ConfigError: An argument is out of its range.
+
+    Example:
+        >>> import timm
+        >>> views = training_views(timm.create_model("resnet18"), 64)
+        >>> x0, x1 = views(torch.zeros(3, 96, 128, dtype=torch.uint8))
+        >>> x1.shape
+        torch.Size([3, 64, 64])
+    """
+    transform = classification_transform(size, train=True, num_ops=num_ops, magnitude=magnitude, crop=crop)
+    return PreparedViews(transform, views, normalization(network))
+
+
+def evaluation_view(network: nn.Module, size: int) -> PreparedImage:
+    """Build what turns an image into the view that a classifier is tested on: short side resized, centre crop.
+
+    Args:
+        network: As for :func:`training_views`.
+        size: As for :func:`training_views`.
+
+    Returns:
+        A callable, picklable for workers: PIL image or uint8 tensor (3, H, W) -> float32 (3, size, size).
+
+    Raises:
+        ConfigError: ``size`` is out of its range.
+    """
+    return PreparedImage(classification_transform(size, train=False), 1, normalization(network))
 
 
 def to_float(batch: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -1,13 +1,16 @@
 import hashlib
 import inspect
 import math
+import pickle
 import random
 
 import numpy as np
 import pytest
+import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torchvision.transforms.v2 import functional as F
 
 from synreal import views
@@ -18,9 +21,12 @@ from synreal.views import (
     RandAugment,
     classification_transform,
     derive_seed,
+    evaluation_view,
     seeded,
     to_float,
+    training_views,
 )
+from synreal.weights import normalization
 
 GEOMETRIC = ["rotate", "shear_x", "shear_y", "translate_x", "translate_y"]
 SIGNED = [*GEOMETRIC, "color", "contrast", "brightness", "sharpness"]
@@ -506,3 +512,41 @@ def test_views_does_not_touch_cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: pytest.fail("CUDA was started"))
     with seeded(1):
         MultiView(views.RandAugment())(noise())
+
+
+# --- what a loop of one's own calls ---
+
+
+@pytest.mark.parametrize("source", ["tensor", "pil", "grey"])
+def test_training_views_are_the_commands(source):
+    network, image = timm.create_model("test_vit"), noise()
+    mean, std = normalization(network)
+    assert (mean, std) != (timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD)
+    given = image if source == "tensor" else F.to_pil_image(image)
+    if source == "grey":
+        given = given.convert("L")
+        image = F.pil_to_tensor(given).expand(3, -1, -1)
+    make = pickle.loads(pickle.dumps(training_views(network, 32, views=3, num_ops=2, magnitude=9, crop="center")))
+    with seeded(5):
+        found = make(given)
+    with seeded(5):
+        transform = classification_transform(32, train=True, num_ops=2, magnitude=9, crop="center")
+        want = [to_float(view, mean, std) for view in MultiView(transform, 3)(image.contiguous())]
+    assert len(found) == 3
+    assert all(torch.equal(view, other) for view, other in zip(found, want, strict=True))
+    assert not torch.equal(found[0], found[1])
+
+
+def test_the_evaluation_view_is_the_commands():
+    network, image = nn.Conv2d(3, 4, 1), noise()  # it says nothing of the images it was pretrained on
+    found = evaluation_view(network, 32)(F.to_pil_image(image).convert("RGBA"))
+    want = classification_transform(32, train=False)(image)
+    assert torch.equal(found, to_float(want, timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD))
+    assert "CenterCrop" in repr(evaluation_view(network, 32))
+
+
+def test_views_of_a_loop_refuse_what_the_transform_refuses():
+    with pytest.raises(ConfigError, match="Image size is 0"):
+        evaluation_view(nn.Identity(), 0)
+    with pytest.raises(ConfigError, match="views is 0"):
+        training_views(nn.Identity(), 32, views=0)
