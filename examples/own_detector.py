@@ -1,4 +1,4 @@
-"""A torchvision detector that you built yourself, in the six-line loop.
+"""A torchvision detector that you built yourself, in the README's loop.
 
 Run it with ``python examples/own_detector.py``; it trains a few steps on the embedded scenes.
 """
@@ -7,19 +7,57 @@ from __future__ import annotations
 
 import argparse
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
 
 import timm
 import torch
+from pictures import endless
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork
-from torchvision.transforms import v2
+from torchvision.tv_tensors import BoundingBoxes
 
 import synreal
 from synreal.tasks import data
+from synreal.tasks.networks import proposals
+from synreal.views import AlignedViews
 from synreal.weights import create_backbone, normalization
+
+
+class Scenes(Dataset):
+    """``(x0, x1), target``: an image in [0, 1], the same in other colours, and its objects."""
+
+    def __init__(self) -> None:
+        self.images = data.load("digits", "train", task="detection")
+        self.views = AlignedViews(2)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Return the views and the objects of an image."""
+        image, objects = self.images[index]
+        single = ~objects.crowd
+        given = BoundingBoxes(objects.boxes[single], format="XYXY", canvas_size=image.shape[-2:])
+        views, boxes = self.views(image, given)
+        corners = boxes.as_subclass(Tensor)
+        kept = (corners[:, 2:] - corners[:, :2] >= 2).all(1)  # a crop may have left next to nothing of an object
+        target = {
+            "boxes": corners[kept],
+            "labels": objects.labels[single][kept] + 1,
+        }  # 0 is the background
+        return tuple(view.float() / 255 for view in views), target
+
+
+def collate(rows: list[Any]) -> tuple[list[list[Tensor]], list[dict[str, Tensor]]]:
+    """Keep images apart: a list for each view, and a list of targets."""
+    views, targets = zip(*rows, strict=True)
+    return [list(view) for view in zip(*views, strict=True)], list(targets)
 
 
 class Backbone(nn.Module):
@@ -39,53 +77,52 @@ class Backbone(nn.Module):
         return self.fpn(OrderedDict((str(i), features) for i, features in enumerate(self.body(images))))
 
 
-def batches(steps: int, size: int) -> Iterator[tuple]:
-    """Lists of images in [0, 1], the same in other colours, and their targets: stand-ins for your loader."""
-    scenes = data.load("digits", "train", task="detection")
-    jitter = v2.ColorJitter(0.4, 0.4, 0.4, 0.4)
-    for _ in range(steps):
-        chosen = [scenes[index] for index in torch.randint(len(scenes), (size,)).tolist()]
-        x0 = [image.float() / 255 for image, _ in chosen]
-        x1 = [jitter(image).float() / 255 for image, _ in chosen]
-        yield (x0, x1), [{"boxes": boxes.boxes, "labels": boxes.labels + 1} for _, boxes in chosen]
-
-
-def main(steps: int = 20, size: int = 4) -> list[float]:
-    """Train a few steps and return the task's losses."""
-    torch.manual_seed(0)
+def build(classes: int) -> nn.Module:
+    """Your own detector, for images of 128 pixels."""
     backbone = Backbone("tf_efficientnet_lite0")
     mean, std = normalization(backbone.body)
-    anchors = AnchorGenerator(((16,), (24,), (40,), (64,)), ((0.5, 1.0, 2.0),) * 4)
-    student = FasterRCNN(
+    return FasterRCNN(
         backbone,
-        num_classes=11,
+        num_classes=classes + 1,
         min_size=128,
         max_size=256,
         image_mean=mean,
         image_std=std,
-        rpn_anchor_generator=anchors,
+        rpn_anchor_generator=AnchorGenerator(((16,), (24,), (40,), (64,)), ((0.5, 1.0, 2.0),) * 4),
+        **proposals(128),  # torchvision's own numbers are for images of 800 pixels, and take most of a step's time
     )
-    losses = []
 
-    model = synreal.attach(student, [synreal.GCISG(patches=4, queue_size=4096)])
-    opt = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=5e-3)
+
+def train(student: nn.Module, batches: Iterable, steps: int, regularizer: str) -> list[float]:
+    """Train a detector with a pretrained backbone, and return the task's losses."""
+    losses = []
+    model = synreal.attach(student, [regularizer])  # keeps the backbone's BatchNorm statistics
+    opt = torch.optim.SGD(synreal.parameter_groups(model, lr=0.02), momentum=0.9, weight_decay=5e-4)
+    schedule = synreal.warmup_poly_schedule(opt, steps, warmup=50)
     model.bind(opt)
-    for (x0, x1), targets in batches(steps, size):
+    for (x0, x1), targets in islice(batches, steps):
         out = model(x0, x1, targets=targets)  # view 1 is resized as the detector resized view 0
         loss = sum(out["output"].values())
         (loss + out["penalty"]).backward()
         opt.step()
+        schedule.step()
         opt.zero_grad()
         losses.append(loss.item())
         print(f"task {losses[-1]:.3f}  penalty {out['penalty'].item():.3f}")
-
     model.detach()  # gives the student back, without a hook
     return losses
+
+
+def main(steps: int = 20, batch_size: int = 4, regularizer: str = "gcisg(patches=4, queue_size=4096)") -> list[float]:
+    """Train a few steps and return the task's losses."""
+    torch.manual_seed(0)
+    student = build(classes=10)
+    scenes = DataLoader(Scenes(), batch_size, shuffle=True, drop_last=True, collate_fn=collate)
+    return train(student, endless(scenes), steps, regularizer)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=4)
-    arguments = parser.parse_args()
-    main(arguments.steps, arguments.batch_size)
+    main(**vars(parser.parse_args()))

@@ -5,25 +5,28 @@ Run it with ``python examples/with_lightning.py``; it needs ``pip install lightn
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 import lightning
 import torch
-from digits import loader
+from pictures import Pictures, loader, parser, student_and_pictures
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, Subset
 
 import synreal
-from synreal.weights import create_backbone
+
+ACCUMULATE = 2
 
 
 class Classifier(lightning.LightningModule):
     """A LightningModule around a student and its regularizers."""
 
-    def __init__(self, student: nn.Module) -> None:
+    def __init__(self, student: nn.Module, regularizer: str = "csg", steps: int = 20) -> None:
         super().__init__()
-        self.model = synreal.attach(student, ["csg"])
+        synreal.zero_head(student)
+        self.model = synreal.attach(student, [regularizer])
+        self.steps = steps
         self.losses: list[float] = []
 
     def training_step(self, batch: Any, index: int) -> Tensor:
@@ -40,34 +43,41 @@ class Classifier(lightning.LightningModule):
         (x0, _), y = batch
         self.log("accuracy", (self.model(x0)["output"].argmax(1) == y).float().mean(), prog_bar=True)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Make the optimizer of everything that learns, and let the model hear of its steps."""
-        opt = torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=1e-3)
+    def configure_optimizers(self) -> Any:
+        """Make the optimizer of everything that learns and its schedule, and let the model hear of the steps."""
+        opt = torch.optim.SGD(synreal.parameter_groups(self.model, lr=0.02), momentum=0.9, weight_decay=5e-4)
         self.model.bind(opt)
-        return opt
+        schedule = synreal.warmup_poly_schedule(opt, self.steps)
+        return {"optimizer": opt, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def main(steps: int = 20, size: int = 32) -> list[float]:
+def train(student: nn.Module, pictures: Pictures, steps: int, batch_size: int, regularizer: str) -> list[float]:
     """Make so many optimizer steps, each of two batches, and return the task's losses, one a batch."""
-    lightning.seed_everything(0, verbose=False)
-    student, _ = create_backbone("tf_efficientnet_lite0", num_classes=10)
-    module = Classifier(student)
+    module = Classifier(student, regularizer, steps)
     trainer = lightning.Trainer(
-        max_epochs=1,
-        accumulate_grad_batches=2,
-        gradient_clip_val=5.0,
+        max_steps=steps,
+        max_epochs=-1,
+        accumulate_grad_batches=ACCUMULATE,
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
+        check_val_every_n_epoch=None,
+        val_check_interval=ACCUMULATE * steps,
     )
-    trainer.fit(module, loader(student, 2 * steps, size), loader(student, 2, size))
+    some = Subset(pictures, range(min(len(pictures), 4 * batch_size)))  # held-out images of your own
+    trainer.fit(module, loader(pictures, batch_size), DataLoader(some, batch_size))
     module.model.detach()
     return module.losses
 
 
+def main(
+    steps: int = 20, batch_size: int = 32, regularizer: str = "csg", source: str = "digits", image_size: int = 64
+) -> list[float]:
+    """Train a few steps and return the task's losses."""
+    lightning.seed_everything(0, verbose=False)
+    student, pictures = student_and_pictures(source, image_size)
+    return train(student, pictures, steps, batch_size, regularizer)
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--batch-size", type=int, default=32)
-    arguments = parser.parse_args()
-    main(arguments.steps, arguments.batch_size)
+    main(**vars(parser(__doc__).parse_args()))

@@ -1,22 +1,22 @@
-"""Transformers' Trainer: a module that returns ``{"loss", "logits"}`` and a callback that binds the optimizer.
+"""Transformers' Trainer: a module that returns ``{"loss", "logits"}``, and an optimizer and schedule of your own.
 
 Run it with ``python examples/with_transformers.py``; it needs ``pip install transformers``.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from typing import Any
 
 import torch
-from digits import Digits
+from pictures import Pictures, parser, student_and_pictures
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import synreal
-from synreal.weights import create_backbone
+
+ACCUMULATE = 2
 
 
 class ForTrainer(nn.Module):
@@ -33,20 +33,16 @@ class ForTrainer(nn.Module):
         return {"loss": self.task_loss + out.get("penalty", 0.0), "logits": out["output"]}
 
 
-class Bind(TrainerCallback):
-    """Binds the Trainer's optimizer, which is there only once training begins."""
+class Losses(TrainerCallback):
+    """Notes the task's loss of each step."""
 
     def __init__(self, model: ForTrainer) -> None:
         self.model = model
-        self.losses: list[float] = []
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Let the model hear of the optimizer's steps."""
-        self.model.model.bind(kwargs["optimizer"])
+        self.values: list[float] = []
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Note the task's loss."""
-        self.losses.append(self.model.task_loss.item())
+        self.values.append(self.model.task_loss.item())
 
 
 def collate(rows: list[Any]) -> dict[str, Tensor]:
@@ -56,34 +52,49 @@ def collate(rows: list[Any]) -> dict[str, Tensor]:
     return {"x0": x0, "x1": x1, "labels": torch.tensor([label for _, label in rows])}
 
 
-def main(steps: int = 20, size: int = 32) -> list[float]:
+def train(student: nn.Module, pictures: Pictures, steps: int, batch_size: int, regularizer: str) -> list[float]:
     """Make so many optimizer steps, each of two batches, and return the task's losses, one a step."""
-    torch.manual_seed(0)
-    student, _ = create_backbone("tf_efficientnet_lite0", num_classes=10)
-    model = ForTrainer(synreal.attach(student, ["csg"]))
-    binding = Bind(model)
+    synreal.zero_head(student)
+    model = ForTrainer(synreal.attach(student, [regularizer]))
+    opt = torch.optim.SGD(synreal.parameter_groups(model, lr=0.02), momentum=0.9, weight_decay=5e-4)
+    schedule = synreal.warmup_poly_schedule(opt, steps)
+    model.model.bind(opt)
+    losses = Losses(model)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
             max_steps=steps,
-            per_device_train_batch_size=size,
-            gradient_accumulation_steps=2,
-            learning_rate=1e-3,
-            lr_scheduler_type="constant",
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=ACCUMULATE,
+            max_grad_norm=0.0,  # the Trainer clips at 1 by default
+            dataloader_drop_last=True,
             remove_unused_columns=False,  # the dataset gives tuples; collate names them
             ddp_broadcast_buffers=False,
             logging_steps=1,
             report_to="none",
-            seed=0,
+            save_strategy="no",
+            seed=int(torch.initial_seed() % 2**31),
         )
-        Trainer(model, arguments, train_dataset=Digits(student), data_collator=collate, callbacks=[binding]).train()
+        Trainer(
+            model,
+            arguments,
+            train_dataset=pictures,
+            data_collator=collate,
+            optimizers=(opt, schedule),
+            callbacks=[losses],
+        ).train()
     model.model.detach()
-    return binding.losses
+    return losses.values
+
+
+def main(
+    steps: int = 20, batch_size: int = 32, regularizer: str = "csg", source: str = "digits", image_size: int = 64
+) -> list[float]:
+    """Train a few steps and return the task's losses."""
+    torch.manual_seed(0)
+    student, pictures = student_and_pictures(source, image_size)
+    return train(student, pictures, steps, batch_size, regularizer)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--batch-size", type=int, default=32)
-    arguments = parser.parse_args()
-    main(arguments.steps, arguments.batch_size)
+    main(**vars(parser(__doc__).parse_args()))
