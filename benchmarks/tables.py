@@ -27,11 +27,13 @@ from synreal.regularizers.registry import registered
 from synreal.tasks import data
 
 ROOT = Path(__file__).parents[1]
+OWN_LOOPS = ("main", "examples", "without", "segmentation", "detection")
 RESULTS = ROOT / "benchmarks" / "results"
 CARDS = ROOT / "docs" / "methods"
 FILES = (
     "README.md",
     "docs/data.md",
+    "docs/library.md",
     "docs/results.md",
     "docs/tasks.md",
     *sorted(str(path.relative_to(ROOT)) for path in CARDS.glob("*.md")),
@@ -185,6 +187,12 @@ def measured(name: str) -> str:
     return (RESULTS / f"{name}.md").read_text(encoding="utf-8").partition("\n")[2].strip()
 
 
+def section(name: str, title: str) -> str:
+    """One section of what a script of ``benchmarks`` wrote."""
+    text = (RESULTS / f"{name}.md").read_text(encoding="utf-8")
+    return text.partition(f"## {title}\n")[2].partition("\n## ")[0].strip()
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "regularizers": regularizers,
     "methods": methods,
@@ -198,6 +206,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "data-sets": data_sets,
     "queue-loss": lambda: measured("queue_loss"),
     "data-pipeline": lambda: measured("data"),
+    **{f"own-loop-{title}": functools.partial(section, "own-loop", title) for title in OWN_LOOPS},
     "make-run": lambda: output("digits-classification", "csg", 0),
 }
 

@@ -1,14 +1,19 @@
 import json
 import shutil
+import statistics
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import queue_loss, seeds, tables
+from benchmarks import own_loop, queue_loss, seeds, tables
 from synreal.tasks import data
 from synreal.tasks.data.base import ArrayImages
+from synreal.weights import create_backbone
+from tests.tasks.data.simple_trees import imagefolder_tree
 
 
 @pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
@@ -81,3 +86,86 @@ def test_the_table_of_regularizers_lists_the_registry():
 
     listed = [line.split("|")[1].strip(" `") for line in tables.regularizers().splitlines()[2:]]
     assert listed == synreal.list_regularizers()
+
+
+@pytest.fixture
+def small_loops(monkeypatch, tmp_path):
+    """Loops of one's own that take a fraction of a second, and folders of images for them."""
+    real = own_loop.config_of
+    small = {"backbone": "test_efficientnet", "weights": "none", "batch_size": 4, "eval_batch_size": 8}
+    monkeypatch.setattr(own_loop, "config_of", lambda *cell: real(*cell).model_copy(update=small))
+    monkeypatch.setattr(own_loop, "create_backbone", partial(create_backbone, weights="none"))
+    monkeypatch.setattr(own_loop, "BACKBONE", "test_efficientnet")
+    monkeypatch.setattr(own_loop, "SIDE", 32)
+    monkeypatch.setattr(own_loop, "EPOCHS", 1)
+    monkeypatch.setattr(own_loop, "SHORT", 1)
+    monkeypatch.setattr(own_loop, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(own_loop, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
+    monkeypatch.syspath_prepend(own_loop.EXAMPLES)
+    for seed, name in enumerate(("drawn", "photo")):
+        imagefolder_tree(tmp_path / name, seed=seed)
+    return ["--source", str(tmp_path / "drawn"), "--target", str(tmp_path / "photo")]
+
+
+@pytest.mark.filterwarnings(
+    "ignore::synreal.teachers.UntrainedTeacherWarning",
+    "ignore::synreal.task_heads.WildHeadWarning",
+    "ignore:.*in eval mode",
+    "ignore:.*pin_m",
+)
+def test_own_loops_leave_records_and_tables_and_run_nothing_twice(small_loops, monkeypatch, tmp_path, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["own_loop.py", "pacs", *small_loops, "--seeds", "0", *arguments])
+        own_loop.main()
+        return capsys.readouterr().out
+
+    assert run("--tables", "main", "examples").startswith("18 runs, 0 of them recorded.")
+    assert run("--tables", "main", "without", "--loops", own_loop.README, "no momentum").startswith(
+        "4 runs, 2 of them recorded."
+    )
+    records = own_loop.stored()
+    assert len(records) == 20
+    assert all(sorted(record["scores"]) == ["photo", "source"] for record in records)
+    assert all(0 <= value <= 1 for record in records for m in record["scores"].values() for value in m.values())
+    assert str(tmp_path) not in json.dumps(records)
+    page = (tmp_path / "results" / "own-loop.md").read_text("utf-8")
+    assert "| README's loop | 1 |" in page
+    usual, changed = (
+        next(
+            r["scores"]["photo"]["mean_class_accuracy"] for r in records if r["loop"] == loop and r["method"] == "none"
+        )
+        for loop in (own_loop.README, "no momentum")
+    )
+    assert f"| no momentum | 1 | {100 * changed:.1f} ({100 * (changed - usual):+.1f}) |" in page
+    assert [line for line in page.splitlines() if line.startswith("## ")] == ["## main", "## examples", "## without"]
+
+
+@pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+def test_the_loop_that_varies_is_by_default_the_examples(small_loops, monkeypatch, tmp_path):
+    source, target = tmp_path / "drawn", tmp_path / "photo"
+    monkeypatch.setitem(own_loop.WITHOUT, "nothing changed", own_loop.Loop())
+    students = []
+    real = own_loop.scores
+    monkeypatch.setattr(own_loop, "scores", lambda task, student: students.append(student) or real(task, student))
+    for table, loop in (("main", own_loop.README), ("without", "nothing changed"), ("without", "no momentum")):
+        own_loop.measured(own_loop.Cell(table, loop, "csg", 0), source, target)
+    first, same, other = (student.state_dict() for student in students)
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def committed(table, loop, method):
+    records = json.loads((tables.RESULTS / "own-loop.json").read_text("utf-8"))
+    found = [r for r in records if (r["table"], r["loop"], r["method"]) == (table, loop, method)]
+    assert [record["seed"] for record in found] == [0, 1, 2]
+    return 100 * statistics.mean(record["scores"]["photo"]["mean_class_accuracy"] for record in found)
+
+
+@pytest.mark.parametrize("method", own_loop.METHODS)
+def test_the_committed_loops_come_close_to_the_command(method):
+    command = committed("main", own_loop.COMMAND, method)
+    assert abs(committed("main", own_loop.README, method) - command) <= 2
+    assert committed("main", own_loop.BARE, method) < command - 20
+    command = committed("examples", own_loop.COMMAND, method)
+    for loop in own_loop.LOOPS:
+        assert abs(committed("examples", loop, method) - command) <= 2

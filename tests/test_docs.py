@@ -29,6 +29,7 @@ ELSEWHERE = (
     "python benchmarks/seeds.py ",
     "python benchmarks/data.py",
     "python benchmarks/queue_loss.py",
+    "python benchmarks/own_loop.py ",
 )
 IN_OTHER_TESTS = (
     "python examples/",
@@ -47,9 +48,10 @@ def commands(page):
 
 def write_files(page):
     """Put the files that a page shows into the working directory, and the folders that it speaks of."""
-    if page == "docs/your-data.md":
+    if page in ("docs/your-data.md", "docs/library.md"):
         simple_trees.imagefolder_tree(Path("renders"))
         simple_trees.imagefolder_tree(Path("photos"), seed=1)
+    if page == "docs/your-data.md":
         simple_trees.list_tree(Path("listed"))
         own_trees.coco_tree(Path("blender"))
         own_trees.coco_tree(Path("labelled"), seed=1)
