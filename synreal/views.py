@@ -271,17 +271,28 @@ class PreparedViews:
         return f"PreparedViews({self.transform!r}, {self.statistics})"
 
 
-class PreparedImage(PreparedViews):
-    """Turn an image into the one normalised view that a classifier is tested on; made by :func:`evaluation_view`."""
+class PreparedImage:
+    """Turn an image into the one normalised view that a classifier is tested on; made by :func:`evaluation_view`.
 
-    def __call__(self, image: Any) -> Tensor:  # type: ignore[override]  # one view needs no tuple around it
+    Args:
+        transform: As for :class:`PreparedViews`.
+        statistics: As for :class:`PreparedViews`.
+    """
+
+    def __init__(self, transform: nn.Module, statistics: tuple[Sequence[float], Sequence[float]]) -> None:
+        self.views = PreparedViews(transform, 1, statistics)
+
+    def __call__(self, image: Any) -> Tensor:
         """Return the view of an image, float32 (3, S, S).
 
         Args:
             image: A PIL image of any mode, or a uint8 tensor (3, H, W).
         """
-        (view,) = super().__call__(image)
+        (view,) = self.views(image)
         return view
+
+    def __repr__(self) -> str:
+        return f"PreparedImage({self.views!r})"
 
 
 def training_views(
@@ -337,7 +348,7 @@ def evaluation_view(network: nn.Module, size: int) -> PreparedImage:
     Raises:
         ConfigError: ``size`` is out of its range.
     """
-    return PreparedImage(classification_transform(size, train=False), 1, normalization(network))
+    return PreparedImage(classification_transform(size, train=False), normalization(network))
 
 
 def to_float(batch: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
