@@ -34,11 +34,11 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from synreal.config import RunConfig
+from synreal.data.files.copies import Resized
+from synreal.data.files.file_sets import BoxFiles, LabelFiles, MaskFiles
+from synreal.data.files.label_maps import LabelMap, MaskPaths
+from synreal.data.sets import Boxes
 from synreal.tasks import task_class
-from synreal.tasks.data.base import Boxes
-from synreal.tasks.data.files import BoxFiles, LabelFiles, MaskFiles
-from synreal.tasks.data.label_maps import LabelMap, MaskPaths
-from synreal.tasks.data.resized import Resized
 
 RESULTS = Path(__file__).parent / "results"
 BAR = 1.0

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from synreal.core.heads import ProjectionHead
+from synreal.core.queues import FeatureQueue
 from synreal.functional import causal_invariance, info_nce
-from synreal.heads import ProjectionHead
-from synreal.queues import FeatureQueue
 
 RESULTS = Path(__file__).parent / "results"
 BAR_RATIO, BAR_MIB = 3.0, 16.0

@@ -19,12 +19,12 @@ from typing import Any
 from rich.console import Console
 from synreal_cli.report import print_result
 
+from synreal import data
 from synreal.presets import PRESETS, TASKS, Recipe
 from synreal.records import RunRecord, aggregate, render_markdown
 from synreal.regularizers import STUDENT, Regularizer, available, get
 from synreal.regularizers.plugins import loaded
 from synreal.regularizers.registry import registered
-from synreal.tasks import data
 
 ROOT = Path(__file__).parents[1]
 OWN_LOOPS = ("main", "examples", "without", "segmentation", "detection")

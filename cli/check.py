@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from synreal.tasks.data import DataSet
-    from synreal.tasks.data.check import Finding, PartReport, Progress, Report
+    from synreal.data import DataSet
+    from synreal.data.inspection.report import Finding, PartReport, Progress, Report
 
 _SHOWN = 5  # findings of a kind that are written out
 _MOST_CLASSES = 40
@@ -68,11 +68,11 @@ def check(
     import json
     from dataclasses import asdict
 
-    from synreal.tasks import data
+    from synreal import data
 
     entry = data.find(dataset)
     long = _task(entry, task)
-    from synreal.tasks.data.check import check as run
+    from synreal.data.inspection.report import check as run
 
     with _progress() as progress:
         report = run(

@@ -11,7 +11,7 @@ import typer
 from . import check, prepare
 
 if TYPE_CHECKING:
-    from synreal.tasks.data import DataSet
+    from synreal.data import DataSet
 
 app = typer.Typer(help="Data sets: list them, look at them, check them.", no_args_is_help=True)
 app.command("check")(check.check)
@@ -28,7 +28,7 @@ def list_data(as_json: Annotated[bool, typer.Option("--json", help="Print as JSO
     """List the data sets, what they are for and what they need."""
     import json
 
-    from synreal.tasks import data
+    from synreal import data
 
     kinds = data.kinds()
     if as_json:
@@ -74,8 +74,9 @@ def show(
     seed: Annotated[int, typer.Option(help="Seed of a rendered source.")] = 0,
 ) -> None:
     """Draw the source and its targets with a task's labels: classes, masks or boxes."""
+    from synreal import data
     from synreal.errors import ConfigError
-    from synreal.tasks import data, task_name
+    from synreal.tasks import task_name
 
     task = task_name(task)
     suffix = {"classification": "", "segmentation": "-seg", "detection": "-det"}[task]

@@ -35,7 +35,7 @@ def stages(
     from rich.console import Console
     from rich.table import Table
 
-    from synreal.stages import find_stages
+    from synreal.core.stages import find_stages
 
     model, entry = _create(backbone)
     found = [replace(stage, path=entry + stage.path) for stage in find_stages(model).values()]

@@ -45,7 +45,7 @@ def _rows(kind: Kind) -> dict[str, str]:
 
         return tasks.available()
     if kind is Kind.datasets:
-        from synreal.tasks import data
+        from synreal import data
 
         return {name: f"{'/'.join(kind.domains)}  {kind.summary}" for name, kind in data.kinds().items()}
     if kind is Kind.presets:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from synreal.tasks.data.stamp_files import Cutouts
+    from synreal.data.rendered.stamp_files import Cutouts
 
 _SHOWN = 5  # files of a kind that are written out
 
@@ -24,8 +24,8 @@ def prepare(
     """Render and cache a data set once, so that its own files are not needed any more."""
     import json
 
+    from synreal.data.rendered import stamp_files
     from synreal.errors import unknown_name
-    from synreal.tasks.data import stamp_files
 
     if dataset != "stamps":
         raise unknown_name("data set to prepare", dataset, ["stamps"])
@@ -50,7 +50,7 @@ def _cut_out(folder: Path | None) -> Cutouts:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from synreal.tasks.data import stamp_files
+    from synreal.data.rendered import stamp_files
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

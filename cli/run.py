@@ -158,8 +158,8 @@ def run(
 
 def _warn_of_missing(config: RunConfig) -> None:
     """Say which data are not where they should be: a recipe may be written down before they are fetched."""
+    from synreal.data import find
     from synreal.errors import DataError
-    from synreal.tasks.data import find
 
     for text in (config.source, *config.targets):
         try:

@@ -22,7 +22,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.tv_tensors import BoundingBoxes
 
 import synreal
-from synreal.tasks import data
+from synreal import data
 from synreal.tasks.networks import proposals
 from synreal.views import AlignedViews
 from synreal.weights import create_backbone, normalization

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.tv_tensors import Mask
 
 import synreal
-from synreal.tasks import data
+from synreal import data
 from synreal.views import AlignedViews, to_float
 from synreal.weights import create_backbone, normalization
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from synreal.tasks import data
+from synreal import data
 from synreal.views import training_views
 from synreal.weights import create_backbone
 

@@ -6,18 +6,18 @@ Public names load on first use (PEP 562), so that ``import synreal`` needs no to
 from __future__ import annotations
 
 import importlib
-import sys
 from importlib.metadata import version as _version
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from synreal import functional, metrics
-    from synreal.attach import RegularizedModel, attach
     from synreal.config import RunConfig
+    from synreal.core.attach import RegularizedModel, attach
+    from synreal.core.task_heads import zero_head
     from synreal.engine import RunResult, run
     from synreal.errors import SynrealError
     from synreal.optim import parameter_groups, warmup_poly_schedule
+    from synreal.regularizers.baselines import NoRegularizer, Oracle
     from synreal.regularizers.causal_invariance import CausalInvariance
     from synreal.regularizers.csg import CSG
     from synreal.regularizers.distillation import KLDistillation
@@ -25,11 +25,9 @@ if TYPE_CHECKING:
     from synreal.regularizers.gcisg import GCISG
     from synreal.regularizers.guidance import Guidance
     from synreal.regularizers.info_nce import InfoNCE
-    from synreal.regularizers.none import NoRegularizer, Oracle
     from synreal.regularizers.registry import available as list_regularizers
     from synreal.regularizers.synaptic_intelligence import SynapticIntelligence
     from synreal.regularizers.weight_l2 import WeightL2
-    from synreal.task_heads import zero_head
 
 _HOME = {
     "CSG": "synreal.regularizers.csg",
@@ -39,20 +37,20 @@ _HOME = {
     "Guidance": "synreal.regularizers.guidance",
     "InfoNCE": "synreal.regularizers.info_nce",
     "KLDistillation": "synreal.regularizers.distillation",
-    "NoRegularizer": "synreal.regularizers.none",
-    "Oracle": "synreal.regularizers.none",
-    "RegularizedModel": "synreal.attach",
+    "NoRegularizer": "synreal.regularizers.baselines",
+    "Oracle": "synreal.regularizers.baselines",
+    "RegularizedModel": "synreal.core.attach",
     "RunConfig": "synreal.config",
     "RunResult": "synreal.engine",
     "SynapticIntelligence": "synreal.regularizers.synaptic_intelligence",
     "SynrealError": "synreal.errors",
     "WeightL2": "synreal.regularizers.weight_l2",
-    "attach": "synreal.attach",
+    "attach": "synreal.core.attach",
     "list_regularizers": "synreal.regularizers",
     "parameter_groups": "synreal.optim",
     "run": "synreal.engine",
     "warmup_poly_schedule": "synreal.optim",
-    "zero_head": "synreal.task_heads",
+    "zero_head": "synreal.core.task_heads",
 }
 _MODULES = ("functional", "metrics")
 
@@ -99,15 +97,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
-
-
-class _Package(ModuleType):
-    """Keeps ``synreal.attach`` the function: importing the module of that name would put the module there."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "attach" and isinstance(value, ModuleType):
-            value = value.attach
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

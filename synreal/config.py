@@ -24,12 +24,12 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
-from synreal import presets
+from synreal import data, presets
+from synreal.data.class_names import align_names
 from synreal.errors import ConfigError, unknown_name
+from synreal.parsing import parse_yaml, read_mapping
 from synreal.regularizers import Regularizer, as_specs
-from synreal.tasks import architectures, data, task_class, task_name
-from synreal.tasks.data.names import align_names
-from synreal.texts import parse_yaml, read_mapping
+from synreal.tasks import architectures, task_class, task_name
 
 Specs = Annotated[
     tuple[SerializeAsAny[Regularizer], ...],

@@ -26,13 +26,13 @@ from synreal.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from synreal.tasks.data.base import BoxedImages, Boxes, ImageSet, LabelledImages, SegmentedImages
+    from synreal.data.sets import BoxedImages, Boxes, ImageSet, LabelledImages, SegmentedImages
 
 _DPI = 130
 _DARK, _GREY = "#1f2933", "#7b8794"
 _RIGHT, _WRONG = "#2b8a3e", "#c92a2a"
 _BACKGROUND, _WHITE = (43, 48, 54), (255, 255, 255)
-_IGNORED = 255  # synreal.tasks.data.base.IGNORE, which cannot be imported without torch; a test compares
+_IGNORED = 255  # synreal.data.sets.IGNORE, which cannot be imported without torch; a test compares
 _MOST_COUNTS = 20  # classes beyond which numbers no longer fit the cells
 _MOST_TICKS = 60  # class names beyond which only some are written
 _MOST_LOOKS = 2_000  # images opened in search of the wanted classes: a folder of photographs is slow

@@ -8,9 +8,9 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from synreal.attach import RegularizedModel
+from synreal.core.attach import RegularizedModel
+from synreal.core.stages import find_head
 from synreal.errors import ConfigError
-from synreal.stages import find_head
 
 
 def parameter_groups(model: nn.Module, *, lr: float, backbone_lr_scale: float = 0.1) -> list[dict[str, Any]]:

@@ -33,8 +33,8 @@ import timm.models
 import torch
 from torch import Tensor, nn
 
+from synreal.core.stages import input_statistics
 from synreal.errors import ConfigError, WeightsError, unknown_name
-from synreal.stages import input_statistics
 
 _logger = logging.getLogger(__name__)
 
@@ -271,8 +271,8 @@ def normalization(
     """Return the mean and standard deviation of the images that a network was pretrained on.
 
     Args:
-        model: Any network. Where it does not say (``synreal.stages.input_statistics``), ImageNet's mean and standard
-            deviation are returned.
+        model: Any network. Where it does not say (``synreal.core.stages.input_statistics``), ImageNet's mean and
+            standard deviation are returned.
 
     Returns:
         ``(mean, std)`` per RGB channel, for images in [0, 1].

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from benchmarks import own_loop, queue_loss, seeds, tables
-from synreal.tasks import data
-from synreal.tasks.data.base import ArrayImages
+from synreal import data
+from synreal.data.sets import ArrayImages
 from synreal.weights import create_backbone
-from tests.tasks.data.simple_trees import imagefolder_tree
+from tests.data.simple_trees import imagefolder_tree
 
 
-@pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+@pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 def test_seeds_leaves_records_and_a_table_and_runs_nothing_twice(monkeypatch, tmp_path, capsys):
     labels = torch.arange(40) % 10
     images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8)
@@ -108,8 +108,8 @@ def small_loops(monkeypatch, tmp_path):
 
 
 @pytest.mark.filterwarnings(
-    "ignore::synreal.teachers.UntrainedTeacherWarning",
-    "ignore::synreal.task_heads.WildHeadWarning",
+    "ignore::synreal.core.teachers.UntrainedTeacherWarning",
+    "ignore::synreal.core.task_heads.WildHeadWarning",
     "ignore:.*in eval mode",
     "ignore:.*pin_m",
 )
@@ -140,7 +140,7 @@ def test_own_loops_leave_records_and_tables_and_run_nothing_twice(small_loops, m
     assert [line for line in page.splitlines() if line.startswith("## ")] == ["## main", "## examples", "## without"]
 
 
-@pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+@pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 def test_the_loop_that_varies_is_by_default_the_examples(small_loops, monkeypatch, tmp_path):
     source, target = tmp_path / "drawn", tmp_path / "photo"
     monkeypatch.setitem(own_loop.WITHOUT, "nothing changed", own_loop.Loop())

@@ -12,9 +12,9 @@ import torch
 from synreal_cli.app import main
 
 import synreal
-from synreal.tasks import data
+from synreal import data
+from tests.data import own_trees, simple_trees, trees
 from tests.engine.tiny import load
-from tests.tasks.data import own_trees, simple_trees, trees
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
@@ -81,7 +81,9 @@ def tiny(monkeypatch, tmp_path, own_registry):
     monkeypatch.setenv("SYNREAL_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning", "ignore:.*left out", "ignore:Target ")
+@pytest.mark.filterwarnings(
+    "ignore::synreal.core.teachers.UntrainedTeacherWarning", "ignore:.*left out", "ignore:Target "
+)
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_works(page, tiny, capsys):
     write_files(page)
@@ -100,7 +102,7 @@ def test_every_command_works(page, tiny, capsys):
         assert capsys.readouterr().out.strip(), line
 
 
-@pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+@pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 @pytest.mark.parametrize("page", PAGES)
 def test_every_python_block_works(page, tiny, monkeypatch):
     for task in {"docs/guide.md": ["cls"], "docs/tasks.md": ["det"]}.get(page, []):

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import synreal
-from synreal.queues import FeatureQueue
-from synreal.tasks import data
-from synreal.tasks.data.base import ArrayBoxes, ArrayImages, ArrayMasks, Boxes
-from synreal.teachers import AveragedNetwork, EmaTeacher
+from synreal import data
+from synreal.core.queues import FeatureQueue
+from synreal.core.teachers import AveragedNetwork, EmaTeacher
+from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks, Boxes
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 OWN = ["own_segmenter", "own_detector"]

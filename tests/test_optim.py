@@ -11,7 +11,7 @@ from synreal.errors import ConfigError
 from synreal.optim import warmup_poly
 from tests.regularizers.contract import network, tiny
 
-pytestmark = pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 
 
 @pytest.mark.parametrize(

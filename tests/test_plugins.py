@@ -20,14 +20,13 @@ import torch
 import yaml
 
 import synreal
-from synreal import engine
+from synreal import data, engine
 from synreal.config import make_config
-from synreal.engine import folder, loop
+from synreal.engine import loop, run_folder
 from synreal.engine.signals import StopRequest
 from synreal.errors import ConfigError
 from synreal.regularizers import as_spec, available, get, load_plugin, plugins, register, registry
 from synreal.regularizers.plugins import PluginWarning, loaded
-from synreal.tasks import data
 from tests.cli.test_cli import tiny_images
 from tests.regularizers.contract import attached, batch
 
@@ -38,7 +37,7 @@ SMALL = shlex.split(
 )
 PLUGIN = """\
 from synreal.regularizers import Regularizer, register
-from synreal.regularizers.base import NoPenalty
+from synreal.core.terms import NoPenalty
 
 
 @register
@@ -58,7 +57,7 @@ class Penalty(NoPenalty):
 
 pytestmark = [
     pytest.mark.usefixtures("own_registry"),
-    pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning"),
+    pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning"),
 ]
 
 
@@ -174,10 +173,10 @@ def test_the_pages_package_is_found_once_it_is_installed(attention, tmp_path):
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (
-        "import pickle, synreal; from synreal.engine import folder; import torch\n"
+        "import pickle, synreal; from synreal.engine import run_folder; import torch\n"
         "spec = synreal.RunConfig(regularizers='attention(weight=2)', weights='none').regularizers[0]\n"
         "assert pickle.loads(pickle.dumps(spec)) == spec and type(spec).__module__ == 'synreal_attention'\n"
-        "print('attention' in synreal.list_regularizers(), folder.environment(torch.device('cpu'), 1)['plugins'])\n"
+        "print('attention' in synreal.list_regularizers(), run_folder.environment(torch.device('cpu'), 1)['plugins'])\n"
         "from synreal_cli.app import main; main(['list', 'regularizers', '--filter', 'attention'])"
     )
     done = python("-W", "error::UserWarning", "-c", code, path=[tmp_path / "site"], cwd=tmp_path)
@@ -529,9 +528,9 @@ def test_an_entry_point_names_a_module_or_a_class(installed):
             "regularizers": ["of_a_class"],
         },
     ]
-    assert folder.environment(torch.device("cpu"), 1)["plugins"] == [plugin.facts() for plugin in loaded()]
+    assert run_folder.environment(torch.device("cpu"), 1)["plugins"] == [plugin.facts() for plugin in loaded()]
     config = make_config({"regularizers": ["of_a_class", "csg"], "weights": "none"})
-    assert folder.plugins(config) == {"tiny-b": "1.0"}
+    assert run_folder.plugins(config) == {"tiny-b": "1.0"}
 
 
 def test_installed_packages_are_loaded_once_and_only_when_asked_for(installed, tmp_path):

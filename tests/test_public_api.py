@@ -14,7 +14,7 @@ def modules():
 
 
 def test_every_module_is_walked():
-    assert {"synreal.engine.loop", "synreal.regularizers.csg", "synreal.tasks.data.digits"} <= set(modules())
+    assert {"synreal.engine.loop", "synreal.regularizers.csg", "synreal.data.rendered.numerals"} <= set(modules())
 
 
 @pytest.mark.parametrize("name", synreal.__all__)
@@ -36,11 +36,11 @@ def test_names_of_the_contract(name):
     assert name in synreal.__all__
 
 
-@pytest.mark.parametrize("first", ["synreal.engine", "synreal.attach", "synreal.engine.loop"])
+@pytest.mark.parametrize("first", ["synreal.engine", "synreal.core.attach", "synreal.engine.loop"])
 def test_attach_stays_the_function_whatever_is_imported(first):
     importlib.import_module(first)
     assert isinstance(synreal.attach, types.FunctionType)
-    assert synreal.attach is importlib.import_module("synreal.attach").attach
+    assert synreal.attach is importlib.import_module("synreal.core.attach").attach
 
 
 def test_run_is_what_the_engine_runs():

@@ -21,14 +21,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from synreal import distributed, weights
-from synreal.attach import attach
 from synreal.config import RunConfig, make_config, stored_config
-from synreal.engine import checkpoint, folder
+from synreal.core.attach import attach
+from synreal.core.norm_stats import norm_layers
+from synreal.data import find
+from synreal.engine import checkpoint, run_folder
 from synreal.engine.progress import RunProgress
 from synreal.engine.schedule import BatchPlan
 from synreal.engine.signals import StopRequest, deaf, listening
 from synreal.errors import CheckpointError, ConfigError, Interrupted, SynrealError, TrainingError
-from synreal.norm import norm_layers
 from synreal.optim import parameter_groups, warmup_poly
 from synreal.records import (
     HEADINGS,
@@ -44,7 +45,6 @@ from synreal.records import (
 from synreal.regularizers.plugins import loaded
 from synreal.tasks import task_class
 from synreal.tasks.base import MEMORY_FORMATS, Meter, Task
-from synreal.tasks.data import find
 from synreal.views import derive_seed
 from synreal.weights import IMAGENET_CLASSES, WeightsOrigin, create_backbone
 
@@ -89,13 +89,13 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False, sho
     if config.reference is not None:
         weights.check(config.reference)
     accelerator = _accelerator(config)
-    path = config.output or folder.default_output(config)
+    path = config.output or run_folder.default_output(config)
     if resume:
         stored_config(path, "resume")
         if (path / "result.json").is_file():
             return RunResult(path, read_record(path))
     elif accelerator.is_main_process:
-        folder.create(path, overwrite=overwrite)
+        run_folder.create(path, overwrite=overwrite)
     with listening() as request, RunProgress(show=show_progress and accelerator.is_main_process) as progress:
         try:
             return _Run(config, path, accelerator, progress, request).go(resume=resume)
@@ -161,16 +161,16 @@ class _Run:
             self._build()
         except SynrealError:
             if self.main and not resume:
-                folder.discard(self.path)
+                run_folder.discard(self.path)
             raise
         if resume:
             self._restore()
         self.model.calibrate(self._source_images())
         if not resume and self.main:
-            folder.clear(self.path)
+            run_folder.clear(self.path)
             (self.path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
         if self.main and not (self.path / "environment.json").exists():
-            facts = folder.environment(self.accelerator.device, self.accelerator.num_processes)
+            facts = run_folder.environment(self.accelerator.device, self.accelerator.num_processes)
             facts |= {"data": self.task.fingerprints, "weights": self.origin.as_dict()}
             facts |= {"reference": self.reference_origin and self.reference_origin.as_dict()}
             write_json(self.path / "environment.json", facts)
@@ -346,8 +346,8 @@ class _Run:
                     "data": self.task.fingerprints,
                     "processes": self.accelerator.num_processes,
                     "threads": torch.get_num_threads(),
-                    "versions": folder.versions(),
-                    "plugins": folder.plugins(self.config),
+                    "versions": run_folder.versions(),
+                    "plugins": run_folder.plugins(self.config),
                     "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
                     "history": self.history,
                     "seconds": self.seconds,
@@ -362,7 +362,7 @@ class _Run:
         if snapshot is None:
             self.progress.say(f"{self.path} holds no checkpoint yet: starting at step 0.")
             if self.main:
-                folder.truncate_metrics(self.path / "metrics.jsonl", 0)
+                run_folder.truncate_metrics(self.path / "metrics.jsonl", 0)
             return
         facts = snapshot.facts
         if facts["data"] != self.task.fingerprints:
@@ -371,8 +371,8 @@ class _Run:
         here = {
             "processes": self.accelerator.num_processes,
             "threads": torch.get_num_threads(),
-            "versions": folder.versions(),
-            "plugins": folder.plugins(self.config),
+            "versions": run_folder.versions(),
+            "plugins": run_folder.plugins(self.config),
         }
         for name, value in here.items():
             if facts[name] != value:
@@ -390,7 +390,7 @@ class _Run:
         self.seconds = dict(facts["seconds"])
         if self.main:
             tested = [row["step"] for row in self.history]
-            folder.truncate_metrics(self.path / "metrics.jsonl", self.step, tested)
+            run_folder.truncate_metrics(self.path / "metrics.jsonl", self.step, tested)
         self.progress.say(f"Resuming {self.path} at step {self.step}.")
 
     def _metrics_file(self) -> Any:
@@ -425,7 +425,7 @@ class _Run:
                 processes=self.accelerator.num_processes,
                 chance=self.task.chance,
                 left_out=self.task.left_out,
-                versions=folder.versions(),
+                versions=run_folder.versions(),
             ),
             source_heldout=scores["source"],
             targets={name: score for name, score in scores.items() if name != "source"},

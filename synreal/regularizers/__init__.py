@@ -1,6 +1,8 @@
 """Regularizers: one file a method, and one line here that makes it known."""
 
+from synreal.core.terms import STUDENT, FeatureRegularizer, Pass, Regularizer, Site, Stages, Step, Term
 from synreal.regularizers import (
+    baselines,  # noqa: F401
     causal_invariance,  # noqa: F401
     csg,  # noqa: F401
     distillation,  # noqa: F401
@@ -8,11 +10,9 @@ from synreal.regularizers import (
     gcisg,  # noqa: F401
     guidance,  # noqa: F401
     info_nce,  # noqa: F401
-    none,  # noqa: F401
     synaptic_intelligence,  # noqa: F401
     weight_l2,  # noqa: F401
 )
-from synreal.regularizers.base import STUDENT, FeatureRegularizer, Pass, Regularizer, Site, Stages, Step, Term
 from synreal.regularizers.plugins import load_plugin
 from synreal.regularizers.registry import as_spec, as_specs, available, get, register
 

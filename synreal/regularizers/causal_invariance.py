@@ -8,11 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from synreal.contrast import causal_invariance
-from synreal.heads import ProjectionHead
-from synreal.pooling import patches, pool
-from synreal.queues import start_queue
-from synreal.regularizers.base import (
+from synreal.core.heads import ProjectionHead
+from synreal.core.queues import start_queue
+from synreal.core.stages import Stage
+from synreal.core.teachers import Average, EmaTeacher
+from synreal.core.terms import (
     STUDENT,
     FeatureRegularizer,
     Pass,
@@ -23,9 +23,9 @@ from synreal.regularizers.base import (
     Step,
     Term,
 )
+from synreal.functional.contrast import causal_invariance
+from synreal.functional.pooling import patches, pool
 from synreal.regularizers.registry import register
-from synreal.stages import Stage
-from synreal.teachers import Average, EmaTeacher
 
 
 @register
@@ -47,7 +47,7 @@ class CausalInvariance(FeatureRegularizer):
         temperature: tau, of the student's distribution.
         target_temperature: tau_bar, of the moving average's; lower is sharper.
         momentum: Decay of the moving average of the backbone.
-        average_norm: How its normalisation layers work; see ``synreal.teachers.Average``.
+        average_norm: How its normalisation layers work; see ``synreal.core.teachers.Average``.
         target_head: ``"initial"``, the head as drawn, never updated (paper), or ``"average"``, its moving average.
         directions: ``"mean"`` of both (eq. 3), ``"sum"`` of both (published code), or ``"first"``: view 0 against view
             1 alone, which saves the student's pass with gradient on view 1.

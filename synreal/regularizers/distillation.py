@@ -7,46 +7,16 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from synreal.errors import ConfigError, StageError
-from synreal.heads import LinearAdapter
-from synreal.regularizers.base import CLASSIFIER_INPUT, STUDENT, Pass, Regularizer, Site, StageName, Step, Term
+from synreal.core.heads import LinearAdapter
+from synreal.core.stages import Stage
+from synreal.core.teachers import Reference
+from synreal.core.terms import CLASSIFIER_INPUT, STUDENT, Pass, Regularizer, Site, StageName, Step, Term
+from synreal.errors import StageError
+from synreal.functional.distances import distillation_kl
 from synreal.regularizers.registry import register
-from synreal.stages import Stage
-from synreal.teachers import Reference
 
 _TEACHER = Pass("reference", 0)
-
-
-def distillation_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Divergence of the student's class distribution from the teacher's (ASG: Chen et al., ICML 2020).
-
-    ``KL( softmax(teacher / T) || softmax(student / T) ) * T^2``, the mean over samples and positions.
-
-    Args:
-        student_logits: (N, C), or (N, C, H, W) for one distribution a position.
-        teacher_logits: As ``student_logits``; receives no gradient.
-        temperature: T, above 0.
-
-    Returns:
-        Scalar, float32 (float64 for float64 input).
-
-    Raises:
-        ConfigError: If shapes differ or the temperature is not above 0.
-    """
-    if student_logits.shape != teacher_logits.shape or student_logits.ndim < 2:
-        raise ConfigError(
-            "distillation_kl compares logits of one shape (N, C, ...), got "
-            f"{tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}."
-        )
-    if not temperature > 0:
-        raise ConfigError(f"temperature must be above 0, got {temperature}.")
-    wide = torch.promote_types(student_logits.dtype, torch.float32)
-    with torch.autocast(student_logits.device.type, enabled=False):
-        student = F.log_softmax(student_logits.to(wide) / temperature, dim=1)
-        teacher = F.log_softmax(teacher_logits.detach().to(wide) / temperature, dim=1)
-        return F.kl_div(student, teacher, log_target=True, reduction="none").sum(1).mean() * temperature**2
 
 
 @register

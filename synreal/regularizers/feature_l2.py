@@ -4,49 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from synreal.errors import ConfigError
-from synreal.pooling import grid_average
-from synreal.regularizers.base import STUDENT, FeatureRegularizer, Pass, Site, Stages, Step, Term
+from synreal.core.terms import STUDENT, FeatureRegularizer, Pass, Site, Stages, Step, Term
+from synreal.functional.distances import feature_l2
 from synreal.regularizers.registry import register
 
-GRID = 3  # ROAD's grid of spatial cells
-
 _TEACHER = Pass("reference", 0)
-
-
-def feature_l2(student_features: Tensor, teacher_features: Tensor, spatial: bool = False) -> Tensor:
-    """Squared distance of two feature maps (ROAD: Chen et al., CVPR 2018, eq. 2).
-
-    ``mean over samples and positions of ||f(x) - f_o(x)||^2``, the norm taken over channels.
-
-    Args:
-        student_features: ``f(x)``, (N, C, H, W).
-        teacher_features: ``f_o(x)``, (N, C, H, W).
-        spatial: Average both maps over the cells of a 3 x 3 grid first and compare cells instead of positions, so that
-            content may move within a cell; for dense tasks.
-
-    Returns:
-        Scalar, float32 (float64 for float64 input).
-
-    Raises:
-        ConfigError: If shapes differ.
-    """
-    if student_features.shape != teacher_features.shape or student_features.ndim != 4:
-        raise ConfigError(
-            "feature_l2 compares two maps of one shape (N, C, H, W), got "
-            f"{tuple(student_features.shape)} and {tuple(teacher_features.shape)}."
-        )
-    if spatial:
-        student_features, teacher_features = (
-            grid_average(student_features, GRID),
-            grid_average(teacher_features, GRID),
-        )
-    wide = torch.promote_types(student_features.dtype, torch.float32)
-    return (student_features.to(wide) - teacher_features.to(wide)).square().sum(1).mean()
 
 
 @register

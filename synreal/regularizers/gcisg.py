@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from typing_extensions import Self
 
-from synreal.pooling import Pooling
-from synreal.regularizers.base import Pass, Site, Stages, Step, Term
+from synreal.core.terms import Pass, Site, Stages, Step, Term
+from synreal.functional.pooling import Pooling
 from synreal.regularizers.causal_invariance import CausalInvariance
 from synreal.regularizers.guidance import Guidance
 from synreal.regularizers.registry import register

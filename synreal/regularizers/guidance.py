@@ -7,51 +7,14 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from synreal.contrast import Reduction, reduce
-from synreal.errors import ConfigError, StageError
-from synreal.heads import LinearAdapter
-from synreal.pooling import Pooling, pool, unit
-from synreal.regularizers.base import STUDENT, FeatureRegularizer, Pass, Site, Stages, Step, Term
+from synreal.core.heads import LinearAdapter
+from synreal.core.terms import STUDENT, FeatureRegularizer, Pass, Site, Stages, Step, Term
+from synreal.errors import StageError
+from synreal.functional.distances import guidance, pooled_difference
+from synreal.functional.pooling import Pooling
 from synreal.regularizers.registry import register
 
 _TEACHER = Pass("reference", 0)
-
-
-def guidance(
-    student_features: Tensor,
-    teacher_features: Tensor,
-    pooling: Pooling = "attentional",
-    reduction: Reduction = "mean",
-) -> Tensor:
-    """Squared distance of normalised pooled features (GCISG: Nam et al., ECCV 2022, eq. 8).
-
-    ``|| P(f(x)) / ||P(f(x))|| - P(f_o(x)) / ||P(f_o(x))|| ||^2`` for each sample, between 0 and 4. A pooled vector of
-    zeros has no direction and stays zero.
-
-    Args:
-        student_features: ``f(x)``, (N, C, H, W).
-        teacher_features: ``f_o(x)``, (N, C', H', W'), such that both pool to one length.
-        pooling: P, as of ``pool``; ``"attentional"`` in the paper.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-
-    Returns:
-        Scalar, or (N,) for ``"none"``; float32 (float64 for float64 input).
-
-    Raises:
-        ConfigError: If the pooled features differ in shape, or pooling or reduction is unknown.
-    """
-    return reduce(_difference(student_features, teacher_features, pooling).square().sum(1), reduction)
-
-
-def _difference(student_features: Tensor, teacher_features: Tensor, pooling: Pooling) -> Tensor:
-    student, teacher = pool(student_features, pooling), pool(teacher_features, pooling)
-    if student.shape != teacher.shape:
-        raise ConfigError(
-            f"guidance compares pooled features of one shape, but pooling {pooling!r} makes {tuple(student.shape)} of "
-            f"the student's {tuple(student_features.shape)} and {tuple(teacher.shape)} of the teacher's "
-            f"{tuple(teacher_features.shape)}. 'gap' and 'attentional' need equal channels only."
-        )
-    return unit(student) - unit(teacher)
 
 
 @register
@@ -119,7 +82,7 @@ class _GuidanceTerm(Term):
             if key in self.adapters:
                 student = self.adapters[key](student)
             if self.spec.norm == "batch":
-                losses.append(torch.linalg.vector_norm(_difference(student, teacher, self.spec.pooling)))
+                losses.append(torch.linalg.vector_norm(pooled_difference(student, teacher, self.spec.pooling)))
             else:
                 losses.append(guidance(student, teacher, self.spec.pooling))
         return self.spec.summed(losses)

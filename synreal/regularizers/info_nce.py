@@ -8,11 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from synreal.contrast import info_nce
-from synreal.heads import ProjectionHead
-from synreal.pooling import attentional_pool, patches, pool
-from synreal.queues import start_queue
-from synreal.regularizers.base import (
+from synreal.core.heads import ProjectionHead
+from synreal.core.queues import start_queue
+from synreal.core.stages import Stage
+from synreal.core.teachers import Average, EmaTeacher
+from synreal.core.terms import (
     STUDENT,
     FeatureRegularizer,
     Pass,
@@ -23,9 +23,9 @@ from synreal.regularizers.base import (
     Step,
     Term,
 )
+from synreal.functional.contrast import info_nce
+from synreal.functional.pooling import attentional_pool, patches, pool
 from synreal.regularizers.registry import register
-from synreal.stages import Stage
-from synreal.teachers import Average, EmaTeacher
 
 _STUDENT_ON_KEYS = Pass("student", 1)
 
@@ -56,7 +56,7 @@ class InfoNCE(FeatureRegularizer):
             8 for dense tasks in the paper. Above 1, views must differ in colour alone.
         teacher: ``"reference"``, the frozen network, or ``"average"``, a moving average of the student.
         average_momentum: Decay of that moving average; unused with the frozen network.
-        average_norm: How its normalisation layers work; see ``synreal.teachers.Average``.
+        average_norm: How its normalisation layers work; see ``synreal.core.teachers.Average``.
     """
 
     name: ClassVar[str] = "info_nce"

@@ -20,8 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from synreal.core.terms import Regularizer
 from synreal.errors import ConfigError, SynrealError
-from synreal.regularizers.base import Regularizer
 from synreal.regularizers.registry import FILE_MODULE, forget, register, registered
 
 GROUP = "synreal.regularizers"

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from torch import nn
 
+from synreal.core.terms import Regularizer
 from synreal.errors import ConfigError, unknown_name
-from synreal.regularizers.base import Regularizer
-from synreal.texts import problems, read_call
+from synreal.parsing import problems, read_call
 
 _SPECS: dict[str, type[Regularizer]] = {}
 

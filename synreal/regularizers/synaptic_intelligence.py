@@ -9,28 +9,12 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import Self
 
-from synreal.regularizers.base import Regularizer, Site, Step, Term
+from synreal.core.terms import Regularizer, Site, Step, Term
+from synreal.functional.distances import path_importance, weight_l2
 from synreal.regularizers.registry import register
-from synreal.regularizers.weight_l2 import AnchoredTerm, Bank, weight_l2
+from synreal.regularizers.weight_l2 import AnchoredTerm, Bank
 
 _INTERVAL = 500  # optimizer steps, where nobody says how many an epoch has
-
-
-def path_importance(path: Tensor, displacement: Tensor, damping: float) -> Tensor:
-    """Importance of weights over an interval of training (SI: Zenke et al., ICML 2017, eq. 5).
-
-    ``max(path, 0) / (displacement^2 + xi)``. A weight whose path integral is negative made the loss worse: it gets
-    importance 0, because a negative one would push it away from its anchor.
-
-    Args:
-        path: ``-sum over steps of gradient * step``, any shape.
-        displacement: The weight at the interval's end minus that at its start, of the same shape.
-        damping: ``xi``, above 0.
-
-    Returns:
-        As ``path``.
-    """
-    return path.clamp(min=0) / (displacement.square() + damping)
 
 
 @register

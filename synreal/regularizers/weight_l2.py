@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 import torch
@@ -11,31 +11,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from synreal.core.teachers import Reference
+from synreal.core.terms import Regularizer, Site, Step, Term
 from synreal.errors import ConfigError, DataError
-from synreal.regularizers.base import Regularizer, Site, Step, Term
+from synreal.functional.distances import weight_l2
 from synreal.regularizers.registry import register
-from synreal.teachers import Reference
-
-
-def weight_l2(
-    parameters: Sequence[Tensor], anchors: Sequence[Tensor], importance: Sequence[Tensor] | None = None
-) -> Tensor:
-    """Squared distance of weights from anchors, ``sum_p omega_p (w_p - w_p^0)^2`` (L2-SP; EWC, eq. 3; SI, eq. 4).
-
-    Args:
-        parameters: ``w``, tensors of any shape.
-        anchors: ``w^0``, of the same shapes.
-        importance: ``omega``, of the same shapes; 1 everywhere when None.
-
-    Returns:
-        Scalar, float32 (float64 for float64 input).
-    """
-    terms = []
-    for index, (weight, anchor) in enumerate(zip(parameters, anchors, strict=True)):
-        wide = torch.promote_types(weight.dtype, torch.float32)
-        squares = (weight.to(wide) - anchor.to(wide)).square()
-        terms.append((squares if importance is None else squares * importance[index]).sum())
-    return torch.stack(terms).sum()
 
 
 class Bank(nn.Module):

@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 from typing_extensions import Self
 
-from synreal import figures, weights
+from synreal import data, figures, weights
+from synreal.data.aligned import aligned
+from synreal.data.class_names import align_names, differences
+from synreal.data.files.copies import Resized
+from synreal.data.inspection.report import duplicates
 from synreal.errors import ConfigError
 from synreal.records import Score
-from synreal.tasks import data
-from synreal.tasks.data.align import aligned
-from synreal.tasks.data.check import duplicates
-from synreal.tasks.data.names import align_names, differences
-from synreal.tasks.data.resized import Resized
 from synreal.views import derive_seed, seeded, to_float
 from synreal.weights import WeightsOrigin
 
@@ -274,7 +273,7 @@ class TrainingViews(Dataset[tuple[tuple[Tensor, ...], Any]]):
     """Items ``(views, target)`` that are read by ``(epoch, index)``, and are a function of these and the seed.
 
     Args:
-        images: A data set of ``synreal.tasks.data``.
+        images: A data set of ``synreal.data``.
         make: Draws the views and the target from an image and its label.
         seed: The run's.
     """

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from synreal import figures
+from synreal.core.task_heads import is_fresh, last_layers, zero_head
+from synreal.data.sets import LabelledImages
 from synreal.records import Score
-from synreal.task_heads import is_fresh, last_layers, zero_head
 from synreal.tasks.base import BatchTask, Meter, TrainingViews
-from synreal.tasks.data.base import LabelledImages
 from synreal.tasks.meters import AccuracyMeter
 from synreal.views import MultiView, classification_transform
 from synreal.weights import WeightsOrigin, create_backbone, normalization

@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
 from synreal import figures
+from synreal.data.sets import BoxedImages, Boxes
 from synreal.records import Score, write_json
 from synreal.tasks.base import Meter, Task, TrainingViews
-from synreal.tasks.data.base import BoxedImages, Boxes
 from synreal.tasks.meters import BoxMeter
 from synreal.tasks.networks import check_detector, create_detector, detector_recipe
 from synreal.views import AlignedViews

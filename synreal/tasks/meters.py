@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from synreal.data.sets import IGNORE, BoxedImages, Boxes, ImageSet
 from synreal.distributed import all_gather_rows, all_reduce_sum, world_size
 from synreal.errors import TrainingError
 from synreal.metrics import (
@@ -20,7 +21,6 @@ from synreal.metrics import (
 )
 from synreal.records import Score
 from synreal.tasks.base import Meter
-from synreal.tasks.data.base import IGNORE, BoxedImages, Boxes, ImageSet
 
 
 class _ConfusionMeter(Meter):

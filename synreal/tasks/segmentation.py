@@ -15,10 +15,10 @@ from torch.utils.data import Dataset
 from torchvision.tv_tensors import Mask
 
 from synreal import figures
+from synreal.data.sets import IGNORE
 from synreal.errors import ConfigError
 from synreal.records import Score
 from synreal.tasks.base import BatchTask, Meter, TrainingViews
-from synreal.tasks.data.base import IGNORE
 from synreal.tasks.meters import MaskMeter
 from synreal.tasks.networks import check_segmenter, create_segmenter, encoder_stride, segmenter_recipe
 from synreal.views import AlignedViews

@@ -20,13 +20,12 @@ from synreal_cli.app import app, main
 
 import synreal
 from synreal import config as config_module
-from synreal import engine, presets
+from synreal import data, engine, presets
 from synreal.config import RunConfig, make_config
+from synreal.core.stages import find_stages
+from synreal.core.teachers import UntrainedTeacherWarning
+from synreal.data.sets import ArrayImages
 from synreal.errors import Interrupted
-from synreal.stages import find_stages
-from synreal.tasks import data
-from synreal.tasks.data.base import ArrayImages
-from synreal.teachers import UntrainedTeacherWarning
 
 SMALL = ["--backbone", "test_efficientnet", "--weights", "none"]
 

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from synreal_cli.check import printable
 
-from synreal.tasks.data import registry
-from synreal.tasks.data.files import LabelFiles, MaskFiles
-from synreal.tasks.data.label_maps import LabelMap, MaskPaths
-from synreal.tasks.data.registry import Policy
+from synreal.data import registry
+from synreal.data.files.file_sets import LabelFiles, MaskFiles
+from synreal.data.files.label_maps import LabelMap, MaskPaths
+from synreal.data.registry import Policy
 
 ODD = "[red]a[bold]\x1b[31m\u202e.png"
 
@@ -175,7 +175,7 @@ def test_what_is_printable():
 
 
 def test_a_second_check_is_read_from_the_cache_and_no_cache_reads_again(root, call, monkeypatch):
-    from synreal.tasks.data import check as checking
+    from synreal.data.inspection import report as checking
 
     scans = []
     scan = checking._scan

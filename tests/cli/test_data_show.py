@@ -4,9 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
-from synreal import figures
-from synreal.tasks import data
-from synreal.tasks.data.base import ArrayBoxes, ArrayImages, ArrayMasks, Boxes
+from synreal import data, figures
+from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks, Boxes
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import io
 from rich.console import Console
 from synreal_cli.report import print_result
 
-from tests.test_records import detection, record
+from tests.records.test_records import detection, record
 
 
 def printed(one):

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import distributed as dist
 
+from synreal.data.sets import Boxes
 from synreal.distributed import rank, world_size
 from synreal.errors import TrainingError
-from synreal.tasks.data.base import Boxes
 from synreal.tasks.meters import AccuracyMeter, BoxMeter, MaskMeter
 from tests.reference.coco import random_boxes
 

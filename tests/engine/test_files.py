@@ -10,18 +10,17 @@ from PIL import Image
 from safetensors import safe_open
 from synreal_cli.app import main
 
-from synreal import figures
+from synreal import data, figures
 from synreal.config import RunConfig
+from synreal.data.rendered import stamp_images
 from synreal.engine.checkpoint import read_student
 from synreal.records import read_record
-from synreal.tasks import data
 from synreal.tasks.classification import Classification
-from synreal.tasks.data import stamp_images
+from tests.data import own_trees, simple_trees, trees, urban_trees
+from tests.data.stamp_trees import stamp_tree
 from tests.engine import tiny
-from tests.tasks.data import own_trees, simple_trees, trees, urban_trees
-from tests.tasks.data.stamp_trees import stamp_tree
 
-pytestmark = pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 
 NETWORKS = {
     "cls": ["--image-size", "32"],

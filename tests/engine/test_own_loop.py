@@ -18,7 +18,7 @@ from tests.engine import tiny
 from tests.engine.tiny import run
 from tests.regularizers.contract import tiny as small
 
-pytestmark = pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 
 BACKBONE, SEED, STEPS = "test_efficientnet", 5, 5
 

@@ -10,7 +10,7 @@ import yaml
 from torch.utils.data import DataLoader
 
 import synreal
-from synreal import figures
+from synreal import data, figures
 from synreal.engine import evaluate, loop
 from synreal.engine.checkpoint import load_latest, read_student
 from synreal.engine.progress import RunProgress
@@ -18,13 +18,12 @@ from synreal.engine.signals import StopRequest
 from synreal.errors import CheckpointError, ConfigError, Interrupted, TrainingError, WeightsError
 from synreal.optim import warmup_poly
 from synreal.records import RunRecord, read_record
-from synreal.tasks import data
 from synreal.tasks.classification import Classification
 from synreal.tasks.meters import AccuracyMeter
 from tests.engine import tiny
 from tests.engine.tiny import outcome, rows, run, steps_saved
 
-pytestmark = pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 
 REGULARIZERS = synreal.list_regularizers()
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")

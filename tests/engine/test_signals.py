@@ -15,7 +15,7 @@ from synreal.engine.signals import listening
 from tests.engine import tiny
 from tests.engine.tiny import ROOT, outcome, steps_saved
 
-pytestmark = pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 
 PATIENCE = 90  # seconds; a child mostly imports torch
 

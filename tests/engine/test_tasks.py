@@ -19,7 +19,7 @@ from tests.engine import tiny
 from tests.engine.tiny import outcome, rows, run
 from tests.regularizers.contract import PENALTY_FREE
 
-pytestmark = pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 
 TASKS = ["seg", "det"]
 HEADLINE = {"seg": "mean_iou", "det": "ap"}

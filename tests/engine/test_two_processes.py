@@ -10,7 +10,7 @@ from tests.distributed.launch import two_processes
 from tests.engine import tiny
 from tests.engine.tiny import rows, steps_saved
 
-pytestmark = pytest.mark.filterwarnings("ignore::synreal.teachers.UntrainedTeacherWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 
 # Dropout draws by process, so two processes equal one without it only.
 SETTINGS = {"regularizers": "csg", "seed": 4}

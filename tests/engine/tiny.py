@@ -15,16 +15,15 @@ from pathlib import Path
 
 import torch
 
-from synreal import distributed, engine, figures
+from synreal import data, distributed, engine, figures
 from synreal.config import RunConfig
-from synreal.engine import checkpoint, folder
+from synreal.core.teachers import UntrainedTeacherWarning
+from synreal.data import registry
+from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks, Boxes
+from synreal.engine import checkpoint, run_folder
 from synreal.engine.progress import RunProgress
 from synreal.errors import Interrupted
-from synreal.tasks import data
 from synreal.tasks.classification import Classification
-from synreal.tasks.data import registry
-from synreal.tasks.data.base import ArrayBoxes, ArrayImages, ArrayMasks, Boxes
-from synreal.teachers import UntrainedTeacherWarning
 from synreal.views import derive_seed
 from tests.regularizers.contract import tiny as tiny_spec
 
@@ -39,7 +38,7 @@ drawing = {name: getattr(figures, name) for name in FIGURES}
 
 
 def load(value, split, *, task="classification", seed=0, cache=None, policy=None):
-    """What ``synreal.tasks.data.load`` gives, with random images."""
+    """What ``synreal.data.load`` gives, with random images."""
     name = data.find(value).label
     if (name, split) not in COUNTS:  # files of a test's own
         return registry.load(value, split, task=task, seed=seed, cache=cache, policy=policy or data.Policy())
@@ -76,7 +75,7 @@ def install(setattr=setattr, drop_rate=0.3):
     setattr(Classification, "build_student", build_student)
     for name in FIGURES:
         setattr(figures, name, lambda *args, **kwargs: None)
-    setattr(folder, "_git_commit", lambda: None)
+    setattr(run_folder, "_git_commit", lambda: None)
 
 
 def make_config(output, **changes):

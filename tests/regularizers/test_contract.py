@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 import synreal
-from synreal.attach import UnboundWarning
+from synreal.core.attach import UnboundWarning
 from synreal.errors import ConfigError, TrainingError
 from synreal.regularizers import FeatureRegularizer, get
 from synreal.regularizers.registry import parse

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from synreal.config import RunConfig
-from synreal.tasks.data.base import ArrayBoxes, Boxes
+from synreal.data.sets import ArrayBoxes, Boxes
 from synreal.tasks.detection import Detection
 
 CPU = torch.device("cpu")

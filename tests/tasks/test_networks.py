@@ -16,8 +16,8 @@ from torchvision.ops import box_iou
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 import synreal
+from synreal.core.stages import find_entry, find_head, find_stages
 from synreal.errors import ConfigError, WeightsError
-from synreal.stages import find_entry, find_head, find_stages
 from synreal.tasks import architectures, networks
 from synreal.tasks.networks import (
     anchor_sizes,

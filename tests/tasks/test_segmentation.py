@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from synreal.config import RunConfig
-from synreal.tasks.data.base import ArrayMasks
+from synreal.data.sets import ArrayMasks
 from synreal.tasks.segmentation import Segmentation, pixel_cross_entropy, window_starts
 
 

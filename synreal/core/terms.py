@@ -1,0 +1,325 @@
+"""What every regularizer is made of: a spec that users write, and a term that runs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from synreal.core.queues import FeatureQueue
+from synreal.core.stages import Stage
+from synreal.core.teachers import Average, Reference
+from synreal.distributed import all_gather_rows
+from synreal.errors import StageError
+
+# The tensor that a classifier's last module receives; with a blank in it, it is never taken for a module path.
+CLASSIFIER_INPUT = "classifier input"
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass that a term needs; passes that several terms need run once.
+
+    Attributes:
+        net: Which network runs: the student, the frozen reference or the student's moving average.
+        view: Index of the view it runs on; 0 is the view that the task sees.
+        grad: Whether gradient flows; only the student's passes can have it. Its pass on view 0 always runs.
+        moves_stats: Whether the pass may move the student's running statistics; the pass on view 0 always may.
+        average: Which moving average, where ``net`` is ``"average"``.
+    """
+
+    net: Literal["student", "reference", "average"]
+    view: int
+    grad: bool = False
+    moves_stats: bool = False
+    average: Average | None = None
+
+
+STUDENT = Pass("student", 0, grad=True)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a term is built: what it may know of the network it watches.
+
+    Attributes:
+        student: The network that trains.
+        stages: The student's stages that some term asked for, by name.
+        reference_stages: The reference's stages of the same names.
+        backbone: Names of the student's parameters that belong to the backbone, not to the task's head.
+        reference: The frozen teacher, where some term asked for it.
+        entry: Path of the module that turns images into maps; empty for the student itself.
+    """
+
+    student: nn.Module
+    stages: Mapping[str, Stage]
+    reference_stages: Mapping[str, Stage]
+    backbone: frozenset[str]
+    reference: Reference | None = None
+    entry: str = ""
+
+    def backbone_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the backbone's parameters that learn, by name."""
+        return {n: p for n, p in self.student.named_parameters() if n in self.backbone and p.requires_grad}
+
+    def select(self, wanted: tuple[int | str, ...]) -> tuple[Stage, ...]:
+        """Return the student's stages that a spec names, in its order."""
+        return tuple(self.stages[str(name)] for name in wanted)
+
+    def same_width(self, wanted: tuple[int | str, ...], term: str) -> tuple[Stage, ...]:
+        """Return stages on which student and reference have equally many channels.
+
+        Raises:
+            StageError: If they differ; names the stage and both widths.
+        """
+        for stage in self.select(wanted):
+            other = self.reference_stages[stage.name]
+            if other.channels != stage.channels:
+                raise StageError(
+                    f"{term} compares stage {stage.name} of student and reference channel by channel, but the student "
+                    f"has {stage.channels} channels there and the reference {other.channels}. Use a reference of the "
+                    "same architecture, a stage where the widths agree, or guidance or kl with adapter=True."
+                )
+        return self.select(wanted)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a term sees in one training step.
+
+    Attributes:
+        maps: Feature maps (N, C, H, W) in the network's own dtype, by pass and stage name.
+    """
+
+    maps: Mapping[Pass, Mapping[str, Tensor]]
+
+
+class Term(nn.Module, ABC):
+    """The running side of a regularizer: parameters and buffers from birth, and a penalty for each step."""
+
+    @abstractmethod
+    def forward(self, step: Step) -> Tensor:
+        """Return the unweighted penalty, a float32 scalar."""
+
+    def before_step(self) -> None:
+        """Read the gradients right before an optimizer step; a GradScaler has unscaled them."""
+
+    def after_step(self) -> None:
+        """Update state after an optimizer step, without gradient: queues, moving averages, collectives."""
+
+    @property
+    def wants_images(self) -> bool:
+        """Whether the term must still see images (``calibrate``) before the first step."""
+        return False
+
+    def calibrate(self, images: Iterable[Tensor]) -> None:
+        """Look at images once before training.
+
+        Args:
+            images: Batches (N, 3, H, W), normalised as for the student.
+        """
+
+    def forget(self) -> None:
+        """Drop what was set aside for ``after_step``; called while no optimizer is bound, so that nothing piles up."""
+
+    def release(self) -> None:
+        """Give back whatever was changed on the student when the term was built."""
+
+    @property
+    def stateful(self) -> bool:
+        """Whether the term must hear of optimizer steps."""
+        return self.reads_gradients or type(self).after_step is not Term.after_step
+
+    @property
+    def reads_gradients(self) -> bool:
+        """Whether the term reads gradients before each optimizer step."""
+        return type(self).before_step is not Term.before_step
+
+
+class StageQueue(nn.Module, ABC):
+    """What a term keeps for one stage: a head that learns, one that follows it and makes keys, and a queue of keys."""
+
+    queue: FeatureQueue
+
+    @abstractmethod
+    def follow(self) -> None:
+        """Move the head that makes keys, after an optimizer step."""
+
+
+class QueueTerm(Term):
+    """A term whose keys enter queues once the optimizer has stepped; before that, the queues are part of the loss.
+
+    ``forward`` adds one dict to ``fresh_keys``: the keys, (N, d), by the key of their stage.
+
+    Args:
+        stages: Where the term compares.
+    """
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        super().__init__()
+        self.names = {stage.key: stage.name for stage in stages}
+        self.fresh_keys: list[dict[str, Tensor]] = []
+
+    @property
+    @abstractmethod
+    def parts(self) -> Mapping[str, StageQueue]:
+        """What is kept for each stage, by the stage's key."""
+
+    def forget(self) -> None:
+        """Drop keys that were not enqueued."""
+        self.fresh_keys = []
+
+    def after_step(self) -> None:
+        """Move the heads that follow, and enqueue the keys of every micro-batch since the last step."""
+        fresh, self.fresh_keys = self.fresh_keys, []
+        for key, part in self.parts.items():
+            part.follow()
+            for keys in fresh:
+                # A step that GradScaler skipped may have left keys that are not finite.
+                part.queue.push(all_gather_rows(keys[key][keys[key].isfinite().all(1)]))
+
+
+def _stage_name(value: Any) -> Any:
+    value = int(value) if isinstance(value, str) and value.isdecimal() else value
+    number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 4
+    if not number and not (isinstance(value, str) and value):
+        raise ValueError("a stage is a number from 0 to 4 or a module path")
+    return value
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, (int, str)) and not isinstance(value, bool) else value
+
+
+StageName = Annotated[int | str, BeforeValidator(_stage_name)]
+
+
+def _distinct(value: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    if len(set(value)) < len(value):
+        raise ValueError("a stage is named twice")
+    return value
+
+
+Stages = Annotated[tuple[StageName, ...], BeforeValidator(_as_tuple), Field(min_length=1), AfterValidator(_distinct)]
+
+
+class Regularizer(BaseModel):
+    """The spec of a regularizer: one declaration for Python, YAML, the command line and the result record.
+
+    Subclasses set ``name`` and ``summary``, add their settings as fields and build a ``Term``.
+
+    Attributes:
+        weight: lambda, what the term is multiplied by in the total loss; at least 0.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    source: ClassVar[str]
+
+    weight: float = Field(default=1.0, ge=0)
+
+    @property
+    def wanted_stages(self) -> tuple[int | str, ...]:
+        """Stages whose maps the term reads."""
+        return ()
+
+    @property
+    def passes(self) -> frozenset[Pass]:
+        """Forward passes that the term needs."""
+        return frozenset()
+
+    @property
+    def needs_classifier(self) -> bool:
+        """Whether the term reads the reference's own classifier, so that a fresh one would teach it nothing."""
+        return False
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the term compares with the frozen teacher."""
+        return self.needs_classifier or any(needed.net == "reference" for needed in self.passes)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether all views must share their geometry and differ in colour alone."""
+        return False
+
+    def scheduled(self, steps_per_epoch: int) -> Self:
+        """Return the spec with what follows from the length of an epoch filled in; asked where synreal trains."""
+        return self
+
+    @property
+    def views(self) -> int:
+        """How many views of each image the term needs, at least 1."""
+        return 1 + max((needed.view for needed in self.passes), default=0)
+
+    @abstractmethod
+    def build(self, site: Site) -> Term:
+        """Build the term for a network."""
+
+    @model_serializer(mode="wrap")
+    def _with_name(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {"name": self.name, **handler(self)}
+
+
+class FeatureRegularizer(Regularizer):
+    """A regularizer that reads feature maps.
+
+    Attributes:
+        stages: Numbers 0 to 4 or module paths; one or several.
+        stage_weights: What each stage's loss is multiplied by before they are summed, in the order of ``stages``, each
+            at least 0; None weighs all by 1.
+    """
+
+    stages: Stages
+    stage_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_weight_a_stage(self) -> Self:
+        if self.stage_weights is not None and len(self.stage_weights) != len(self.stages):
+            raise ValueError(
+                f"stage_weights has {len(self.stage_weights)} values for {len(self.stages)} stages; give one for each"
+            )
+        return self
+
+    def summed(self, losses: Sequence[Tensor]) -> Tensor:
+        """Sum one loss a stage (0-d each), weighted by ``stage_weights``."""
+        stacked = torch.stack(list(losses))
+        if self.stage_weights is None:
+            return stacked.sum()
+        return (stacked * stacked.new_tensor(self.stage_weights)).sum()
+
+    @property
+    def wanted_stages(self) -> tuple[int | str, ...]:
+        """Stages whose maps the term reads."""
+        return self.stages
+
+
+class NoPenalty(Term):
+    """A term that adds nothing to the loss."""
+
+    anchor: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("anchor", torch.zeros(()), persistent=False)
+
+    def forward(self, step: Step) -> Tensor:
+        """Return zero on the model's device."""
+        return self.anchor.float()

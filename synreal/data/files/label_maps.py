@@ -1,0 +1,189 @@
+"""From the numbers or colours that a label file holds to classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synreal.data.files.decoding import MAX_PIXELS, opened, read_colours, read_ids
+from synreal.data.files.paths import fingerprint_files
+from synreal.data.sets import IGNORE
+from synreal.errors import DataError
+
+_MOST_IDS = 65_536
+_COLOURED = ("RGB", "RGBA", "CMYK", "YCbCr")
+
+
+class LabelMap:
+    """Which class each number or colour of a label file stands for.
+
+    Args:
+        ids: Class, or ``IGNORE``, by number.
+        colours: Class, or ``IGNORE``, by (red, green, blue); None where label files hold numbers.
+        hints: What to say of a number that is not in ``ids``, where that tells a known mistake.
+        advice: What to do about any other number or colour that is not in the map.
+        colour_advice: What to do about a file of colours where numbers are expected; default ``read_ids``'s.
+
+    Raises:
+        DataError: If there is nothing in it, or a number, colour or class is out of range.
+    """
+
+    def __init__(
+        self,
+        ids: Mapping[int, int] | None = None,
+        colours: Mapping[tuple[int, int, int], int] | None = None,
+        hints: Mapping[int, str] | None = None,
+        *,
+        advice: str = "Add them to the map, as classes or as ignored.",
+        colour_advice: str | None = None,
+    ) -> None:
+        if (ids is None) == (colours is None) or not (ids or colours):
+            raise DataError("A label map gives either numbers or colours, one at least.")
+        self.hints = dict(hints or {})
+        self.ids = dict(ids or {})
+        self.colours = dict(colours or {})
+        self.advice = advice
+        self.colour_advice = colour_advice
+        if not all(0 <= key < _MOST_IDS for key in self.ids):
+            raise DataError(f"A label map has numbers 0 to {_MOST_IDS - 1}, got {min(self.ids)} to {max(self.ids)}.")
+        for colour in self.colours:
+            if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
+                raise DataError(f"A label map has colours of red, green and blue from 0 to 255, got {colour}.")
+        for key, value in (self.ids or self.colours).items():
+            if not 0 <= value <= IGNORE:
+                raise DataError(
+                    f"A label map gives classes 0 to {IGNORE - 1} or {IGNORE} (ignored), got {key}: {value}."
+                )
+        # What the table holds for numbers that the map does not have: no class of the map, if one is left.
+        used = {*self.ids.values(), *self.colours.values()}
+        self._unknown = next((value for value in range(IGNORE) if value not in used), 0)
+        self._table: NDArray[np.uint8] | None = None
+
+    def read(self, path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+        """Read a label file.
+
+        Returns:
+            Classes or ``IGNORE``, uint8 (H, W).
+
+        Raises:
+            DataError: If the file cannot be read, or holds a number or colour that the map does not have.
+        """
+        return self.classes(self.values(path, max_pixels), path)
+
+    def values(self, path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.integer[Any]]:
+        """Read what a label file holds, not yet looked up.
+
+        Returns:
+            Its numbers, (H, W); colours as ``red * 65536 + green * 256 + blue``.
+
+        Raises:
+            DataError: If the file cannot be read, or holds colours instead of numbers or the reverse.
+        """
+        if self.colours:
+            pixels = read_colours(path, max_pixels).astype(np.int32)
+            packed: NDArray[np.int32] = _packed(np.moveaxis(pixels, -1, 0))
+            return packed
+        if self.colour_advice is not None:
+            with opened(path, max_pixels, decode=False) as image:
+                mode = image.mode
+            if mode in _COLOURED:
+                raise DataError(
+                    f"{path} is a colour image (mode {mode}), expected one number a pixel. {self.colour_advice}"
+                )
+        ids = read_ids(path, max_pixels)
+        if ids.min(initial=0) < 0 or ids.max(initial=0) >= _MOST_IDS:
+            raise DataError(f"{path} holds numbers from {ids.min()} to {ids.max()}, expected 0 to {_MOST_IDS - 1}.")
+        return ids
+
+    def classes(self, found: NDArray[np.integer[Any]], path: Path) -> NDArray[np.uint8]:
+        """Look up what ``values`` read.
+
+        Args:
+            found: Numbers of any shape.
+            path: Where they are from, for messages.
+
+        Returns:
+            Classes or ``IGNORE``, uint8, of the same shape.
+
+        Raises:
+            DataError: If the map does not have one of them.
+        """
+        if self._table is None:  # colours take 16 MB: not before they are needed, and not in a pickle
+            table = np.full(1 << 24 if self.colours else _MOST_IDS, self._unknown, np.uint8)
+            for key, value in (self.colours or self.ids).items():
+                table[_packed(key) if isinstance(key, tuple) else key] = value
+            self._table = table  # only now: other threads may be reading
+        classes: NDArray[np.uint8] = self._table[found]
+        suspects = classes == self._unknown
+        if suspects.any():
+            known = {_packed(key) for key in self.colours} if self.colours else self.ids
+            unknown = [key for key in np.unique(found[suspects]).tolist() if key not in known]
+            if unknown:
+                self._refuse(unknown, path)
+        return classes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_table": None}
+
+    def _refuse(self, unknown: Sequence[int], path: Path) -> None:
+        for number in unknown:
+            if number in self.hints:
+                raise DataError(f"{path}: {self.hints[number]}")
+        names = [str(_unpacked(number)) if self.colours else str(number) for number in unknown]
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        kind = "colours" if self.colours else "numbers"
+        known = ", ".join(map(str, list(self.colours or sorted(self.ids))[:40]))
+        raise DataError(
+            f"{path} holds {kind} that its label map does not have: {', '.join(names[:8])}{more}. Known: {known}. "
+            f"{self.advice}"
+        )
+
+    def describe(self) -> bytes:
+        """Return what decides it, for a fingerprint."""
+        return repr((sorted(self.ids.items()), sorted(self.colours.items()))).encode()
+
+
+class MaskPaths:
+    """Masks that lie in files, one an image.
+
+    Args:
+        root: The folder.
+        files: Label files, relative to it.
+        label_map: What they hold.
+        max_pixels: Larger ones are refused.
+    """
+
+    def __init__(self, root: Path, files: Sequence[str], label_map: LabelMap, max_pixels: int = MAX_PIXELS) -> None:
+        self.root = root
+        self.files = list(files)
+        self.label_map = label_map
+        self.max_pixels = max_pixels
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """Return a mask: classes or ``IGNORE``, uint8 (H, W)."""
+        return self.label_map.read(self.root / self.files[index], self.max_pixels)
+
+    def place(self, index: int) -> str:
+        """Return its file."""
+        return str(self.root / self.files[index])
+
+    def digest(self) -> list[bytes]:
+        """Return names and sizes of the files, and the map."""
+        return [fingerprint_files(self.root, self.files).encode(), self.label_map.describe()]
+
+    def subset(self, kept: Sequence[int]) -> MaskPaths:
+        """Return the masks of some of the images."""
+        return MaskPaths(self.root, [self.files[index] for index in kept], self.label_map, self.max_pixels)
+
+
+def _packed(colour: Any) -> Any:
+    """Make one number of red, green and blue."""
+    return colour[0] * 65_536 + colour[1] * 256 + colour[2]
+
+
+def _unpacked(number: int) -> tuple[int, int, int]:
+    return number // 65_536, number // 256 % 256, number % 256

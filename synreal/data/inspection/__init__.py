@@ -1,0 +1,1 @@
+"""Reading a data set once and saying what is wrong with it: ``synreal data check``."""

@@ -1,0 +1,247 @@
+"""SOLO, which Unity's Perception package writes. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+
+from synreal.data.files.paths import inside, subfolders
+from synreal.data.own import OwnData
+from synreal.data.registry import Policy, register
+from synreal.errors import DataError, unknown_name
+
+if TYPE_CHECKING:
+    from synreal.data.sets import Images
+
+_TYPES: Final = {"detection": "BoundingBox2DAnnotation", "segmentation": "SemanticSegmentationAnnotation"}
+_LABELERS: Final = {"detection": "BoundingBox2DLabeler", "segmentation": "SemanticSegmentationLabeler"}
+_IGNORED: Final = 255
+_BLACK: Final = (0, 0, 0)
+
+
+@register
+class Solo(OwnData):
+    """Frames of a simulation: ``sequence.N/stepM.frame_data.json``, images and colour masks beside them.
+
+    Classes go by label names, in the order of their ids where ``annotation_definitions.json`` gives ids, else sorted.
+    In segmentation, black is ``"background"``.
+
+    Attributes:
+        labeler: Id of the labeler whose annotations are read, where several of a kind were active.
+        classes: The names that are used; boxes of others are left out, pixels of others count nowhere.
+        splits: For each part a folder that holds a data set of its own.
+    """
+
+    labeler: str | None = None
+
+    kind: ClassVar[str] = "solo"
+    tasks: ClassVar[tuple[str, ...]] = ("segmentation", "detection")
+    summary: ClassVar[str] = "Your data set in SOLO, the format of Unity's Perception package."
+    needs: ClassVar[str] = "a folder with annotation_definitions.json and sequence.N folders"
+
+    def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
+        """Read the JSON of all frames; images and masks are decoded one by one, when asked for."""
+        from synreal.data.files.file_sets import BoxFiles, MaskFiles, existing
+        from synreal.data.files.label_maps import LabelMap, MaskPaths
+
+        folder = self._folder(split)
+        dropped: Counter[str] = Counter()
+        shots = [shot for path in _frame_files(folder) for shot in self._shots(path, task, dropped)]
+        if not shots:
+            raise DataError(
+                f"Data set {self.label!r}: no image in {folder} has a {_TYPES[task]}. Was a {_LABELERS[task]} active?"
+            )
+        classes = self._names(folder, task, shots)
+        there = existing(self.root, [shot.file for shot in shots], str(folder), skip=policy.bad_image == "skip")
+        if len(there) < len(shots):
+            dropped["missing images left out"] = len(shots) - len(there)
+        chosen = self.part([shots[index].file for index in there], split)
+        colours = _colours(shots, classes) if task == "segmentation" else {}
+        shots = [shots[there[index]] for index in chosen]
+        where = (self.label, split, self.root, [shot.file for shot in shots])
+        if task == "segmentation":
+            masks = MaskPaths(self.root, [shot.mask for shot in shots], LabelMap(colours=colours), self.max_pixels)
+            resize = policy.size_mismatch == "resize"
+            return MaskFiles(*where, masks, classes, resize=resize, dropped=dropped, max_pixels=self.max_pixels)
+        boxes = [_boxes(self.root / shot.file, shot, classes, dropped) for shot in shots]
+        sizes = [shot.size for shot in shots]
+        return BoxFiles(*where, boxes, sizes, classes, dropped=dropped, max_pixels=self.max_pixels)
+
+    def _folder(self, split: str) -> Path:
+        """Find the folder that holds sequences: the one that is named, or the only one in it that does."""
+        base = self.root / (self.place(split) or "")
+        if not base.is_dir():
+            raise DataError(f"Data set {self.label!r}: there is no folder {base}, which splits names.")
+        candidates = [base, *(base / name for name in subfolders(base))]
+        found = [folder for folder in candidates if any(map(_sequence, subfolders(folder)))]
+        if len(found) == 1:
+            return found[0]
+        here = ", ".join(folder.name for folder in found) or "none"
+        raise DataError(
+            f"Data set {self.label!r}: expected one SOLO data set in {base}, a folder with sequence.0, sequence.1, "
+            f"...; found {here}. Give the folder of one as root, or one a part with splits."
+        )
+
+    def _shots(self, path: Path, task: str, dropped: Counter[str]) -> list[_Shot]:
+        """Read one frame."""
+        shots: list[_Shot] = []
+        for index, capture in enumerate(_list_in(_read_json(path), "captures", path)):
+            where = f"{path}, captures[{index}]"
+            annotations = [
+                each
+                for each in _list_in(capture, "annotations", where)
+                if str(each.get("@type", "")).endswith(_TYPES[task]) and self.labeler in (None, each.get("id"))
+            ]
+            if not isinstance(capture.get("filename"), str) or not capture["filename"]:
+                dropped["captures without an image left out"] += 1
+            elif not annotations:
+                dropped[f"images without {_TYPES[task]} left out"] += 1
+            elif len(annotations) > 1:
+                ids = ", ".join(repr(each.get("id")) for each in annotations)
+                raise DataError(f"{where} has {len(annotations)} of {_TYPES[task]}: {ids}. Choose one with labeler.")
+            else:
+                shots.append(self._shot(path, where, capture, annotations[0], task))
+        return shots
+
+    def _shot(
+        self, path: Path, where: str, capture: Mapping[str, Any], annotation: Mapping[str, Any], task: str
+    ) -> _Shot:
+        key = "values" if task == "detection" else "instances"
+        labels: list[tuple[str, tuple[float, ...]]] = []
+        for entry in _list_in(annotation, key, where):
+            try:
+                numbers = (*entry["origin"], *entry["dimension"]) if task == "detection" else entry["pixelValue"][:3]
+                label, values = str(entry["labelName"]), tuple(float(number) for number in numbers)
+                if len(values) != (4 if task == "detection" else 3):
+                    raise ValueError(f"{len(values)} numbers")
+            except (KeyError, TypeError, ValueError) as error:
+                expected = "labelName, origin and dimension" if task == "detection" else "labelName and pixelValue"
+                raise DataError(f"{where}: {key} holds {entry!r}, expected {expected} ({error}).") from None
+            labels.append((label, values))
+        mask = ""
+        if task == "segmentation":
+            if not isinstance(annotation.get("filename"), str):
+                raise DataError(f"{where}: the {_TYPES[task]} has no filename.")
+            mask = self._relative(path, annotation["filename"])
+        return _Shot(self._relative(path, capture["filename"]), mask, _size(capture.get("dimension"), where), labels)
+
+    def _relative(self, frame: Path, name: str) -> str:
+        inside(frame.parent, name, str(frame))
+        return Path(os.path.relpath(frame.parent / name.replace("\\", "/"), self.root)).as_posix()
+
+    def _names(self, folder: Path, task: str, shots: Sequence[_Shot]) -> tuple[str, ...]:
+        found = sorted({label for shot in shots for label, _ in shot.labels})
+        names = tuple(dict.fromkeys([*_defined(folder, _TYPES[task], self.labeler), *found]))
+        for name in self.classes or ():
+            if name not in names and name != "background":
+                raise unknown_name(f"label of {folder}", name, names)
+        names = self.classes or names
+        return names if task == "detection" or "background" in names else ("background", *names)
+
+
+class _Shot(NamedTuple):
+    """An image: its file and mask relative to the root, its size, and labels with boxes (x, y, w, h) or colours."""
+
+    file: str
+    mask: str
+    size: tuple[int, int] | None
+    labels: list[tuple[str, tuple[float, ...]]]
+
+
+def _sequence(name: str) -> bool:
+    return re.fullmatch(r"sequence\.\d+", name) is not None
+
+
+def _frame_files(folder: Path) -> list[Path]:
+    """List the JSON files of frames, in the order of sequences and steps."""
+    found = [
+        path
+        for name in subfolders(folder)
+        if _sequence(name)
+        for path in (folder / name).glob("step*.json")
+        if re.fullmatch(r"step\.?\d+\.frame(_data)?\.json", path.name)
+    ]
+    if not found:
+        raise DataError(f"{folder} holds sequences but no frames, expected sequence.0/step0.frame_data.json and so on.")
+    return sorted(found, key=lambda path: [int(part) for part in re.findall(r"\d+", f"{path.parent.name} {path.name}")])
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(
+            f"{path} is no JSON: {error}. The simulation may have been stopped; delete the frame."
+        ) from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path} must hold an object, got a {type(content).__name__}.")
+    return content
+
+
+def _list_in(entry: Mapping[str, Any], key: str, where: object) -> list[dict[str, Any]]:
+    """Return a list of objects; lists without any are not written."""
+    found = entry.get(key) or []
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise DataError(f"{where}: expected {key} to be a list of objects, got {str(found)[:80]}.")
+    return found
+
+
+def _size(given: Any, where: str) -> tuple[int, int] | None:
+    if given is None:
+        return None
+    try:
+        width, height = (int(number) for number in given)
+    except (TypeError, ValueError):
+        raise DataError(f"{where}: dimension is {given!r}, expected [width, height].") from None
+    return height, width
+
+
+def _defined(folder: Path, kind: str, labeler: str | None) -> list[str]:
+    """Return the labels that ``annotation_definitions.json`` gives for a kind of annotation, in the order of ids."""
+    for path in (folder / "annotation_definitions.json", folder / "metadata" / "annotation_definitions.json"):
+        if not path.is_file():
+            continue
+        labels: dict[str, int] = {}
+        for definition in _list_in(_read_json(path), "annotationDefinitions", path):
+            if not re.search(f"{kind}(Definition)?$", str(definition.get("@type", ""))):
+                continue
+            if labeler in (None, definition.get("id")):
+                for place, entry in enumerate(_list_in(definition, "spec", path)):
+                    number = entry.get("label_id", place)
+                    labels[str(entry.get("label_name"))] = number if isinstance(number, int) else place
+        return sorted(labels, key=lambda name: labels[name])
+    return []
+
+
+def _colours(shots: Sequence[_Shot], classes: Sequence[str]) -> dict[tuple[int, int, int], int]:
+    """Return the class of each colour; labels have the same colour in all frames."""
+    names: dict[tuple[int, int, int], str] = {_BLACK: "background"}
+    for shot in shots:
+        for label, (red, green, blue) in shot.labels:
+            colour = (int(red), int(green), int(blue))
+            other = names.setdefault(colour, label)
+            if other != label:
+                raise DataError(
+                    f"{shot.mask}: the colour {colour} stands for {label!r}, elsewhere for {other!r}. Give every label "
+                    "a colour of its own, not black, in Unity's SemanticSegmentationLabelConfig."
+                )
+    return {colour: classes.index(name) if name in classes else _IGNORED for colour, name in names.items()}
+
+
+def _boxes(image: Path, shot: _Shot, classes: Sequence[str], dropped: Counter[str]) -> Any:
+    from synreal.data.files.decoding import size_of
+    from synreal.data.files.file_sets import usable_boxes
+
+    used = [(classes.index(label), box) for label, box in shot.labels if label in classes]
+    if len(used) < len(shot.labels):
+        dropped["objects of classes that are not used left out"] += len(shot.labels) - len(used)
+    corners = [(x, y, x + width, y + height) for _, (x, y, width, height) in used]
+    boxes, empty = usable_boxes(corners, [label for label, _ in used], shot.size or size_of(image))
+    if empty:
+        dropped["boxes without area left out"] += empty
+    return boxes

@@ -1,0 +1,83 @@
+"""Tux Paint's stamps: drawn ones (source) and photographed ones of the same classes (target). Imports no torch.
+
+The art is GPL-2. It is read from the package that the user has installed, never bundled.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from pydantic import field_validator
+
+from synreal.data.registry import DataSet, Domain, Policy, register
+
+if TYPE_CHECKING:
+    from synreal.data.sets import Images
+
+CLASSES: Final = ("animals", "food", "household", "town", "vehicles")
+"""Folders of stamps with a score or so of drawings and a dozen photographs at least.
+
+``plants``, ``people`` and ``clothes`` lack one side: a single drawn plant, two people in photographs, and in
+``clothes`` nothing photographed but two clothes pegs.
+"""
+
+
+@register
+class Stamps(DataSet):
+    """Tux Paint's stamps.
+
+    Attributes:
+        root: The folder of the stamps, or one that was unpacked from their package; default where the package
+            installs them, else what ``synreal data prepare stamps`` has cached.
+    """
+
+    root: Path | None = None
+
+    kind: ClassVar[str] = "stamps"
+    domains: ClassVar[tuple[Domain, ...]] = ("source", "target")
+    tasks: ClassVar[tuple[str, ...]] = ("classification", "segmentation", "detection")
+    summary: ClassVar[str] = (
+        "Tux Paint's stamps in 5 classes, drawn (source) and photographed (target), 128 x 128 RGB; "
+        "one on each image, or scenes of up to 4."
+    )
+    needs: ClassVar[str] = "the stamps (apt install tuxpaint-stamps-default) and pip install 'synreal[stamps]'"
+
+    @field_validator("root")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        # A run is resumed from anywhere.
+        return None if value is None else value.expanduser().absolute()
+
+    def class_names(self, task: str) -> tuple[str, ...]:
+        """The five folders; a mask also has the background."""
+        return ("background", *CLASSES) if task == "segmentation" else CLASSES
+
+    def default_targets(self, task: str) -> tuple[str, ...]:
+        """The photographed stamps of the same folder."""
+        return (self.text(),)
+
+    def check(self) -> None:
+        """Look whether a given folder holds the stamps."""
+        from synreal.data.rendered.stamp_files import find_folder
+
+        if self.root is not None:
+            find_folder(self.root)
+
+    def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
+        """Compose, or read from the cache."""
+        from synreal.data.rendered import stamp_images
+        from synreal.data.rendered.stamp_files import load_cutouts
+
+        cutouts = load_cutouts(self.root, cache=cache)
+        if cutouts.skipped:
+            few = "; ".join(list(cutouts.skipped.values())[:3])
+            warnings.warn(f"stamps: {len(cutouts.skipped)} files left out: {few}.", stacklevel=2)
+        if split == "test":
+            return stamp_images.load_target(cutouts, task=task, cache=cache)
+        return stamp_images.load_source(cutouts, split, task=task, seed=seed, cache=cache)
+
+    def text(self) -> str:
+        """Write it as ``find`` reads it."""
+        return self.kind if self.root is None else f"{self.kind}:{self.root}"

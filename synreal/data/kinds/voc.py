@@ -1,0 +1,347 @@
+"""Boxes in Pascal VOC's XML, as LabelImg, CVAT and Roboflow also write it. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+from synreal.data.files.paths import by_stem, find_tree, inside, is_litter, read_lines, scan_files, scan_images, some
+from synreal.data.own import OwnData
+from synreal.data.registry import FolderData, Policy, register
+from synreal.errors import DataError
+
+if TYPE_CHECKING:
+    from synreal.data.sets import Images
+
+_IMAGE_FOLDERS = ("JPEGImages", "images")
+_LISTS = "ImageSets/Main"
+_MOST_BYTES = 1 << 24
+
+
+class Annotation(NamedTuple):
+    """What an XML file says of an image.
+
+    Attributes:
+        filename: The image; many tools leave a wrong one.
+        size: Height and width in pixels; None where the file does not say.
+        names: Class name of each object.
+        corners: xmin, ymin, xmax, ymax of each object, as they are written.
+    """
+
+    filename: str
+    size: tuple[int, int] | None
+    names: list[str]
+    corners: list[tuple[float, float, float, float]]
+
+
+def read_annotation(path: Path) -> Annotation:
+    """Read an XML file of Pascal VOC; objects marked difficult or truncated are objects like others.
+
+    Raises:
+        DataError: If the file is missing or damaged, declares entities (a few lines of them can stand for gigabytes),
+            or an object has no name or no box; names the file.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {error.strerror}.") from None
+    if len(raw) > _MOST_BYTES:
+        raise DataError(f"{path} is {len(raw):,} bytes long; the annotation of an image has at most {_MOST_BYTES:,}.")
+    root = _parse(raw, path)
+    if root.tag != "annotation":
+        raise DataError(f"{path} holds <{root.tag}>, expected <annotation>: it is no annotation of Pascal VOC.")
+    names, corners = [], []
+    for number, item in enumerate(root.iterfind("object"), 1):
+        where = f"{path}, object {number}"
+        name = (item.findtext("name") or "").strip()
+        box = item.find("bndbox")
+        if not name or box is None:
+            raise DataError(f"{where} has no <{'bndbox' if name else 'name'}>. Export it again as Pascal VOC.")
+        names.append(name)
+        x0, y0, x1, y1 = (_number(box, key, where) for key in ("xmin", "ymin", "xmax", "ymax"))
+        corners.append((x0, y0, x1, y1))
+    return Annotation((root.findtext("filename") or "").strip(), _size(root, path), names, corners)
+
+
+def _parse(raw: bytes, path: Path) -> Element:
+    builder = TreeBuilder()
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+
+    def refuse(name: str, *_: object) -> None:
+        raise DataError(f"{path} declares the entity {name!r}, which no annotation needs. It is not read.")
+
+    parser.EntityDeclHandler = refuse
+    try:
+        parser.Parse(raw, True)
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the latter two of encodings that nobody knows
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} is no XML: {error}. It may be truncated; export it again.") from None
+    return builder.close()
+
+
+def _number(box: Element, key: str, where: str) -> float:
+    text = box.findtext(key)
+    try:
+        return float(text or "")
+    except ValueError:
+        raise DataError(f"{where}: <{key}> of its box is {text!r}, expected a number of pixels.") from None
+
+
+def _size(root: Element, path: Path) -> tuple[int, int] | None:
+    height, width = (root.findtext(f"size/{key}") for key in ("height", "width"))
+    try:
+        size = int(float(height or 0)), int(float(width or 0))
+    except (ValueError, OverflowError):
+        raise DataError(f"{path}: <size> is {width!r} x {height!r}, expected numbers of pixels.") from None
+    return size if min(size) > 0 else None  # some tools write zeros
+
+
+def half_open(corners: Iterable[tuple[float, float, float, float]]) -> list[tuple[float, float, float, float]]:
+    """Bring corners that count pixels from 1, the last included, to half-open ones from 0: only the first move."""
+    return [(x0 - 1, y0 - 1, x1, y1) for x0, y0, x1, y1 in corners]
+
+
+def read_boxes(
+    data: FolderData,
+    split: str,
+    root: Path,
+    annotated: Mapping[str, Annotation],
+    classes: Sequence[str],
+    *,
+    policy: Policy,
+    silent: Sequence[str] = (),
+    dropped: Mapping[str, int] | None = None,
+) -> Images:
+    """Make image files with boxes of annotations.
+
+    Args:
+        data: The data set.
+        split: Which part of it.
+        root: The folder.
+        annotated: What is said of each image, by its path relative to the folder; corners half-open, from 0.
+        classes: The names that are used.
+        policy: With ``bad_image="skip"`` images are left out that cannot be read although their size is needed.
+        silent: Names that are left out without being counted.
+        dropped: What was left out before, and how often.
+
+    Raises:
+        DataError: If there is nothing to train or test on: no object of any class; or if a file is missing.
+    """
+    from synreal.data.files.decoding import size_of
+    from synreal.data.files.file_sets import BoxFiles, usable_boxes
+
+    number = {name: index for index, name in enumerate(classes)}
+    others: dict[str, int] = {}
+    files, boxes, sizes = [], [], []
+    without_area = unreadable = 0
+    for file, annotation in annotated.items():
+        for name in annotation.names:
+            if name not in number and name not in silent:
+                others[name] = others.get(name, 0) + 1
+        chosen = [index for index, name in enumerate(annotation.names) if name in number]
+        try:
+            size = annotation.size or size_of(root / file, data.max_pixels)
+        except DataError:
+            if policy.bad_image != "skip":
+                raise
+            unreadable += 1
+            continue
+        objects, empty = usable_boxes(
+            [annotation.corners[index] for index in chosen], [number[annotation.names[index]] for index in chosen], size
+        )
+        without_area += empty
+        files.append(file)
+        boxes.append(objects)
+        sizes.append(annotation.size)
+    if files and split != "heldout" and not any(len(objects.labels) for objects in boxes):  # those may be few
+        raise DataError(
+            f"{data.label} ({split}): no image has a box of {', '.join(classes)}. Other names found: "
+            f"{some(sorted(others), 12) or 'none'}."
+        )
+    counts = {
+        **(dropped or {}),
+        f"objects of other classes ({some(sorted(others))}) left out": sum(others.values()),
+        "boxes without area left out": without_area,
+        "images that cannot be read left out": unreadable,
+    }
+    return BoxFiles(
+        data.label,
+        split,
+        root,
+        files,
+        boxes,
+        sizes,
+        classes,
+        dropped={what: count for what, count in counts.items() if count},
+        max_pixels=data.max_pixels,
+    )
+
+
+def names_found(annotations: Iterable[Annotation], where: str) -> tuple[str, ...]:
+    """Return the class names of all objects, sorted.
+
+    Raises:
+        DataError: If there is no object.
+    """
+    names = sorted({name for annotation in annotations for name in annotation.names})
+    if not names:
+        raise DataError(f"{where}: no object is labelled in any file.")
+    return tuple(names)
+
+
+@register
+class Voc(OwnData):
+    """Boxes in Pascal VOC's XML: ``Annotations/`` and ``JPEGImages/``, or XML files beside images.
+
+    Objects marked difficult are trained and tested on like others. Images without an object stay: a detector learns
+    from background.
+
+    Attributes:
+        classes: The names that are used, in the order of their numbers; default all that are found, sorted.
+        splits: For each part the name of a list in ``ImageSets/Main``, e.g. ``{"train": "train", "test": "val"}``, or
+            a folder that holds the part, e.g. ``{"train": "train", "test": "valid"}``.
+        one_based: Whether corners count pixels from 1, the last included, as Pascal VOC does; else they are taken for
+            half-open ones from 0.
+    """
+
+    one_based: bool = True
+
+    kind: ClassVar[str] = "voc"
+    tasks: ClassVar[tuple[str, ...]] = ("detection",)
+    summary: ClassVar[str] = "Your own boxes as Pascal VOC: one XML file an image."
+    needs: ClassVar[str] = "Annotations/*.xml with JPEGImages/, or XML files beside their images"
+
+    def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
+        """Read the XML files; images are decoded when they are asked for."""
+        part = self._open(split)
+        stems = [part.stems[index] for index in self.part(part.stems, split)]
+        annotated: dict[str, Annotation] = {}
+        by_image: dict[str, str] = {}
+        absent = []
+        for stem in stems:
+            file = part.annotations[stem]
+            annotation = read_annotation(part.folder / file)
+            image = _image(part, stem, annotation)
+            if image is None:
+                absent.append(file)
+                continue
+            if by_image.setdefault(image, file) != file:
+                raise DataError(f"{self.label}: {by_image[image]} and {file} are both of {image}. Remove one.")
+            corners = half_open(annotation.corners) if self.one_based else annotation.corners
+            annotated[image] = annotation._replace(corners=corners)
+        if absent and not (policy.bad_image == "skip" and annotated):
+            raise DataError(
+                f"{self.label}: {len(absent)} annotations below {part.folder} have no image, e.g. {some(absent)}. "
+                f"Expected images of the same names in {' or '.join(_IMAGE_FOLDERS)}, or beside them."
+            )
+        return read_boxes(
+            self,
+            split,
+            part.folder,
+            annotated,
+            self.classes or self._names(split),
+            policy=policy,
+            dropped={
+                "images without annotation left out": part.unlabelled,
+                "missing images left out": len(absent),
+            },
+        )
+
+    def _open(self, split: str) -> _Part:
+        place = self.place(split)
+        return _open(self.root if place is not None else self.folder(split), place, self.label)
+
+    def _names(self, split: str) -> tuple[str, ...]:
+        """Find the names of the source, or of the target: train and heldout have the same, whatever is in them."""
+        opened = [self._open(part) for part in self.alike(split)]
+        paths = {part.folder / file for part in opened for file in part.annotations.values()}
+        return names_found(map(read_annotation, sorted(paths)), self.label)
+
+
+class _Part(NamedTuple):
+    folder: Path
+    annotations: dict[str, str]  # all in the folder, by stem
+    images: dict[str, str]
+    stems: list[str]  # those of the part
+    unlabelled: int
+
+
+def _open(root: Path, place: str | None, what: str) -> _Part:
+    """Find annotations and images of a part, relative to the folder that holds both."""
+    listed = place if place is not None and not inside(root, place, f"{what}: splits").is_dir() else None
+    folder = root if place is None or listed is not None else root / place
+    beside = not (folder / "Annotations").is_dir() and any(not is_litter(path.name) for path in folder.glob("*.xml"))
+    if not beside:
+        try:
+            folder = find_tree(folder, ["Annotations"], what, depth=2)
+        except DataError as error:
+            raise DataError(f"{error} Folders with XML files beside images are named in splits.") from None
+    annotations = _by_stem(folder, "" if beside else "Annotations", ".xml")
+    image_folder = next((name for name in _IMAGE_FOLDERS if (folder / name).is_dir()), "")
+    images = _by_stem(folder, image_folder, None)
+    if listed is None:
+        unlabelled = len(images.keys() - annotations.keys()) if beside or image_folder else 0
+        return _Part(folder, annotations, images, sorted(annotations), unlabelled)
+    return _Part(folder, annotations, images, listed_stems(folder, listed, annotations, what), 0)
+
+
+def _by_stem(folder: Path, below: str, suffix: str | None) -> dict[str, str]:
+    files = scan_images(folder / below) if suffix is None else scan_files(folder / below, suffix)
+    return {stem: f"{below}/{file}" if below else file for stem, file in by_stem(files, folder / below).items()}
+
+
+def listed_stems(folder: Path, name: str, annotations: Mapping[str, str], what: str) -> list[str]:
+    """Read which images a list in ``ImageSets/Main`` names.
+
+    Args:
+        folder: The folder that holds ``ImageSets``.
+        name: Name of the list, with or without ``.txt``.
+        annotations: What may be listed: annotation files by stem.
+        what: Name of the data set, for messages.
+
+    Returns:
+        Stems in the order of the list, each once. Lists of one class hold a number after each, which says whether the
+        class is in the image: all their images count.
+
+    Raises:
+        DataError: If there is no such list, or it names what has no annotation.
+    """
+    lists = folder / _LISTS
+    path = inside(lists, f"{name.removesuffix('.txt')}.txt", f"{what}: name of a list")
+    if not path.is_file():
+        known = [file.removesuffix(".txt") for file in scan_files(lists, ".txt")] if lists.is_dir() else []
+        raise DataError(
+            f"{what}: {lists} has no list {path.name}. Lists there: {some(known, 12) or 'none'}. Give the name of one, "
+            "or a folder."
+        )
+    stems: dict[str, None] = {}
+    absent = []
+    for _, line in read_lines(path):
+        first, *rest = line.rsplit(None, 1)
+        stem = first if line not in annotations and rest and rest[0] in ("1", "0", "-1") else line
+        if stem in annotations:
+            stems[stem] = None
+        else:
+            absent.append(stem)
+    if absent:
+        raise DataError(
+            f"{what}: {len(absent)} of the {len(absent) + len(stems)} images that {path} lists have no annotation in "
+            f"{folder}, e.g. {some(absent)}. One name a line is expected, without folder and ending."
+        )
+    return list(stems)
+
+
+def _image(part: _Part, stem: str, annotation: Annotation) -> str | None:
+    """Find the image of an annotation: by its own name first, since many tools leave a wrong one in the file."""
+    if stem in part.images:
+        return part.images[stem]
+    named, _, _ = annotation.filename.replace("\\", "/").rpartition("/")[2].rpartition(".")
+    return part.images.get(named) if named else None

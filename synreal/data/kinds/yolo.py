@@ -1,0 +1,383 @@
+"""Boxes as YOLO's text files hold them, one file an image. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from synreal.data.files.paths import (
+    Inside,
+    inside,
+    read_lines,
+    scan_files,
+    scan_images,
+    some,
+    subfolders,
+    without_duplicates,
+)
+from synreal.data.files.threads import in_threads
+from synreal.data.own import OwnData, read_names
+from synreal.data.registry import Policy, register
+from synreal.errors import DataError, unknown_name
+from synreal.parsing import read_mapping
+
+if TYPE_CHECKING:
+    from synreal.data.sets import Boxes, Images
+
+_DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_NAMES = "classes.txt"
+_KEYS = {"train": ("train",), "heldout": ("val",), "test": ("test", "val")}
+_THREADS = 16
+_FARTHEST = 0.5  # of the image's size: what lies farther outside it is no share of it
+
+
+@register
+class Yolo(OwnData):
+    """Boxes in YOLO's text files: ``images/**/x.png`` with ``labels/**/x.txt``, or ``x.txt`` beside ``x.png``.
+
+    A line is ``class x y width height``, centre and size as shares of the image's; of a polygon,
+    ``class x y x y x y ...``, its bounding box is read. An image without a text file has no objects. Names and parts
+    are read from ``data.yaml`` (``names``, ``train``, ``val``, ``test``), names also from ``classes.txt``.
+
+    Attributes:
+        classes: Names in the order of their numbers; where a file gives the names, those that are used.
+        splits: For each part the folder of its images or a text file that lists them, e.g.
+            ``{"train": "images/train", "test": "images/val"}``. Default what ``data.yaml`` says: as a source ``train``
+            and, held out, ``val``; as a target ``test``, or else ``val``.
+    """
+
+    kind: ClassVar[str] = "yolo"
+    tasks: ClassVar[tuple[str, ...]] = ("detection",)
+    summary: ClassVar[str] = "Your images with boxes in YOLO's text files, as Ultralytics and Label Studio write them."
+    needs: ClassVar[str] = "images with text files beside them or in labels/, and data.yaml, classes.txt or classes"
+
+    def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
+        """Read the text files and the headers of images; these are decoded when they are asked for."""
+        from synreal.data.files.file_sets import BoxFiles, usable_boxes
+
+        described = _described(self.root)
+        classes, numbers = self._classes(_listed_names(self.root, described))
+        dropped: Counter[str] = Counter()
+        files = self._images(split, self._places(described, split), policy, dropped)
+        labels, dropped["label files without image"] = _label_files(self.root, files)
+        kept = list(range(len(files)))
+        if split != "test" and self._places(described, "heldout") == self._places(described, "train"):
+            kept = self.chosen(files, split)
+
+        skip = policy.bad_image == "skip"
+        sizes = _sizes([self.root / files[index] for index in kept], self.max_pixels, skip)
+        nothing = usable_boxes([], [], (1, 1))[0]
+        keypoints = described is not None and described.keypoints
+        found: dict[str, Boxes] = {}
+        for index, size in zip(kept, sizes, strict=True):
+            label = labels[index]
+            if size is None:
+                dropped["images that cannot be read left out"] += 1
+            elif label is None:
+                dropped["images without label file, taken to hold no object"] += 1
+                found[files[index]] = nothing
+            else:
+                found[files[index]] = _boxes(self.root / label, size, numbers, keypoints, dropped)
+        if (
+            found and split != "heldout" and not any(len(objects.labels) for objects in found.values())
+        ):  # those may be few
+            raise DataError(
+                f"{self.label} ({split}): no image has a box of {some(classes, 12)}. Left out: "
+                f"{', '.join(f'{count} {what}' for what, count in dropped.items() if count) or 'nothing'}."
+            )
+        return BoxFiles(
+            self.label,
+            split,
+            self.root,
+            list(found),
+            list(found.values()),
+            [None] * len(found),  # shares are of the upright image, as tools show it
+            classes,
+            dropped={what: count for what, count in dropped.items() if count},
+            max_pixels=self.max_pixels,
+        )
+
+    def _classes(self, names: _Names | None) -> tuple[tuple[str, ...], dict[int, int | None]]:
+        """Return class names, and by number in the files the number of its class, None where it is not used."""
+        if names is None:
+            if self.classes is None:
+                raise DataError(
+                    f"Data set {self.label!r}: {self.root} has no {_DESCRIPTIONS[0]} with names and no {_NAMES}. Give "
+                    "the names in the order of their numbers: classes=['car', 'bus']."
+                )
+            return self.classes, {number: number for number in range(len(self.classes))}
+        for name in self.classes or ():
+            if name not in names.names:
+                raise unknown_name(f"class of {names.file}", name, names.names)
+        classes = self.classes or names.names
+        return classes, {
+            number: classes.index(name) if name in classes else None for number, name in enumerate(names.names)
+        }
+
+    def _places(self, described: _Description | None, split: str) -> list[str]:
+        """Return folders or lists of a part: what ``splits`` says or else the YAML file."""
+        if self.splits or described is None:
+            place = self.place(split)
+            return [] if place is None else [place]
+        places = _places(self.root, described, split)
+        return places or (_places(self.root, described, "train") if split == "heldout" else [])
+
+    def _images(self, split: str, places: Sequence[str], policy: Policy, dropped: Counter[str]) -> list[str]:
+        """List images, relative to the root, in some folders and text files; without any, in the root."""
+        from synreal.data.files.file_sets import existing
+
+        if not places:
+            return scan_images(self.folder(split))
+        where = f"Data set {self.label!r}, splits"
+        files: list[str] = []
+        for place in places:
+            path = inside(self.root, place, where)
+            if path.is_dir():
+                below = path.relative_to(self.root)
+                files += [(below / file).as_posix() for file in scan_images(path)]
+            elif path.is_file():
+                listed = _listed_images(path, self.root)
+                there = existing(self.root, listed, str(path), skip=policy.bad_image == "skip")
+                dropped["missing images left out"] += len(listed) - len(there)
+                files += [listed[index] for index in there]
+            else:
+                raise DataError(
+                    f"{where}: {path} does not exist, expected a folder of images or a text file that lists them. "
+                    f"Folders in {self.root}: {some(subfolders(self.root), 12) or 'none'}."
+                )
+        return list(dict.fromkeys(files))
+
+
+class _Description(NamedTuple):
+    """What ``data.yaml`` says.
+
+    Attributes:
+        file: The file.
+        values: Its content.
+        base: The folder that its paths are relative to.
+        keypoints: Whether lines go on with key points after the box.
+    """
+
+    file: Path
+    values: Mapping[str, Any]
+    base: Path
+    keypoints: bool
+
+
+class _Names(NamedTuple):
+    file: Path
+    names: tuple[str, ...]
+
+
+def _described(root: Path) -> _Description | None:
+    """Read the YAML file in the root; None if there is none."""
+    file = next((root / name for name in _DESCRIPTIONS if (root / name).is_file()), None)
+    if file is None:
+        return None
+    values = read_mapping(file, "YOLO data set description")
+    return _Description(file, values, _base(root, file, values.get("path")), "kpt_shape" in values)
+
+
+def _base(root: Path, file: Path, given: object) -> Path:
+    """Find the folder that paths are relative to; it is the root or lies in it."""
+    if given is None:
+        return root
+    path = root / str(given)
+    if path.is_dir():
+        if path.resolve().is_relative_to(root.resolve()):
+            return path
+    elif PurePosixPath(str(given)).name in ("", ".", root.name):  # as it was called where it was made
+        return root
+    raise DataError(
+        f"{file}, path: {str(given)!r} {'lies outside of' if path.is_dir() else 'is not in'} {root}. Either the root "
+        "must be that folder, or path is removed, so that all others are relative to the file."
+    )
+
+
+def _listed_names(root: Path, described: _Description | None) -> _Names | None:
+    """Find the names of classes."""
+    if described is not None and described.values.get("names") is not None:
+        file, given = described.file, described.values["names"]
+    elif (root / _NAMES).is_file():
+        file, given = root / _NAMES, [line for _, line in read_lines(root / _NAMES)]
+    else:
+        return None
+    try:
+        names = read_names(given)
+    except ValueError as error:
+        raise DataError(f"{file}, names: {error}.") from None
+    count = described.values.get("nc") if described is not None else None
+    if count is not None and count != len(names):
+        raise DataError(f"{file}: nc is {count!r}, but there are {len(names)} names. Correct one of them.")
+    return _Names(file, names)
+
+
+def _places(root: Path, described: _Description, split: str) -> list[str]:
+    """Return what the YAML file gives for a part, relative to the root; nothing where it does not name the part."""
+    for key in _KEYS[split]:
+        given = described.values.get(key)
+        names = [given] if isinstance(given, str) else given or []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise DataError(f"{described.file}, {key}: expected a path or a list of paths, got {given!r}.")
+        paths = [_path(described, key, name) for name in names]
+        absent = [path for path in paths if not path.exists()]
+        if paths and not absent:
+            return [path.relative_to(root).as_posix() for path in paths]
+        if absent and key != "test":  # Roboflow names a test folder whether there is one or not
+            raise DataError(
+                f"{described.file}, {key}: {absent[0]} does not exist. Expected a folder of images or a text file that "
+                "lists them, relative to that file."
+            )
+    return []
+
+
+def _path(described: _Description, key: str, given: str) -> Path:
+    # Roboflow writes ../train/images for what lies in train/images beside the file.
+    if given.startswith("../") and not (described.base / given).exists():
+        given = given.removeprefix("../")
+    return inside(described.base, given, f"{described.file}, {key}")
+
+
+def _listed_images(path: Path, root: Path) -> list[str]:
+    """Read a text file that lists images, relative to the root or, with ./ as Ultralytics has it, to that file."""
+    jail = Inside(root)
+    files = []
+    for number, line in without_duplicates(read_lines(path), path):
+        where = f"{path}, line {number}"
+        image = jail(line, where)
+        if not image.is_file() and path.parent != root:
+            beside = f"{path.parent.relative_to(root).as_posix()}/{line}"
+            image = jail(beside, where) if (root / beside).is_file() else image
+        files.append(image.relative_to(root).as_posix())
+    return files
+
+
+def _label_files(root: Path, files: Sequence[str]) -> tuple[list[str | None], int]:
+    """Find the label file of each image.
+
+    Returns:
+        Paths relative to the root, None where there is none; and how many label files in the same folders have no
+        image.
+
+    Raises:
+        DataError: If no image has one.
+    """
+    there = set(scan_files(root, ".txt"))
+    labels = [next((place for place in _label_places(file) if place in there), None) for file in files]
+    if files and not any(labels):
+        raise DataError(
+            f"{root}: none of {len(files)} images has a label file, e.g. {files[0]} neither "
+            f"{' nor '.join(_label_places(files[0]))}. Give the root that holds images and labels."
+        )
+    folders = {PurePosixPath(place).parent for file in files for place in _label_places(file)[:1]}
+    taken = {place for file in scan_images(root) for place in _label_places(file)}
+    alone = [file for file in there - taken if PurePosixPath(file).parent in folders]
+    return labels, sum(PurePosixPath(file).name != _NAMES for file in alone)
+
+
+def _label_places(file: str) -> list[str]:
+    """Say where the label file of an image may lie: in labels/ where the image is in images/, or beside it."""
+    path = PurePosixPath(file).with_suffix(".txt")
+    parts = list(path.parts)
+    places = [str(path)]
+    if "images" in parts[:-1]:
+        last = len(parts) - 2 - parts[:-1][::-1].index("images")
+        places.insert(0, str(PurePosixPath(*parts[:last], "labels", *parts[last + 1 :])))
+    return places
+
+
+def _sizes(paths: Sequence[Path], max_pixels: int, skip: bool) -> list[tuple[int, int] | None]:
+    """Read heights and widths from the headers of images; None for those that cannot be read and are to be left out."""
+    from synreal.data.files.decoding import size_of
+
+    def size(path: Path) -> tuple[int, int] | None:
+        try:
+            return size_of(path, max_pixels)
+        except DataError:
+            if not skip:
+                raise
+            return None
+
+    return list(in_threads(size, paths, _THREADS))
+
+
+def read_objects(path: Path, *, keypoints: bool = False) -> Iterator[tuple[int, int, list[float]]]:
+    """Read a label file.
+
+    Args:
+        path: The file; it may be empty.
+        keypoints: Whether key points follow each box, which are left out.
+
+    Yields:
+        Of each line that does not repeat another: its number; the number of the class; x0, y0, x1, y1 as shares of
+        the image's width and height, which may lie outside [0, 1].
+
+    Raises:
+        DataError: If the file is missing or holds anything else; names the line.
+    """
+    seen: set[str] = set()
+    for number, line in read_lines(path, empty=True):
+        if line not in seen:
+            seen.add(line)
+            yield (number, *_object(line, f"{path}, line {number}", keypoints))
+
+
+def _object(line: str, where: str, keypoints: bool) -> tuple[int, list[float]]:
+    try:
+        label, *values = map(float, line.split())
+    except ValueError:
+        raise DataError(f"{where}: expected numbers, 'class x y width height', got {line!r}.") from None
+    if not math.isfinite(label) or label != int(label) or label < 0:
+        raise DataError(f"{where}: the class is {line.split()[0]}, expected a whole number from 0.")
+    if keypoints:
+        values = values[:4]
+    if len(values) == 5:
+        raise DataError(f"{where}: 6 fields. The last is a prediction's confidence; expected labels, with 5 fields.")
+    polygon = len(values) >= 6 and len(values) % 2 == 0
+    if not polygon and len(values) != 4:
+        raise DataError(
+            f"{where}: {len(values) + 1} fields, expected 5, 'class x y width height', or of a polygon the class and 3 "
+            "or more pairs."
+        )
+    if not all(-_FARTHEST <= value <= 1 + _FARTHEST for value in values):  # true for NaN
+        raise DataError(
+            f"{where}: expected shares of the image's width and height, 0 to 1, got {line!r}. Divide pixels by width "
+            "and height."
+        )
+    if polygon:
+        return int(label), [min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])]
+    x, y, width, height = values
+    if width < 0 or height < 0:
+        raise DataError(f"{where}: width {width:g} and height {height:g}, expected none below 0.")
+    return int(label), [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+
+
+def _boxes(
+    path: Path, size: tuple[int, int], numbers: Mapping[int, int | None], keypoints: bool, dropped: Counter[str]
+) -> Boxes:
+    """Read the objects of an image of this height and width, and count what is left out or clipped."""
+    from synreal.data.files.file_sets import usable_boxes
+
+    height, width = size
+    corners, labels = [], []
+    for line, found, (x0, y0, x1, y1) in read_objects(path, keypoints=keypoints):
+        if found not in numbers:
+            raise DataError(
+                f"{path}, line {line}: class {found}, but there are names for 0 to {len(numbers) - 1} alone. Numbers "
+                "begin at 0; add the missing names."
+            )
+        label = numbers[found]
+        if label is None:
+            dropped["objects of other classes left out"] += 1
+            continue
+        corners.append((x0 * width, y0 * height, x1 * width, y1 * height))
+        labels.append(label)
+        # Rounded shares reach out of the image by less than half a pixel.
+        out = max(-x0 * width, -y0 * height, (x1 - 1) * width, (y1 - 1) * height)
+        dropped["boxes clipped that reach out of their image"] += out > 0.5
+    objects, empty = usable_boxes(corners, labels, size)
+    dropped["boxes without area left out"] += empty
+    return objects

@@ -1,0 +1,1 @@
+"""What the digits and the stamps are drawn with: numerals, cut-outs, composition, scenes."""

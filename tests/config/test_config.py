@@ -1,0 +1,480 @@
+import re
+from pathlib import Path
+
+import pydantic
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import synreal
+from synreal import data, presets
+from synreal.config import RunConfig, apply_settings, make_config, read_yaml
+from synreal.errors import ConfigError, WeightsError
+
+
+def through_yaml(config, folder):
+    path = folder / "config.yaml"
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    return make_config(read_yaml(path))
+
+
+# --- defaults and names ---
+
+
+def test_defaults_resolve():
+    config = make_config({})
+    assert config == RunConfig()
+    assert config.task == "classification"
+    assert config.regularizers == (synreal.CSG(),)
+    assert config.targets == ("mnist", "uci")
+    assert config.output is None
+
+
+@pytest.mark.parametrize("name", ["cls", "classification"])
+def test_both_task_names_mean_the_long_one(name):
+    assert make_config({"task": name}).task == "classification"
+
+
+def test_one_target_may_be_written_without_a_list():
+    assert make_config({"targets": "uci"}).targets == ("uci",)
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        RunConfig().lr = 1.0
+
+
+# --- round trip ---
+
+
+@pytest.mark.parametrize(
+    "regularizers",
+    [
+        "none",
+        "oracle",
+        ["csg(stages=(1, layer2, 'layer3.0'), queue_size=12, dim=5, pooling=gap, weight=0.25)"],
+        [{"name": "feature_l2", "stages": [2, 3], "spatial": True}, "csg"],
+        ["csg", "csg(temperature=0.5)", "none"],
+        [synreal.CSG(stages=(3,))] * 2,
+    ],
+)
+def test_yaml_round_trip_keeps_every_setting_of_a_regularizer(regularizers, tmp_path):
+    config = make_config({"regularizers": regularizers})
+    again = through_yaml(config, tmp_path)
+    assert again == config
+    assert [type(spec) for spec in again.regularizers] == [type(spec) for spec in config.regularizers]
+
+
+def test_the_dump_holds_the_fields_of_the_subclass():
+    spec = synreal.CSG(queue_size=12, stages=(2, "blocks.3"))
+    dumped = yaml.safe_load(make_config({"regularizers": [spec, "none"]}).to_yaml())["regularizers"]
+    assert dumped[0] == {
+        "name": "csg",
+        "weight": 0.1,
+        "stages": [2, "blocks.3"],
+        "stage_weights": None,
+        "dim": 128,
+        "queue_size": 12,
+        "queue_start": "empty",
+        "temperature": 0.07,
+        "momentum": 0.999,
+        "pooling": "attentional",
+        "patches": 1,
+        "teacher": "reference",
+        "average_momentum": 0.996,
+        "average_norm": "own",
+    }
+    assert dumped[1] == {"name": "none", "weight": 1.0}
+
+
+def test_a_reference_that_nothing_compares_with_is_refused():
+    assert make_config({"regularizers": "guidance", "reference": "resnet18"}).reference == "resnet18"
+    with pytest.raises(ConfigError, match=r"'resnet18' was given, but no regularizer looks at it \(none, si\)\."):
+        make_config({"regularizers": ["none", "si"], "reference": "resnet18"})
+
+
+@pytest.mark.parametrize("name", ["csg", "info_nce", "causal_invariance", "gcisg"])
+def test_patches_of_views_that_are_not_aligned_are_refused(name):
+    with pytest.raises(ConfigError, match=rf"{name} compares patches by position, .*Use patches=1"):
+        make_config({"regularizers": f"{name}(patches=8)"})
+
+
+def test_yaml_round_trip_keeps_every_setting_of_a_run(tmp_path):
+    config = RunConfig(
+        backbone="resnet18.tv_in1k",
+        weights="none",
+        targets=("uci",),
+        image_size=96,
+        max_steps=7,
+        lr=1e-7,
+        clip_norm=2.5,
+        schedule="constant",
+        norm="train",
+        precision="bf16",
+        device="cuda:1",
+        checkpoint_every=3,
+        output=Path("a folder/ß: # '"),
+    )
+    assert through_yaml(config, tmp_path) == config
+
+
+@given(
+    lr=st.floats(min_value=0, allow_infinity=False, allow_nan=False),
+    weight=st.floats(min_value=0, allow_infinity=False, allow_nan=False),
+)
+@settings(max_examples=30, deadline=None)
+def test_round_trip_is_exact_in_every_float(lr, weight):
+    config = RunConfig(lr=lr, regularizers=synreal.FeatureL2(weight=weight))
+    assert make_config(yaml.safe_load(config.to_yaml())) == config
+
+
+# --- recipes ---
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_every_preset_is_whole_and_survives_yaml(name, tmp_path):
+    config = make_config({"preset": name})
+    recipe = presets.PRESETS[name]
+    assert config.task == recipe.task
+    for key, value in recipe.settings.items():
+        assert getattr(config, key) == value, key
+    assert config.regularizers[0].name == recipe.regularizers
+    for key, value in recipe.terms.get(recipe.regularizers, {}).items():
+        assert getattr(config.regularizers[0], key) == value
+    assert through_yaml(config, tmp_path) == config
+    assert config.max_steps is None or config.max_steps > 10_000, "a preset takes nothing from the embedded recipe"
+
+
+@pytest.mark.parametrize("task", presets.TASKS)
+def test_every_task_has_a_recipe_that_the_run_takes(task, tmp_path):
+    config = make_config({"task": task})
+    for key, value in presets.TASKS[task].settings.items():
+        assert getattr(config, key) == value, key
+    assert through_yaml(config, tmp_path) == config
+
+
+def test_what_is_given_goes_before_the_preset_and_the_preset_before_defaults():
+    config = make_config({"preset": "gcisg-det", "lr": 0.5, "regularizers": ["csg(dim=3)", "none"]})
+    assert (config.lr, config.batch_size, config.schedule, config.momentum) == (0.5, 4, "constant", 0.9)
+    assert config.regularizers[0] == synreal.CSG(dim=3, patches=8)
+    assert config.regularizers[1].name == "none"
+
+
+@pytest.mark.parametrize("given_value", ["csg", {"name": "csg"}, synreal.CSG(), ["csg"]])
+def test_a_regularizer_takes_the_recipe_s_settings_where_it_sets_none(given_value):
+    assert make_config({"task": "seg", "regularizers": given_value}).regularizers == (
+        synreal.CSG(patches=8, queue_size=4096),
+    )
+    assert make_config({"preset": "csg-seg", "regularizers": given_value}).regularizers == (
+        synreal.CSG(patches=8, weight=75),
+    )
+    assert make_config({"regularizers": given_value}).regularizers == (synreal.CSG(),)
+
+
+def test_a_setting_of_a_regularizer_that_was_given_stays_though_it_is_the_default():
+    spec = make_config({"task": "seg", "regularizers": "csg(patches=1, queue_size=65536)"}).regularizers[0]
+    assert spec == synreal.CSG()
+    config = make_config(apply_settings({"task": "seg"}, ["regularizers.0.weight=0.5"]))
+    assert config.regularizers[0] == synreal.CSG(weight=0.5, patches=8, queue_size=4096)
+    config = make_config(apply_settings({"preset": "gcisg-seg"}, ["regularizers.0.invariance_weight=0.5"]))
+    assert config.regularizers[0] == synreal.GCISG(invariance_weight=0.5, patches=8)
+
+
+def test_a_smaller_network_stands_in_for_a_preset_s():
+    config = make_config({"preset": "csg-seg", "backbone": "tf_efficientnet_lite0", "max_steps": 10})
+    assert (config.output_stride, config.architecture, config.max_steps) == (8, "deeplabv3", 10)
+
+
+def test_the_recipes_of_the_papers_for_classification():
+    csg, asg, gcisg = (make_config({"preset": f"{name}-cls"}) for name in ("csg", "asg", "gcisg"))
+    for config in (csg, asg, gcisg):
+        assert (config.backbone, config.head_width, config.image_size, config.epochs) == ("resnet101", 512, 224, 30)
+    assert (csg.lr, csg.backbone_lr_scale, csg.batch_size, csg.crop, csg.augment_ops) == (1e-4, 0.1, 32, "random", 1)
+    assert (asg.lr, asg.backbone_lr_scale, asg.batch_size, asg.crop, asg.augment_ops) == (1e-4, 0.1, 32, "center", 0)
+    assert (gcisg.lr, gcisg.backbone_lr_scale, gcisg.batch_size, gcisg.crop) == (1e-3, 1, 64, "center")
+    assert [config.test_flip for config in (csg, asg, gcisg)] == [True, True, False]
+    assert [config.schedule for config in (csg, asg, gcisg)] == ["warmup_poly", "warmup_poly", "constant"]
+    assert [config.norm for config in (csg, asg, gcisg)] == ["frozen", "frozen", "train"]
+    assert (csg.poly_until, asg.poly_until) == (1, 0.8)
+
+
+# --- data ---
+
+
+def test_data_sets_are_written_out_so_that_a_run_goes_on_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "real.yaml").write_text("format: imagefolder\nroot: photos\nclasses: [a, b]\n")
+    config = make_config({"source": "imagefolder:renders", "targets": "real.yaml"})
+    assert config.source == f"imagefolder:{tmp_path / 'renders'}"
+    assert data.find(config.targets[0]) == data.find(tmp_path.joinpath("real.yaml").as_posix())
+    monkeypatch.chdir("/")
+    assert make_config(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"source": "mnist"}, "'mnist' is real data: it is tested on, never trained on"),
+        ({"targets": "digits"}, "'digits' is synthetic: it is no target"),
+        ({"source": "imagefolder:/a"}, "No target goes with source 'imagefolder' by itself"),
+        ({"source": "imagefolder:/a", "targets": "imagefolder:/a"}, "'imagefolder' is source and target at once"),
+        (
+            {"source": "imagefolder:/a", "targets": ["imagefolder:/b", "imagefolder:/c"]},
+            "targets names a data set twice: imagefolder, imagefolder. Two folders of one kind get names",
+        ),
+        (
+            {"source": "imagefolder(root='/a', classes=['x'])", "targets": "mnist"},
+            "Source and target share no class. Source: x. Target: 0, 1",
+        ),
+        ({"task": "det", "source": "gta5:/a", "targets": "mnist"}, "'gta5' has no labels for detection"),
+        ({"cache_size": 64}, "cache_size is for images in files: 'digits' is held in memory"),
+        ({"on_size_mismatch": "skip"}, "on_size_mismatch is a setting of segmentation"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused_before_they_are_read(values, expected):
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        make_config(values)
+
+
+# --- wrong values ---
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"batchsize": 3}, "Unknown setting 'batchsize'. Did you mean 'batch_size'?"),
+        ({3: 3}, "Unknown setting '3'"),
+        ({"lr": "fast"}, "lr: Input should be a valid number, unable to parse string as a number, got 'fast'"),
+        ({"lr": -1}, "lr: Input should be greater than or equal to 0, got -1"),
+        ({"lr": float("nan")}, "lr: Input should be a finite number, got nan"),
+        ({"lr": float("inf")}, "lr: Input should be a finite number, got inf"),
+        ({"epochs": 1.5}, "epochs: Input should be a valid integer, got a number with a fractional part, got 1.5"),
+        ({"epochs": True}, "epochs: Input should not be true or false, got True"),
+        ({"workers": False}, "workers: Input should not be true or false, got False"),
+        ({"batch_size": 0}, "batch_size: Input should be greater than or equal to 1, got 0"),
+        ({"image_size": 4}, "image_size: Input should be greater than or equal to 8, got 4"),
+        ({"momentum": 1}, "momentum: Input should be less than 1, got 1"),
+        ({"clip_norm": 0}, "clip_norm: Input should be greater than 0, got 0"),
+        ({"seed": 2**31}, "seed: Input should be less than 2147483648, got 2147483648"),
+        ({"schedule": "cosine"}, "schedule: Input should be 'warmup_poly' or 'constant', got 'cosine'"),
+        ({"precision": "fp8"}, "precision: Input should be 'fp32', 'bf16' or 'fp16', got 'fp8'"),
+        ({"backbone": 18}, "backbone: Input should be a valid string, got 18"),
+        ({"backbone": None}, "backbone: Input should be a valid string, got None"),
+        ({"targets": {"mnist": 1}}, "targets: Input should be a valid tuple, got {'mnist': 1}"),
+        ({"task": "classificatoin"}, "Unknown task 'classificatoin'. Did you mean 'classification'?"),
+        ({"source": "digit"}, "Unknown data set 'digit'. Did you mean 'digits'?"),
+        ({"targets": ["mnits"]}, "Unknown data set 'mnits'. Did you mean 'mnist'?"),
+        ({"device": "gpu"}, "Unknown device 'gpu'. Known: auto, cpu, cuda, cuda:N, mps."),
+        ({"device": "cuda:x"}, "Unknown device 'cuda:x'"),
+        ({"source": "mnist"}, "'mnist' is real data: it is tested on, never trained on. Sources: coco, digits, "),
+        ({"targets": ["digits"]}, "'digits' is synthetic: it is no target. Targets: cityscapes, coco, "),
+        ({"targets": ["uci", "mnist", "uci"]}, "targets names a data set twice: uci, mnist, uci."),
+        ({"regularizers": []}, "regularizers: Value should have at least 1 item"),
+        ({"regularizers": "cgs"}, "Unknown regularizer 'cgs'. Did you mean 'csg'?"),
+        ({"regularizers": None}, "A regularizer is a name"),
+        ({"regularizers": {"name": "csg", "queue": 3}}, "Unknown setting of csg 'queue'. Did you mean 'queue_size'?"),
+        ({"regularizers": {"name": "csg", "queue_size": 0}}, "Regularizer csg: queue_size: Input should be greater"),
+        ({"regularizers": {"weight": 1}}, "A regularizer is a name"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key_and_what_was_expected(values, expected):
+    with pytest.raises(ConfigError) as caught:
+        make_config(values)
+    assert expected in str(caught.value)
+
+
+def test_all_wrong_values_are_told_at_once():
+    with pytest.raises(ConfigError, match=r"^epochs: .* got -1; lr: .* got -2$"):
+        make_config({"epochs": -1, "lr": -2})
+
+
+# --- settings of the form key=value ---
+
+
+def test_settings_go_before_values_and_the_last_before_the_first():
+    values = {"lr": 0.5, "seed": 1}
+    applied = apply_settings(values, ["lr=1e-1", "lr=0.2", "targets=[uci]", "backbone=resnet18"])
+    assert applied == {"lr": 0.2, "seed": 1, "targets": ["uci"], "backbone": "resnet18"}
+    assert values == {"lr": 0.5, "seed": 1}, "the given values were changed"
+
+
+def test_a_value_may_hold_the_equals_sign():
+    config = make_config(apply_settings({}, ["regularizers=csg(weight=0.5,queue_size=3)"]))
+    assert config.regularizers == (synreal.CSG(weight=0.5, queue_size=3),)
+
+
+def test_exponents_without_a_point_are_numbers():
+    # YAML 1.1 reads 1e-3 as text.
+    assert make_config(apply_settings({}, ["lr=1e-3"])).lr == 1e-3
+
+
+@pytest.mark.parametrize("given_value", [None, "csg", ["csg(dim=3)", "none"], [{"name": "csg", "dim": 3}]])
+def test_settings_reach_into_a_regularizer(given_value):
+    values = {} if given_value is None else {"regularizers": given_value}
+    config = make_config(apply_settings(values, ["regularizers.0.weight=0.5", "regularizers.0.stages=[2]"]))
+    before = make_config(values).regularizers
+    assert config.regularizers[0] == before[0].model_copy(update={"weight": 0.5, "stages": (2,)})
+    assert config.regularizers[1:] == before[1:]
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("lr", "--set expects key=value"),
+        ("=3", "--set expects key=value"),
+        ("lrr=3", "Unknown setting 'lrr'. Did you mean 'lr'?"),
+        ("lr.x=3", "lr has no settings of its own"),
+        ("lr=[1", "the value is no YAML"),
+        ("lr=2024-13-45", "the value is no YAML"),
+        ("lr=!!bool x", "the value is no YAML"),
+        ("lr=!!timestamp x", "the value is no YAML"),
+        ("lr=!!int ''", "the value is no YAML"),
+        ("lr=" + "[" * 3000, "the value is no YAML"),
+        ("lr=!!python/name:os.system", "the value is no YAML"),
+        ("regularizers.1.weight=3", "regularizers.INDEX.KEY with an index below 1"),
+        ("regularizers.-1.weight=3", "regularizers.INDEX.KEY with an index below 1"),
+        ("regularizers.x.weight=3", "regularizers.INDEX.KEY with an index below 1"),
+        ("regularizers.0=3", "regularizers.INDEX.KEY with an index below 1"),
+        ("regularizers.0.stages.0=3", "regularizers.INDEX.KEY with an index below 1"),
+        ("regularizers." + "9" * 5000 + ".weight=3", "regularizers.INDEX.KEY with an index below 1"),
+        ("regularizers.0.wieght=3", "Unknown setting of csg 'wieght'. Did you mean 'weight'?"),
+        ("regularizers.0.weight=-3", "Regularizer csg: weight: Input should be greater than or equal to 0, got -3"),
+    ],
+)
+def test_bad_settings(setting, expected):
+    with pytest.raises(ConfigError) as caught:
+        make_config(apply_settings({}, [setting]))
+    assert expected in str(caught.value)
+
+
+# --- files ---
+
+
+def write(folder, content):
+    path = folder / "run.yaml"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def test_an_empty_file_is_the_default(tmp_path):
+    assert make_config(read_yaml(write(tmp_path, "# nothing yet\n"))) == RunConfig()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("- lr\n- 3\n", "must hold 'key: value' lines, got list"),
+        ("just words", "must hold 'key: value' lines, got str"),
+        ("lr: [1", "is no YAML"),
+        ("lr: 2024-13-45", "is no YAML"),
+        ("lr: " + "[" * 5000, "is no YAML"),
+        ("? [a]\n: 1\n", "is no YAML"),
+        (b"backbone: caf\xe9", "is no YAML"),
+        (b"\x00\x01", "is no YAML"),
+        ("# " + "x" * (1 << 20), "a configuration has at most 1048576"),
+        ("a: &a [1]\nb: *a\n", "aliases"),
+        ("a: &a [*a]\n", "aliases"),
+    ],
+)
+def test_unusable_files(content, expected, tmp_path):
+    path = write(tmp_path, content)
+    with pytest.raises(ConfigError) as caught:
+        read_yaml(path)
+    assert expected in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder(tmp_path):
+    with pytest.raises(ConfigError, match=r"Cannot read the configuration .*no\.yaml: No such file"):
+        read_yaml(tmp_path / "no.yaml")
+    with pytest.raises(ConfigError, match=r"Cannot read the configuration .*: Is a directory"):
+        read_yaml(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "lr: !!python/object/apply:os.mkdir ['{marker}']",
+        "lr: !!python/object/new:os.mkdir ['{marker}']",
+        "!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{marker}']]",
+        "regularizers: \"csg(stages=__import__('os').mkdir('{marker}'))\"",
+        "regularizers: os.mkdir('{marker}')",
+        "regularizers: {{name: os.mkdir, path: '{marker}'}}",
+        "backbone: !!python/object:synreal.config.RunConfig {{}}",
+    ],
+)
+def test_a_file_cannot_run_code(template, tmp_path):
+    marker = tmp_path / "ran"
+    path = write(tmp_path, template.format(marker=marker))
+    with pytest.raises(ConfigError):
+        make_config(read_yaml(path))
+    assert not marker.exists()
+
+
+def test_an_alias_bomb_is_refused_before_it_grows(tmp_path):
+    # Ten lines that stand for 9^9 values: any error message that quoted the value would fill the memory.
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True):
+        lines.append(f"{name}: &{name} [{', '.join(['*' + before] * 9)}]")
+    path = write(tmp_path, "\n".join([*lines, "regularizers: *i"]))
+    with pytest.raises(ConfigError, match="aliases") as caught:
+        read_yaml(path)
+    assert len(str(caught.value)) < 1000
+
+
+# --- anything at all ---
+
+KEYS = st.sampled_from([*RunConfig.model_fields, "", "lrr", "regularizers.0.weight", "regularizers.0.stages"])
+NAMES = st.sampled_from(
+    ["csg", "cls", "digits", "mnist", "auto", "csg(", "csg(a=b)", "csg(stages=-1)", "cuda:1", "none", "feature_l2(1)"]
+)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | NAMES | st.dates()
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=3) | st.just("name") | st.just("weight") | st.integers(), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def accepted(call):
+    """Return what a call gives, or None if it complained the way users may see."""
+    try:
+        return call()
+    except (ConfigError, WeightsError):
+        return None
+
+
+@FUZZ
+@given(values=st.dictionaries(KEYS | SCALARS, VALUES, max_size=3))
+def test_any_values_give_a_configuration_or_a_typed_error(values):
+    config = accepted(lambda: make_config(values))
+    if config is not None:
+        assert make_config(yaml.safe_load(config.to_yaml())) == config
+
+
+@FUZZ
+@given(given_settings=st.lists(st.tuples(KEYS, VALUES.map(yaml.safe_dump) | st.text(max_size=12)), max_size=3))
+def test_any_settings_give_a_configuration_or_a_typed_error(given_settings):
+    texts = [f"{key}={value}" for key, value in given_settings]
+    config = accepted(lambda: make_config(apply_settings({}, texts)))
+    assert config is None or isinstance(config, RunConfig)
+
+
+@FUZZ
+@given(setting=st.text(max_size=20))
+def test_any_text_as_a_setting_is_applied_or_refused(setting):
+    accepted(lambda: apply_settings({}, [setting]))
+
+
+@FUZZ
+@given(content=st.binary(max_size=40) | st.text("&*!-[]{}:,?|>'\"%@`#\n a1", max_size=30).map(str.encode))
+def test_any_file_is_read_or_refused(content, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
+    path.write_bytes(content)
+    values = accepted(lambda: read_yaml(path))
+    assert values is None or isinstance(values, dict)
