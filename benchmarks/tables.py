@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from synreal_cli.report import print_result
 
 from synreal import data
 from synreal.presets import PRESETS, TASKS, Recipe
 from synreal.records import RunRecord, aggregate, render_markdown
-from synreal.regularizers import STUDENT, Regularizer, available, get
-from synreal.regularizers.plugins import loaded
-from synreal.regularizers.registry import registered
+from synreal.registry import loaded
+from synreal.regularizers import REGULARIZERS, STUDENT, Regularizer, available, get
+from synreal_cli.report import print_result
 
 ROOT = Path(__file__).parents[1]
 OWN_LOOPS = ("main", "examples", "without", "segmentation", "detection")
@@ -47,7 +46,7 @@ def records(name: str) -> list[RunRecord]:
 
 def own() -> list[str]:
     """Names of synreal's own regularizers, without those of plugins."""
-    foreign = {name for plugin in loaded() for name in plugin.names}
+    foreign = {name for plugin in loaded() for name in plugin.names.get("regularizers", ())}
     return [name for name in available() if name not in foreign]
 
 
@@ -56,7 +55,7 @@ def regularizers() -> str:
     lines = ["| name | what it does | from | views |", "|---|---|---|---|"]
     for name in own():
         spec = get(name)
-        lines.append(f"| `{name}` | {spec.summary} | {spec.source} | {spec().views} |")
+        lines.append(f"| `{name}` | {spec.summary} | {spec.paper} | {spec().views} |")
     return "\n".join(lines)
 
 
@@ -74,7 +73,7 @@ def methods() -> str:
     for name in own():
         spec = get(name)()
         lines.append(
-            f"| [`{name}`]({card(name)}) | {spec.summary} | {spec.source} | {spec.views} "
+            f"| [`{name}`]({card(name)}) | {spec.summary} | {spec.paper} | {spec.views} "
             f"| {passes(spec, grad=True)} | {passes(spec, grad=False)} | {reads(spec)} |"
         )
     return "\n".join(lines)
@@ -196,7 +195,7 @@ def section(name: str, title: str) -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "regularizers": regularizers,
     "methods": methods,
-    **{f"settings-{name}": functools.partial(settings, name) for name in registered()},
+    **{f"settings-{name}": functools.partial(settings, name) for name in REGULARIZERS.registered()},
     "digits-classification": lambda: results("digits-classification"),
     "digits-segmentation": lambda: results("digits-segmentation"),
     "digits-detection": lambda: results("digits-detection"),

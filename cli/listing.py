@@ -53,12 +53,12 @@ def _rows(kind: Kind) -> dict[str, str]:
 
         return {name: f"{recipe.task}  {recipe.summary}" for name, recipe in presets.PRESETS.items()}
     if kind is Kind.regularizers:
-        from synreal.regularizers import available, get
-        from synreal.regularizers.plugins import loaded
+        from synreal.registry import loaded
+        from synreal.regularizers import REGULARIZERS
 
-        names = available()
-        brought = {name: f" [{plugin.origin}]" for plugin in loaded() for name in plugin.names}
-        return {name: f"{get(name).summary} ({get(name).source}){brought.get(name, '')}" for name in names}
+        specs = REGULARIZERS.classes()
+        brought = {name: f" [{plugin.origin}]" for plugin in loaded() for name in plugin.names.get("regularizers", ())}
+        return {name: f"{spec.summary} ({spec.paper}){brought.get(name, '')}" for name, spec in specs.items()}
     from synreal.weights import backbones
 
     return backbones()

@@ -14,7 +14,7 @@ PluginFiles = Annotated[
     typer.Option(
         "--plugin",
         metavar="FILE.py",
-        help="Python file with regularizers of your own; its code is run. May be given several times.",
+        help="Python file that registers things of your own; its code is run. May be given several times.",
     ),
 ]
 
@@ -22,7 +22,7 @@ PluginFiles = Annotated[
 def load(files: Iterable[Path] | None) -> None:
     """Load plugin files, in the order given."""
     if files:
-        from synreal.regularizers import load_plugin
+        from synreal.plugins import load_plugin
 
         for file in files:
             load_plugin(file)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from synreal.engine import RunResult, run
     from synreal.errors import SynrealError
     from synreal.optim import parameter_groups, warmup_poly_schedule
+    from synreal.regularizers import available as list_regularizers
     from synreal.regularizers.baselines import NoRegularizer, Oracle
     from synreal.regularizers.causal_invariance import CausalInvariance
     from synreal.regularizers.csg import CSG
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from synreal.regularizers.gcisg import GCISG
     from synreal.regularizers.guidance import Guidance
     from synreal.regularizers.info_nce import InfoNCE
-    from synreal.regularizers.registry import available as list_regularizers
     from synreal.regularizers.synaptic_intelligence import SynapticIntelligence
     from synreal.regularizers.weight_l2 import WeightL2
 

@@ -28,12 +28,12 @@ from synreal import data, presets
 from synreal.data.class_names import align_names
 from synreal.errors import ConfigError, unknown_name
 from synreal.parsing import parse_yaml, read_mapping
-from synreal.regularizers import Regularizer, as_specs
+from synreal.regularizers import REGULARIZERS, Regularizer
 from synreal.tasks import architectures, task_class, task_name
 
 Specs = Annotated[
     tuple[SerializeAsAny[Regularizer], ...],
-    BeforeValidator(lambda value: tuple(as_specs(value))),
+    BeforeValidator(lambda value: tuple(REGULARIZERS.specs(value))),
     Field(min_length=1),
 ]
 
@@ -304,7 +304,7 @@ def _filled(given: Mapping[str, Any]) -> dict[str, Any]:
                 **{key: getattr(spec, key) for key in spec.model_fields_set},
             }
         )
-        for spec in as_specs(values["regularizers"])
+        for spec in REGULARIZERS.specs(values["regularizers"])
     )
     return values
 
@@ -383,7 +383,7 @@ def apply_settings(values: dict[str, Any], settings: Sequence[str]) -> dict[str,
 
 
 def _with_regularizer_setting(current: Any, keys: list[str], value: Any, path: str) -> list[dict[str, Any]]:
-    specs = [spec.model_dump(mode="json", exclude_unset=True) for spec in as_specs(current)]
+    specs = [spec.model_dump(mode="json", exclude_unset=True) for spec in REGULARIZERS.specs(current)]
     if len(keys) != 2 or keys[0] not in map(str, range(len(specs))):
         raise ConfigError(f"--set {path}: expected regularizers.INDEX.KEY with an index below {len(specs)}.")
     specs[int(keys[0])][keys[1]] = value

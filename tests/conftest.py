@@ -2,10 +2,11 @@ import sys
 
 import pytest
 import torch
-from synreal_cli.app import main
 
 from synreal.errors import ConfigError
-from synreal.regularizers import load_plugin, plugins, registry
+from synreal.plugins import load_plugin
+from synreal.registry import FILE_MODULE, LOADED, REGISTRIES
+from synreal_cli.app import main
 
 torch.set_num_threads(1)
 
@@ -33,12 +34,14 @@ def _seed():
 @pytest.fixture
 def own_registry(monkeypatch):
     """What a test registers or loads is unknown again after it."""
-    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
-    monkeypatch.setattr(plugins, "_LOADED", dict(plugins._LOADED))
-    monkeypatch.setattr(plugins, "_searched", plugins._searched)
-    before = set(sys.modules)
+    for registry in REGISTRIES.values():
+        monkeypatch.setattr(registry, "_classes", dict(registry._classes))
+        monkeypatch.setattr(registry, "_searched", registry._searched)
+    before, loaded = set(sys.modules), dict(LOADED)
     yield
-    for name in [name for name in sys.modules if name.startswith(registry.FILE_MODULE) and name not in before]:
+    LOADED.clear()
+    LOADED.update(loaded)
+    for name in [name for name in sys.modules if name.startswith(FILE_MODULE) and name not in before]:
         del sys.modules[name]
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from synreal_cli.app import main
 
 import synreal
 from synreal import data
+from synreal_cli.app import main
 from tests.data import own_trees, simple_trees, trees
 from tests.engine.tiny import load
 

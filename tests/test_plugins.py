@@ -25,8 +25,9 @@ from synreal.config import make_config
 from synreal.engine import loop, run_folder
 from synreal.engine.signals import StopRequest
 from synreal.errors import ConfigError
-from synreal.regularizers import as_spec, available, get, load_plugin, plugins, register, registry
-from synreal.regularizers.plugins import PluginWarning, loaded
+from synreal.plugins import load_plugin
+from synreal.registry import FILE_MODULE, LOADED, PluginWarning, everything, forget_all, loaded
+from synreal.regularizers import REGULARIZERS, available, get, register
 from tests.cli.test_cli import tiny_images
 from tests.regularizers.contract import attached, batch
 
@@ -44,7 +45,7 @@ from synreal.core.terms import NoPenalty
 class Mine(Regularizer):
     name = "{name}"
     summary = "does nothing"
-    source = "nobody"
+    paper = "nobody"
     size: int = 3
 
     def build(self, site):
@@ -99,9 +100,9 @@ def new_process():
     """Stands for a new process: what was loaded from files so far is unknown. Called between two commands."""
 
     def forget():
-        for module in [name for name in sys.modules if name.startswith(registry.FILE_MODULE)]:
-            registry.forget([name for name, spec in registry.registered().items() if spec.__module__ == module])
-            plugins._LOADED.pop(module)
+        for module in [name for name in sys.modules if name.startswith(FILE_MODULE)]:
+            forget_all([key for key, cls in everything().items() if cls.__module__ == module])
+            LOADED.pop(module)
             del sys.modules[module]
 
     return forget
@@ -197,11 +198,11 @@ def test_the_pages_package_is_found_once_it_is_installed(attention, tmp_path):
 def test_a_file_is_a_module_with_its_names(mine):
     module = load_plugin(str(mine))
     assert module.Mine is get("mine")
-    assert as_spec("mine(size=4)") == module.Mine(size=4)
+    assert REGULARIZERS.spec("mine(size=4)") == module.Mine(size=4)
     assert "mine" in available()
-    (plugin,) = loaded(["mine", "csg"])
-    assert (plugin.names, plugin.path, plugin.origin) == (("mine",), mine, "plugin mine.py")
-    assert loaded(["csg"]) == []
+    (plugin,) = loaded({"regularizers": ["mine", "csg"]})
+    assert (plugin.names, plugin.path, plugin.origin) == ({"regularizers": ("mine",)}, mine, "plugin mine.py")
+    assert loaded({"regularizers": ["csg"]}) == []
 
 
 def test_specs_and_terms_of_a_file_are_pickled_and_copied(mine):
@@ -229,7 +230,7 @@ def test_a_file_that_changed_replaces_what_it_registered(mine):
     assert new is not old
     assert get("other")().size == 7
     assert "mine" not in available()
-    assert [plugin.names for plugin in loaded()] == [("other",)]
+    assert [plugin.names["regularizers"] for plugin in loaded()] == [("other",)]
     assert pickle.loads(pickle.dumps(new.Mine())) == new.Mine()
 
 
@@ -286,10 +287,10 @@ WRONG_FILES = {
     "deep": ("import json\n\njson.loads('{')\n", r", line 3: JSONDecodeError: Expecting property name"),
     "silent": ("raise RuntimeError\n", r", line 1: RuntimeError\.$"),
     "exits": ("import sys\nsys.exit(3)\n", r", line 2: SystemExit: 3\.$"),
-    "nothing": ("x = 1\n", r" registers no regularizer: put @register above its class"),
-    "only imports": ("from synreal import CSG\n", r" registers no regularizer"),
+    "nothing": ("x = 1\n", r" registers nothing: put @register above its class"),
+    "only imports": ("from synreal import CSG\n", r" registers nothing"),
     "taken": (PLUGIN.format(name="csg"), r"line 5: .*'csg' is taken by .*\.csg\.CSG; Mine in /.*wrong\.py needs"),
-    "no name": (TWO + "class A(Regularizer): ...\n", r"line 4: A in /.*wrong\.py lacks name, summary, source: each"),
+    "no name": (TWO + "class A(Regularizer): ...\n", r"line 4: A in /.*wrong\.py lacks name, summary, paper: each"),
     "no summary": (PLUGIN.format(name="mine").replace("summary", "sumary: str"), r"line 5: .* lacks summary: "),
     "no text": (TWO + "class A(Regularizer):\n    name = 3\n", r"line 4: A in /.*wrong\.py lacks name, summary"),
     "bad name": (PLUGIN.format(name="../csg"), r"line 5: Mine in /.*wrong\.py has the name '\.\./csg.: expected"),
@@ -305,13 +306,13 @@ WRONG_FILES = {
 @pytest.mark.parametrize("what", WRONG_FILES)
 def test_a_wrong_file_is_named_with_its_line(what, tmp_path, call, monkeypatch):
     text, message = WRONG_FILES[what]
-    before = registry.registered()
+    before = everything()
     path = written(tmp_path / "wrong.py", text)
     with pytest.raises(ConfigError, match=rf"^Plugin {re.escape(str(path))}") as raised:
         load_plugin(path)
     assert re.search(message, str(raised.value)), raised.value
     assert "\n" not in str(raised.value)
-    assert registry.registered() == before
+    assert everything() == before
     assert loaded() == []
     monkeypatch.chdir(tmp_path)
     for command in (["run", "--output", "new"], ["evaluate", "."], ["list", "tasks"]):
@@ -328,8 +329,8 @@ def test_what_is_no_file_is_refused(tmp_path, call):
     for name, message in {
         "missing.py": "Cannot read the plugin {}: No such file or directory.",
         "folder.py": "Cannot read the plugin {}: Is a directory.",
-        "plugin.txt": "The plugin {} is no Python file, expected a path that ends in .py.",
-        "mine": "The plugin {} is no Python file, expected a path that ends in .py.",
+        "plugin.txt": "The plugin {} is not a Python file, expected a path that ends in .py.",
+        "mine": "The plugin {} is not a Python file, expected a path that ends in .py.",
     }.items():
         path = tmp_path / name
         code, _, err = call("list", "regularizers", "--plugin", path)
@@ -415,7 +416,7 @@ def test_a_stopped_run_names_the_whole_command_to_go_on(halfway, call):
 def test_an_installed_plugin_is_no_part_of_that_command(installed, mine):
     installed.add("tiny-a", "other = tiny_a", tiny_a=PLUGIN.format(name="other"))
     load_plugin(mine)
-    assert {plugin.names for plugin in loaded()} == {("mine",), ("other",)}
+    assert {plugin.names["regularizers"] for plugin in loaded()} == {("mine",), ("other",)}
     request = StopRequest()
     request.exit_code = 130
     assert str(loop._stopped(request, Path("run"), 1)).endswith(f"synreal run --resume run --plugin {mine}")
@@ -499,7 +500,7 @@ class Installed:
 def installed(tmp_path, monkeypatch):
     """Nothing has been looked for yet; modules of test packages are forgotten afterwards."""
     monkeypatch.syspath_prepend(tmp_path / "site")
-    monkeypatch.setattr(plugins, "_searched", False)
+    monkeypatch.setattr(REGULARIZERS, "_searched", False)
     before = set(sys.modules)
     yield Installed(tmp_path / "site")
     for name in [name for name in sys.modules if name.startswith("tiny_") and name not in before]:
@@ -538,9 +539,9 @@ def test_installed_packages_are_loaded_once_and_only_when_asked_for(installed, t
     text = f"open({str(counter)!r}, 'a').write('x')\n" + PLUGIN.format(name="mine")
     installed.add("tiny-a", "mine = tiny_a", tiny_a=text)
     get("csg")
-    as_spec("feature_l2(weight=2)")
+    REGULARIZERS.spec("feature_l2(weight=2)")
     assert not counter.exists()
-    assert as_spec("mine(size=2)").size == 2
+    assert REGULARIZERS.spec("mine(size=2)").size == 2
     del sys.modules["tiny_a"]
     available()
     get("mine")
@@ -570,13 +571,13 @@ def test_a_module_that_was_imported_by_hand_is_no_less_a_plugin(installed):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert {"shown", "plain", "inside"} <= set(available())
-    assert [plugin.names for plugin in loaded()] == [("shown",), ("plain",), ("inside",)]
+    assert [plugin.names["regularizers"] for plugin in loaded()] == [("shown",), ("plain",), ("inside",)]
 
 
 def test_a_module_may_leave_the_work_to_another_package(installed):
     installed.add("tiny-a", "x = tiny_a", tiny_a="import tiny_b\n", tiny_b=PLUGIN.format(name="mine"))
     assert "mine" in available()
-    assert [plugin.names for plugin in loaded()] == [("mine",)]
+    assert [plugin.names["regularizers"] for plugin in loaded()] == [("mine",)]
 
 
 BROKEN = {
@@ -597,7 +598,7 @@ BROKEN = {
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_broken_package_draws_one_warning_and_the_rest_works(what, installed, call):
     declared, text, message = BROKEN[what]
-    builtin = set(registry.registered())
+    builtin = set(REGULARIZERS.registered())
     installed.add("tiny-x", declared, tiny_x=text)
     installed.add("tiny-a", "first = tiny_a", tiny_a=PLUGIN.format(name="first"))
     installed.add("tiny-z", "last = tiny_z", tiny_z=PLUGIN.format(name="last"))
@@ -637,7 +638,7 @@ def test_a_package_that_was_half_removed_spoils_nothing(python_raises, installed
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert {"mine", "other"} <= set(available())
-    (plugin,) = loaded(["mine"])
+    (plugin,) = loaded({"regularizers": ["mine"]})
     assert (plugin.origin, plugin.version) == ("an unknown package", None)
 
 
@@ -676,7 +677,7 @@ def test_help_and_import_load_neither_torch_nor_plugins(installed, tmp_path):
 
 def test_forgotten_names_are_free_again(mine):
     module = load_plugin(mine)
-    registry.forget(["mine"])
+    REGULARIZERS.forget(["mine"])
     assert "mine" not in available()
     assert register(module.Mine) is module.Mine
     assert "mine" in available()

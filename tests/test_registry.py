@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 import synreal
 from synreal import regularizers
 from synreal.errors import ConfigError, SynrealError
-from synreal.regularizers import Regularizer, as_spec, as_specs, available, get, register, registry
-from synreal.regularizers.registry import parse, unique_names
+from synreal.regularizers import REGULARIZERS, Regularizer, available, get, register
+from synreal.specs import unique_names
 from tests.regularizers.contract import tiny
 
 
@@ -35,25 +35,30 @@ from tests.regularizers.contract import tiny
 def test_texts(text, spec):
     if spec is None:
         with pytest.raises(ConfigError, match="spatial"):
-            as_spec(text)
+            REGULARIZERS.spec(text)
     else:
-        assert as_spec(text) == spec
+        assert REGULARIZERS.spec(text) == spec
 
 
 def test_other_forms():
     spec = synreal.CSG(queue_size=16)
-    assert as_spec(spec) is spec
-    assert as_spec({"name": "csg", "queue_size": 16}) == spec
-    assert as_spec({"name": "csg", "stages": [3, "4"]}).stages == (3, 4)
-    assert as_specs("csg") == as_specs(["csg"]) == as_specs({"name": "csg"}) == [synreal.CSG()]
-    assert as_specs(["none", spec]) == [synreal.NoRegularizer(), spec]
-    assert as_specs([]) == []
+    assert REGULARIZERS.spec(spec) is spec
+    assert REGULARIZERS.spec({"name": "csg", "queue_size": 16}) == spec
+    assert REGULARIZERS.spec({"name": "csg", "stages": [3, "4"]}).stages == (3, 4)
+    assert (
+        REGULARIZERS.specs("csg")
+        == REGULARIZERS.specs(["csg"])
+        == REGULARIZERS.specs({"name": "csg"})
+        == [synreal.CSG()]
+    )
+    assert REGULARIZERS.specs(["none", spec]) == [synreal.NoRegularizer(), spec]
+    assert REGULARIZERS.specs([]) == []
 
 
 @pytest.mark.parametrize("value", [None, 3, {}, {"queue_size": 3}, {"name": 3}, [["csg"]], b"csg", synreal.CSG])
 def test_other_things_are_refused(value):
     with pytest.raises(ConfigError, match=r"A regularizer is a name.*; got "):
-        as_spec(value)
+        REGULARIZERS.spec(value)
 
 
 INJECTIONS = [
@@ -80,7 +85,7 @@ INJECTIONS = [
 def test_nothing_is_executed(text, tmp_path):
     marker = tmp_path / "marker"
     with pytest.raises(ConfigError):
-        parse(text.replace("{{", "{").replace("}}", "}").replace("{marker}", str(marker)))
+        REGULARIZERS.parse(text.replace("{{", "{").replace("}}", "}").replace("{marker}", str(marker)))
     assert not marker.exists()
     assert os.listdir(tmp_path) == []
 
@@ -105,7 +110,7 @@ def test_nothing_is_executed(text, tmp_path):
 )
 def test_malformed_texts_are_refused(text):
     with pytest.raises(ConfigError):
-        parse(text)
+        REGULARIZERS.parse(text)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -113,7 +118,7 @@ def test_malformed_texts_are_refused(text):
 def test_any_text_is_read_or_refused(text):
     for candidate in (text, f"csg({text})", f"csg(stages={text})"):
         try:
-            assert isinstance(parse(candidate), Regularizer)
+            assert isinstance(REGULARIZERS.parse(candidate), Regularizer)
         except SynrealError:
             pass
 
@@ -132,7 +137,7 @@ def test_any_text_is_read_or_refused(text):
 )
 def test_unknown_names_suggest_the_nearest(value, message):
     with pytest.raises(ConfigError, match=message):
-        as_spec(value)
+        REGULARIZERS.spec(value)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +170,7 @@ def test_unknown_names_suggest_the_nearest(value, message):
 )
 def test_wrong_values_name_the_field(text, field):
     with pytest.raises(ConfigError, match=rf"Regularizer (csg|feature_l2): .*{field}"):
-        as_spec(text)
+        REGULARIZERS.spec(text)
 
 
 @pytest.mark.parametrize("weight", [float("nan"), float("inf"), -1])
@@ -181,10 +186,10 @@ def test_a_dumped_spec_reads_back(name):
     dumped = spec.model_dump()
     assert dumped["name"] == name
     assert set(dumped) == {"name", *type(spec).model_fields}
-    assert as_spec(dumped) == spec
-    assert as_spec({**spec.model_dump(mode="json")}) == spec
-    assert as_spec(name) == get(name)()
-    assert hash(spec) == hash(as_spec(dumped))
+    assert REGULARIZERS.spec(dumped) == spec
+    assert REGULARIZERS.spec({**spec.model_dump(mode="json")}) == spec
+    assert REGULARIZERS.spec(name) == get(name)()
+    assert hash(spec) == hash(REGULARIZERS.spec(dumped))
 
 
 def test_specs_do_not_change():
@@ -202,12 +207,12 @@ def test_the_registry_lists_what_the_package_exports():
 
 
 def test_a_name_is_taken_once(monkeypatch):
-    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
+    monkeypatch.setattr(REGULARIZERS, "_classes", dict(REGULARIZERS._classes))
 
     class Other(Regularizer):
         name = "csg"
         summary = "another"
-        source = "nobody"
+        paper = "nobody"
 
         def build(self, site):
             raise NotImplementedError
@@ -228,11 +233,11 @@ def test_terms_of_one_kind_are_numbered():
 
 def test_every_module_is_imported():
     folder = Path(regularizers.__file__).parent
-    modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "base", "plugins", "registry"}
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
     announced = {module for module in modules if hasattr(regularizers, module)}
     source = Path(regularizers.__file__).read_text()
     lacking = sorted(module for module in modules if f"    {module},  # noqa: F401" not in source)
-    assert modules >= {"csg", "feature_l2", "none"}
+    assert modules >= {"baselines", "csg", "feature_l2"}
     assert not lacking, f"modules without an import line in synreal/regularizers/__init__.py: {lacking}"
     assert announced == modules
     for module in modules:
@@ -245,4 +250,4 @@ def test_what_is_no_stage_is_refused_in_words(stage):
     with pytest.raises(
         ConfigError, match=r"^Regularizer csg: stages\.1: a stage is a number from 0 to 4 or a module path"
     ):
-        parse(f"csg(stages=(3, {stage}))")
+        REGULARIZERS.parse(f"csg(stages=(3, {stage}))")

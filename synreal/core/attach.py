@@ -36,9 +36,9 @@ from synreal.core.stages import (
 from synreal.core.taps import FeatureTap, tapped
 from synreal.core.task_heads import WILD, WildHeadWarning, excess_over_chance, is_fresh, last_layers
 from synreal.core.teachers import Average, AveragedNetwork, Reference, UntrainedTeacherWarning
-from synreal.core.terms import CLASSIFIER_INPUT, STUDENT, Pass, Regularizer, Site, Step, Term
+from synreal.core.terms import CLASSIFIER_INPUT, REGULARIZERS, STUDENT, Pass, Regularizer, Site, Step, Term
 from synreal.errors import ConfigError, StageError, TrainingError
-from synreal.regularizers.registry import as_specs, unique_names
+from synreal.specs import unique_names
 
 _UNBOUND_LIMIT = 50
 _ATTACHED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
@@ -86,7 +86,7 @@ def attach(
         ConfigError: If a name or setting is wrong, or the network is compiled, wrapped or attached already.
         StageError: If a stage does not exist or its hook does not fire in a trial forward pass.
     """
-    specs = as_specs(regularizers)
+    specs = REGULARIZERS.specs(regularizers)
     if not specs:
         raise ConfigError("No regularizer given. Use 'none' to train without one.")
     if norm not in ("frozen", "train"):

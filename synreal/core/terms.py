@@ -5,19 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import torch
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
@@ -26,6 +17,7 @@ from synreal.core.stages import Stage
 from synreal.core.teachers import Average, Reference
 from synreal.distributed import all_gather_rows
 from synreal.errors import StageError
+from synreal.specs import Spec, SpecRegistry
 
 # The tensor that a classifier's last module receives; with a blank in it, it is never taken for a module path.
 CLASSIFIER_INPUT = "classifier input"
@@ -218,20 +210,17 @@ def _distinct(value: tuple[int | str, ...]) -> tuple[int | str, ...]:
 Stages = Annotated[tuple[StageName, ...], BeforeValidator(_as_tuple), Field(min_length=1), AfterValidator(_distinct)]
 
 
-class Regularizer(BaseModel):
+class Regularizer(Spec):
     """The spec of a regularizer: one declaration for Python, YAML, the command line and the result record.
 
-    Subclasses set ``name`` and ``summary``, add their settings as fields and build a ``Term``.
+    Subclasses set ``name``, ``summary`` and ``paper``, add their settings as fields and build a ``Term``.
 
     Attributes:
+        paper: Where it comes from, e.g. ``"CSG (Chen et al., ICLR 2021)"``; in the body of the class.
         weight: lambda, what the term is multiplied by in the total loss; at least 0.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    name: ClassVar[str]
-    summary: ClassVar[str]
-    source: ClassVar[str]
+    paper: ClassVar[str]
 
     weight: float = Field(default=1.0, ge=0)
 
@@ -273,9 +262,15 @@ class Regularizer(BaseModel):
     def build(self, site: Site) -> Term:
         """Build the term for a network."""
 
-    @model_serializer(mode="wrap")
-    def _with_name(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {"name": self.name, **handler(self)}
+
+REGULARIZERS: Final[SpecRegistry[Regularizer]] = SpecRegistry(
+    "regularizer",
+    "regularizers",
+    Regularizer,
+    example="csg(stages=(3, 4), weight=0.1)",
+    texts=("summary", "paper"),
+    taken=dir(nn.ModuleDict),  # a term is a module of the network, by the regularizer's name
+)
 
 
 class FeatureRegularizer(Regularizer):

@@ -42,7 +42,7 @@ from synreal.records import (
     read_record,
     write_json,
 )
-from synreal.regularizers.plugins import loaded
+from synreal.registry import loaded
 from synreal.tasks import task_class
 from synreal.tasks.base import MEMORY_FORMATS, Meter, Task
 from synreal.views import derive_seed

@@ -19,7 +19,7 @@ import torch
 
 from synreal.config import RunConfig
 from synreal.errors import ConfigError
-from synreal.regularizers.plugins import loaded
+from synreal.registry import loaded
 
 PACKAGES = ("synreal", "torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "safetensors")
 
@@ -119,10 +119,7 @@ def versions() -> dict[str, str]:
 
 def plugins(config: RunConfig) -> dict[str, str | None]:
     """Return what tells each plugin with a regularizer of the run from others: its file's SHA-256, or its version."""
-    return {
-        plugin.path.name if plugin.path else str(plugin.distribution): plugin.sha256 or plugin.version
-        for plugin in loaded(spec.name for spec in config.regularizers)
-    }
+    return dict(plugin.identity for plugin in loaded({"regularizers": [spec.name for spec in config.regularizers]}))
 
 
 def environment(device: torch.device, processes: int) -> dict[str, Any]:

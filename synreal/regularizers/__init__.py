@@ -1,6 +1,6 @@
 """Regularizers: one file a method, and one line here that makes it known."""
 
-from synreal.core.terms import STUDENT, FeatureRegularizer, Pass, Regularizer, Site, Stages, Step, Term
+from synreal.core.terms import REGULARIZERS, STUDENT, FeatureRegularizer, Pass, Regularizer, Site, Stages, Step, Term
 from synreal.regularizers import (
     baselines,  # noqa: F401
     causal_invariance,  # noqa: F401
@@ -13,10 +13,9 @@ from synreal.regularizers import (
     synaptic_intelligence,  # noqa: F401
     weight_l2,  # noqa: F401
 )
-from synreal.regularizers.plugins import load_plugin
-from synreal.regularizers.registry import as_spec, as_specs, available, get, register
 
 __all__ = [
+    "REGULARIZERS",
     "STUDENT",
     "FeatureRegularizer",
     "Pass",
@@ -25,10 +24,11 @@ __all__ = [
     "Stages",
     "Step",
     "Term",
-    "as_spec",
-    "as_specs",
     "available",
     "get",
-    "load_plugin",
     "register",
 ]
+
+register = REGULARIZERS.register
+get = REGULARIZERS.get
+available = REGULARIZERS.available

@@ -5,25 +5,24 @@ from __future__ import annotations
 from typing import ClassVar
 
 from synreal.core.norm_stats import freeze_norm_stats, pretrained_norm_layers, release_norm_stats
-from synreal.core.terms import NoPenalty, Regularizer, Site, Term
+from synreal.core.terms import REGULARIZERS, NoPenalty, Regularizer, Site, Term
 from synreal.errors import StageError
-from synreal.regularizers.registry import register
 
 
-@register
+@REGULARIZERS.register
 class NoRegularizer(Regularizer):
     """No regularizer: plain fine-tuning on synthetic images ("source only" in the papers)."""
 
     name: ClassVar[str] = "none"
     summary: ClassVar[str] = "plain fine-tuning, the papers' source-only baseline"
-    source: ClassVar[str] = "baseline"
+    paper: ClassVar[str] = "baseline"
 
     def build(self, site: Site) -> Term:
         """Build a term that adds nothing."""
         return NoPenalty()
 
 
-@register
+@REGULARIZERS.register
 class Oracle(Regularizer):
     """Freeze the backbone and train the task's head alone (CSG: Chen et al., ICLR 2021, footnote 3).
 
@@ -32,7 +31,7 @@ class Oracle(Regularizer):
 
     name: ClassVar[str] = "oracle"
     summary: ClassVar[str] = "backbone frozen, only the head learns"
-    source: ClassVar[str] = "CSG, footnote 3"
+    paper: ClassVar[str] = "CSG, footnote 3"
 
     def build(self, site: Site) -> Term:
         """Freeze the backbone and build a term that adds nothing."""

@@ -13,6 +13,7 @@ from synreal.core.queues import start_queue
 from synreal.core.stages import Stage
 from synreal.core.teachers import Average, EmaTeacher
 from synreal.core.terms import (
+    REGULARIZERS,
     STUDENT,
     FeatureRegularizer,
     Pass,
@@ -25,10 +26,9 @@ from synreal.core.terms import (
 )
 from synreal.functional.contrast import causal_invariance
 from synreal.functional.pooling import patches, pool
-from synreal.regularizers.registry import register
 
 
-@register
+@REGULARIZERS.register
 class CausalInvariance(FeatureRegularizer):
     """Causal invariance (GCISG: Nam et al., ECCV 2022, eq. 1-4): what style changes, similarities must not follow.
 
@@ -59,7 +59,7 @@ class CausalInvariance(FeatureRegularizer):
 
     name: ClassVar[str] = "causal_invariance"
     summary: ClassVar[str] = "two views of an image relate to past images alike"
-    source: ClassVar[str] = "GCISG (Nam et al., ECCV 2022)"
+    paper: ClassVar[str] = "GCISG (Nam et al., ECCV 2022)"
 
     stages: Stages = (3, 4)
     dim: int = Field(default=128, ge=1)

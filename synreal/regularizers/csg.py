@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from synreal.core.terms import REGULARIZERS
 from synreal.regularizers.info_nce import InfoNCE
-from synreal.regularizers.registry import register
 
 
-@register
+@REGULARIZERS.register
 class CSG(InfoNCE):
     """CSG (Chen et al., ICLR 2021): pull student and frozen network together on two views, push other images away.
 
@@ -23,6 +23,6 @@ class CSG(InfoNCE):
 
     name: ClassVar[str] = "csg"
     summary: ClassVar[str] = "InfoNCE between student and frozen network, attentional pooling"
-    source: ClassVar[str] = "CSG (Chen et al., ICLR 2021)"
+    paper: ClassVar[str] = "CSG (Chen et al., ICLR 2021)"
 
     pooling: Literal["attentional", "gap"] = "attentional"

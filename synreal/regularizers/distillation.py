@@ -11,15 +11,14 @@ from torch import Tensor, nn
 from synreal.core.heads import LinearAdapter
 from synreal.core.stages import Stage
 from synreal.core.teachers import Reference
-from synreal.core.terms import CLASSIFIER_INPUT, STUDENT, Pass, Regularizer, Site, StageName, Step, Term
+from synreal.core.terms import CLASSIFIER_INPUT, REGULARIZERS, STUDENT, Pass, Regularizer, Site, StageName, Step, Term
 from synreal.errors import StageError
 from synreal.functional.distances import distillation_kl
-from synreal.regularizers.registry import register
 
 _TEACHER = Pass("reference", 0)
 
 
-@register
+@REGULARIZERS.register
 class KLDistillation(Regularizer):
     """KL distillation (ASG's proxy guidance: Chen et al., ICML 2020) through the reference's frozen classifier.
 
@@ -41,7 +40,7 @@ class KLDistillation(Regularizer):
 
     name: ClassVar[str] = "kl"
     summary: ClassVar[str] = "the frozen ImageNet classifier keeps seeing the same classes"
-    source: ClassVar[str] = "ASG (Chen et al., ICML 2020)"
+    paper: ClassVar[str] = "ASG (Chen et al., ICML 2020)"
 
     weight: float = Field(default=0.1, ge=0)
     temperature: float = Field(default=1.0, gt=0)

@@ -7,14 +7,13 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from synreal.core.terms import STUDENT, FeatureRegularizer, Pass, Site, Stages, Step, Term
+from synreal.core.terms import REGULARIZERS, STUDENT, FeatureRegularizer, Pass, Site, Stages, Step, Term
 from synreal.functional.distances import feature_l2
-from synreal.regularizers.registry import register
 
 _TEACHER = Pass("reference", 0)
 
 
-@register
+@REGULARIZERS.register
 class FeatureL2(FeatureRegularizer):
     """Feature L2 (ROAD: Chen et al., CVPR 2018): the student's maps stay close to the frozen network's.
 
@@ -30,7 +29,7 @@ class FeatureL2(FeatureRegularizer):
 
     name: ClassVar[str] = "feature_l2"
     summary: ClassVar[str] = "features stay close to the frozen ImageNet network's"
-    source: ClassVar[str] = "ROAD (Chen et al., CVPR 2018)"
+    paper: ClassVar[str] = "ROAD (Chen et al., CVPR 2018)"
 
     weight: float = Field(default=1e-3, ge=0)
     stages: Stages = (4,)

@@ -8,14 +8,13 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from typing_extensions import Self
 
-from synreal.core.terms import Pass, Site, Stages, Step, Term
+from synreal.core.terms import REGULARIZERS, Pass, Site, Stages, Step, Term
 from synreal.functional.pooling import Pooling
 from synreal.regularizers.causal_invariance import CausalInvariance
 from synreal.regularizers.guidance import Guidance
-from synreal.regularizers.registry import register
 
 
-@register
+@REGULARIZERS.register
 class GCISG(CausalInvariance):
     """GCISG (Nam et al., ECCV 2022): guidance by the frozen network plus causal invariance to style.
 
@@ -36,7 +35,7 @@ class GCISG(CausalInvariance):
 
     name: ClassVar[str] = "gcisg"
     summary: ClassVar[str] = "guidance by the frozen network plus causal invariance to style"
-    source: ClassVar[str] = "GCISG (Nam et al., ECCV 2022)"
+    paper: ClassVar[str] = "GCISG (Nam et al., ECCV 2022)"
 
     guidance_weight: float = Field(default=1.0, ge=0)
     invariance_weight: float = Field(default=1.0, ge=0)

@@ -8,16 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from synreal.core.heads import LinearAdapter
-from synreal.core.terms import STUDENT, FeatureRegularizer, Pass, Site, Stages, Step, Term
+from synreal.core.terms import REGULARIZERS, STUDENT, FeatureRegularizer, Pass, Site, Stages, Step, Term
 from synreal.errors import StageError
 from synreal.functional.distances import guidance, pooled_difference
 from synreal.functional.pooling import Pooling
-from synreal.regularizers.registry import register
 
 _TEACHER = Pass("reference", 0)
 
 
-@register
+@REGULARIZERS.register
 class Guidance(FeatureRegularizer):
     """Guidance (GCISG: Nam et al., ECCV 2022, eq. 8): pooled features keep the frozen network's direction.
 
@@ -36,7 +35,7 @@ class Guidance(FeatureRegularizer):
 
     name: ClassVar[str] = "guidance"
     summary: ClassVar[str] = "pooled features keep the frozen network's direction"
-    source: ClassVar[str] = "GCISG (Nam et al., ECCV 2022)"
+    paper: ClassVar[str] = "GCISG (Nam et al., ECCV 2022)"
 
     stages: Stages = (3, 4)
     pooling: Pooling = "attentional"

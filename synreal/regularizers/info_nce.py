@@ -13,6 +13,7 @@ from synreal.core.queues import start_queue
 from synreal.core.stages import Stage
 from synreal.core.teachers import Average, EmaTeacher
 from synreal.core.terms import (
+    REGULARIZERS,
     STUDENT,
     FeatureRegularizer,
     Pass,
@@ -25,12 +26,11 @@ from synreal.core.terms import (
 )
 from synreal.functional.contrast import info_nce
 from synreal.functional.pooling import attentional_pool, patches, pool
-from synreal.regularizers.registry import register
 
 _STUDENT_ON_KEYS = Pass("student", 1)
 
 
-@register
+@REGULARIZERS.register
 class InfoNCE(FeatureRegularizer):
     """InfoNCE (CSG: Chen et al., ICLR 2021, eq. 3; MoCo v2) between student and teacher, on two views.
 
@@ -61,7 +61,7 @@ class InfoNCE(FeatureRegularizer):
 
     name: ClassVar[str] = "info_nce"
     summary: ClassVar[str] = "InfoNCE between student and teacher on two views, average pooling"
-    source: ClassVar[str] = "CSG (Chen et al., ICLR 2021), MoCo v2"
+    paper: ClassVar[str] = "CSG (Chen et al., ICLR 2021), MoCo v2"
 
     weight: float = Field(default=0.1, ge=0)
     stages: Stages = (3, 4)

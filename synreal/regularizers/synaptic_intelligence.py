@@ -9,15 +9,14 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import Self
 
-from synreal.core.terms import Regularizer, Site, Step, Term
+from synreal.core.terms import REGULARIZERS, Regularizer, Site, Step, Term
 from synreal.functional.distances import path_importance, weight_l2
-from synreal.regularizers.registry import register
 from synreal.regularizers.weight_l2 import AnchoredTerm, Bank
 
 _INTERVAL = 500  # optimizer steps, where nobody says how many an epoch has
 
 
-@register
+@REGULARIZERS.register
 class SynapticIntelligence(Regularizer):
     """Synaptic Intelligence (Zenke et al., ICML 2017): ``sum_p Omega_p (w_p - w_p^0)^2`` over the backbone.
 
@@ -35,7 +34,7 @@ class SynapticIntelligence(Regularizer):
 
     name: ClassVar[str] = "si"
     summary: ClassVar[str] = "weights that lowered the loss most stay closest to the pretrained ones"
-    source: ClassVar[str] = "SI (Zenke et al., ICML 2017)"
+    paper: ClassVar[str] = "SI (Zenke et al., ICML 2017)"
 
     weight: float = Field(default=0.1, ge=0)
     damping: float = Field(default=1e-3, gt=0)

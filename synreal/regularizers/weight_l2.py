@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synreal.core.teachers import Reference
-from synreal.core.terms import Regularizer, Site, Step, Term
+from synreal.core.terms import REGULARIZERS, Regularizer, Site, Step, Term
 from synreal.errors import ConfigError, DataError
 from synreal.functional.distances import weight_l2
-from synreal.regularizers.registry import register
 
 
 class Bank(nn.Module):
@@ -36,7 +35,7 @@ class Bank(nn.Module):
         return [self.get_buffer(key) for key in self.keys]
 
 
-@register
+@REGULARIZERS.register
 class WeightL2(Regularizer):
     """Weight L2 (L2-SP: Li et al., ICML 2018; EWC: Kirkpatrick et al., PNAS 2017): weights stay near pretrained ones.
 
@@ -54,7 +53,7 @@ class WeightL2(Regularizer):
 
     name: ClassVar[str] = "weight_l2"
     summary: ClassVar[str] = "weights stay close to the pretrained ones"
-    source: ClassVar[str] = "L2-SP (Li et al., ICML 2018), EWC (Kirkpatrick et al., PNAS 2017)"
+    paper: ClassVar[str] = "L2-SP (Li et al., ICML 2018), EWC (Kirkpatrick et al., PNAS 2017)"
 
     weight: float = Field(default=0.01, ge=0)
     importance: Literal["none", "fisher"] = "none"

@@ -16,7 +16,6 @@ import timm
 import torch
 import typer.main
 import yaml
-from synreal_cli.app import app, main
 
 import synreal
 from synreal import config as config_module
@@ -26,6 +25,7 @@ from synreal.core.stages import find_stages
 from synreal.core.teachers import UntrainedTeacherWarning
 from synreal.data.sets import ArrayImages
 from synreal.errors import Interrupted
+from synreal_cli.app import app, main
 
 SMALL = ["--backbone", "test_efficientnet", "--weights", "none"]
 

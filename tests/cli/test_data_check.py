@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from PIL import Image
-from synreal_cli.check import printable
 
 from synreal.data import registry
 from synreal.data.files.file_sets import LabelFiles, MaskFiles
 from synreal.data.files.label_maps import LabelMap, MaskPaths
 from synreal.data.registry import Policy
+from synreal_cli.check import printable
 
 ODD = "[red]a[bold]\x1b[31m\u202e.png"
 

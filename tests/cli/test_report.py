@@ -1,8 +1,8 @@
 import io
 
 from rich.console import Console
-from synreal_cli.report import print_result
 
+from synreal_cli.report import print_result
 from tests.records.test_records import detection, record
 
 

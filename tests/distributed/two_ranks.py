@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 import synreal
+from synreal.core import terms as base
 from synreal.distributed import all_gather_rows, all_reduce_sum, broadcast, rank, world_size
-from synreal.regularizers import base
 from tests.regularizers.contract import Toy, batch, bits, optimizer_of, tiny
 
 ROWS = 8

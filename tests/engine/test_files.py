@@ -8,7 +8,6 @@ import torch
 import yaml
 from PIL import Image
 from safetensors import safe_open
-from synreal_cli.app import main
 
 from synreal import data, figures
 from synreal.config import RunConfig
@@ -16,6 +15,7 @@ from synreal.data.rendered import stamp_images
 from synreal.engine.checkpoint import read_student
 from synreal.records import read_record
 from synreal.tasks.classification import Classification
+from synreal_cli.app import main
 from tests.data import own_trees, simple_trees, trees, urban_trees
 from tests.data.stamp_trees import stamp_tree
 from tests.engine import tiny

@@ -16,8 +16,7 @@ from accelerate.state import AcceleratorState
 import synreal
 from synreal.core.attach import UnboundWarning
 from synreal.errors import ConfigError, TrainingError
-from synreal.regularizers import FeatureRegularizer, get
-from synreal.regularizers.registry import parse
+from synreal.regularizers import REGULARIZERS, FeatureRegularizer, get
 from tests.regularizers.contract import (
     PENALTY_FREE,
     VARIANTS,
@@ -318,9 +317,9 @@ def test_stages_are_summed_with_their_weights(name):
 def test_a_weight_for_each_stage_or_none(name, weights):
     count = weights.count(",") + 1
     with pytest.raises(ConfigError, match=rf"Regularizer {name}: .*stage_weights has {count} values for 2 stages"):
-        parse(f"{name}(stages=[3, 4], stage_weights={weights})")
+        REGULARIZERS.parse(f"{name}(stages=[3, 4], stage_weights={weights})")
     with pytest.raises(ConfigError, match="greater than or equal to 0"):
-        parse(f"{name}(stages=[3, 4], stage_weights=[1, -1])")
+        REGULARIZERS.parse(f"{name}(stages=[3, 4], stage_weights=[1, -1])")
 
 
 def test_a_compiled_model_trains_like_an_eager_one(name):
@@ -472,5 +471,5 @@ def test_every_spec_describes_itself(name):
     spec = tiny(name)
     assert spec.name == name
     assert spec.summary
-    assert spec.source
+    assert spec.paper
     assert type(spec).__doc__

@@ -8,12 +8,12 @@ import warnings
 
 import pytest
 import torch
-from synreal_cli.app import main
 
 from synreal import data
 from synreal.data.registry import Policy
 from synreal.data.sets import IGNORE, Boxes, check_boxes
 from synreal.errors import DataError
+from synreal_cli.app import main
 from tests.data import own_trees, simple_trees, trees, urban_trees
 
 TREES = {
