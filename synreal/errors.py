@@ -23,13 +23,13 @@ class ConfigError(SynrealError, ValueError):
 
 
 class StageError(SynrealError, ValueError):
-    """A stage does not exist, gave no 2-D map, never ran, or was changed after it was recorded."""
+    """A stage does not exist, did not give a 2-D map, never ran, or was changed after it was recorded."""
 
     exit_code: ClassVar[int] = 2
 
 
 class WeightsError(SynrealError, RuntimeError):
-    """Pretrained weights cannot be had or do not fit the network."""
+    """Pretrained weights are not available or do not fit the network."""
 
     exit_code: ClassVar[int] = 2
 

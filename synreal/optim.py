@@ -8,8 +8,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from synreal.core.attach import RegularizedModel
-from synreal.core.stages import find_head
+from synreal.core.parts import find_head
+from synreal.core.regularized import RegularizedModel
 from synreal.errors import ConfigError
 
 
@@ -19,7 +19,7 @@ def parameter_groups(model: nn.Module, *, lr: float, backbone_lr_scale: float = 
     CSG and ASG train the backbone at a tenth of the head's rate (Chen et al., ICLR 2021 and ICML 2020, published code).
 
     Args:
-        model: What ``attach`` returned, also inside of a module of your own, compiled or wrapped in DDP; or a plain
+        model: What ``attach`` returned, also inside a module of your own, compiled or wrapped in DDP; or a plain
             network, for a baseline without synreal.
         lr: Rate of the head and of the regularizers' heads.
         backbone_lr_scale: Rate of the backbone over ``lr``.
@@ -89,7 +89,7 @@ def warmup_poly(step: int, total: int, *, warmup: int = 100, power: float = 0.9,
         total: Steps of the whole run.
         warmup: Steps of the warm-up; 0 for none.
         power: Exponent of the decay.
-        until: Share of the run after which the rate decays no more; ASG's published code stops at 0.8.
+        until: Share of the run after which the rate stops decaying; ASG's published code stops at 0.8.
 
     Returns:
         Factor on the peak rate, in [0, 1].

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from synreal.core.stages import find_classifiers, find_entry
+from synreal.core.parts import find_classifiers, find_entry
 from synreal.errors import TrainingError
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from synreal.core.stages import find_classifiers, find_entry
+from synreal.core.parts import find_classifiers, find_entry
 from synreal.errors import ConfigError
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)

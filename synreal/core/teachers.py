@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from synreal.core.norm_stats import never_trained, norm_layers
-from synreal.core.stages import Stage, fitting_shape
+from synreal.core.stages import Stage
 from synreal.core.taps import FeatureTap, without_hooks
+from synreal.core.trial import fitting_shape
 from synreal.errors import CheckpointError, ConfigError, StageError
 
 
 class Reference(nn.Module):
     """A frozen copy of a network that only gives feature maps.
 
-    It is always in eval mode, has no gradient, and is no part of ``parameters()`` or ``state_dict()``: checkpoints
+    It is always in eval mode, has no gradient, and is not part of ``parameters()`` or ``state_dict()``: checkpoints
     hold a fingerprint of it, which is checked when they are loaded.
 
     Args:
@@ -94,7 +95,7 @@ class Reference(nn.Module):
             (P, classes), with gradient to ``vectors``.
 
         Raises:
-            StageError: If the network behind the stage gives no logits for such an input.
+            StageError: If the network behind the stage does not give logits for such an input.
         """
         if stage.layout == "tokens" and stage.prefix_tokens:
             raise StageError(

@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, cast
 
 import torch
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from synreal.core.queues import FeatureQueue
+from synreal.core.passes import Pass, Step
 from synreal.core.stages import Stage
-from synreal.core.teachers import Average, Reference
-from synreal.distributed import all_gather_rows
+from synreal.core.teachers import Reference
 from synreal.errors import StageError
 from synreal.specs import Spec, SpecRegistry
-
-# The tensor that a classifier's last module receives; with a blank in it, it is never taken for a module path.
-CLASSIFIER_INPUT = "classifier input"
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One forward pass that a term needs; passes that several terms need run once.
-
-    Attributes:
-        net: Which network runs: the student, the frozen reference or the student's moving average.
-        view: Index of the view it runs on; 0 is the view that the task sees.
-        grad: Whether gradient flows; only the student's passes can have it. Its pass on view 0 always runs.
-        moves_stats: Whether the pass may move the student's running statistics; the pass on view 0 always may.
-        average: Which moving average, where ``net`` is ``"average"``.
-    """
-
-    net: Literal["student", "reference", "average"]
-    view: int
-    grad: bool = False
-    moves_stats: bool = False
-    average: Average | None = None
-
-
-STUDENT = Pass("student", 0, grad=True)
 
 
 @dataclass(frozen=True)
@@ -90,17 +66,6 @@ class Site:
         return self.select(wanted)
 
 
-@dataclass(frozen=True)
-class Step:
-    """What a term sees in one training step.
-
-    Attributes:
-        maps: Feature maps (N, C, H, W) in the network's own dtype, by pass and stage name.
-    """
-
-    maps: Mapping[Pass, Mapping[str, Tensor]]
-
-
 class Term(nn.Module, ABC):
     """The running side of a regularizer: parameters and buffers from birth, and a penalty for each step."""
 
@@ -134,7 +99,7 @@ class Term(nn.Module, ABC):
 
     @property
     def stateful(self) -> bool:
-        """Whether the term must hear of optimizer steps."""
+        """Whether the term must be told of optimizer steps."""
         return self.reads_gradients or type(self).after_step is not Term.after_step
 
     @property
@@ -143,47 +108,18 @@ class Term(nn.Module, ABC):
         return type(self).before_step is not Term.before_step
 
 
-class StageQueue(nn.Module, ABC):
-    """What a term keeps for one stage: a head that learns, one that follows it and makes keys, and a queue of keys."""
+class NoPenalty(Term):
+    """A term that adds nothing to the loss."""
 
-    queue: FeatureQueue
+    anchor: Tensor
 
-    @abstractmethod
-    def follow(self) -> None:
-        """Move the head that makes keys, after an optimizer step."""
-
-
-class QueueTerm(Term):
-    """A term whose keys enter queues once the optimizer has stepped; before that, the queues are part of the loss.
-
-    ``forward`` adds one dict to ``fresh_keys``: the keys, (N, d), by the key of their stage.
-
-    Args:
-        stages: Where the term compares.
-    """
-
-    def __init__(self, stages: Sequence[Stage]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.names = {stage.key: stage.name for stage in stages}
-        self.fresh_keys: list[dict[str, Tensor]] = []
+        self.register_buffer("anchor", torch.zeros(()), persistent=False)
 
-    @property
-    @abstractmethod
-    def parts(self) -> Mapping[str, StageQueue]:
-        """What is kept for each stage, by the stage's key."""
-
-    def forget(self) -> None:
-        """Drop keys that were not enqueued."""
-        self.fresh_keys = []
-
-    def after_step(self) -> None:
-        """Move the heads that follow, and enqueue the keys of every micro-batch since the last step."""
-        fresh, self.fresh_keys = self.fresh_keys, []
-        for key, part in self.parts.items():
-            part.follow()
-            for keys in fresh:
-                # A step that GradScaler skipped may have left keys that are not finite.
-                part.queue.push(all_gather_rows(keys[key][keys[key].isfinite().all(1)]))
+    def forward(self, step: Step) -> Tensor:
+        """Return zero on the model's device."""
+        return self.anchor.float()
 
 
 def _stage_name(value: Any) -> Any:
@@ -250,8 +186,31 @@ class Regularizer(Spec):
         return False
 
     def scheduled(self, steps_per_epoch: int) -> Self:
-        """Return the spec with what follows from the length of an epoch filled in; asked where synreal trains."""
+        """Return the spec with what follows from the length of an epoch filled in; asked where synreal trains.
+
+        Args:
+            steps_per_epoch: Optimizer steps, at least 1.
+        """
         return self
+
+    def dense(self, patches: int) -> Self:
+        """Return what the spec becomes in a dense task, where places are compared instead of whole images.
+
+        Settings that were given stay (``with_defaults`` sees to it). One that does not pool its maps needs no change.
+
+        Args:
+            patches: Patches along each side that suit the task's maps, at least 1.
+        """
+        return self
+
+    def with_defaults(self, **settings: Any) -> Self:
+        """Return the spec with other values for those of the settings that were not given.
+
+        Args:
+            **settings: Values by name of the field; they are checked like given ones.
+        """
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(**{**settings, **given})
 
     @property
     def views(self) -> int:
@@ -260,7 +219,11 @@ class Regularizer(Spec):
 
     @abstractmethod
     def build(self, site: Site) -> Term:
-        """Build the term for a network."""
+        """Build the term for a network.
+
+        Args:
+            site: What the term may know of it. What a term changes on the student, its ``release`` undoes.
+        """
 
 
 REGULARIZERS: Final[SpecRegistry[Regularizer]] = SpecRegistry(
@@ -286,7 +249,7 @@ class FeatureRegularizer(Regularizer):
     stage_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
 
     @model_validator(mode="after")
-    def _one_weight_a_stage(self) -> Self:
+    def _one_weight_per_stage(self) -> Self:
         if self.stage_weights is not None and len(self.stage_weights) != len(self.stages):
             raise ValueError(
                 f"stage_weights has {len(self.stage_weights)} values for {len(self.stages)} stages; give one for each"
@@ -294,7 +257,7 @@ class FeatureRegularizer(Regularizer):
         return self
 
     def summed(self, losses: Sequence[Tensor]) -> Tensor:
-        """Sum one loss a stage (0-d each), weighted by ``stage_weights``."""
+        """Sum the losses of the stages (0-d each), weighted by ``stage_weights``."""
         stacked = torch.stack(list(losses))
         if self.stage_weights is None:
             return stacked.sum()
@@ -306,15 +269,99 @@ class FeatureRegularizer(Regularizer):
         return self.stages
 
 
-class NoPenalty(Term):
-    """A term that adds nothing to the loss."""
+class SumTerm(Term):
+    """The weighted sum of several specs' terms, which passes every call on to its parts.
 
-    anchor: Tensor
+    Each part is a module by its name, as if it were an attribute.
 
-    def __init__(self) -> None:
+    Args:
+        specs: The parts by name, a legal attribute's; each is multiplied by its ``weight``.
+        site: Where they are built.
+    """
+
+    def __init__(self, specs: Mapping[str, Regularizer], site: Site) -> None:
         super().__init__()
-        self.register_buffer("anchor", torch.zeros(()), persistent=False)
+        self.factors = {name: spec.weight for name, spec in specs.items()}
+        for name, term in build_terms(specs, site).items():
+            self.add_module(name, term)
+
+    @property
+    def parts(self) -> dict[str, Term]:
+        """The terms that are summed, by name."""
+        return cast("dict[str, Term]", dict(self.named_children()))
 
     def forward(self, step: Step) -> Tensor:
-        """Return zero on the model's device."""
-        return self.anchor.float()
+        """Weigh the parts and add them, in their order."""
+        shares: list[Tensor] = [self.factors[name] * term(step) for name, term in self.parts.items()]
+        return functools.reduce(operator.add, shares)
+
+    def before_step(self) -> None:
+        """Let each part read the gradients."""
+        for term in self.parts.values():
+            term.before_step()
+
+    def after_step(self) -> None:
+        """Let each part update its state."""
+        for term in self.parts.values():
+            term.after_step()
+
+    @property
+    def wants_images(self) -> bool:
+        """Whether a part must still see images."""
+        return any(term.wants_images for term in self.parts.values())
+
+    def calibrate(self, images: Iterable[Tensor]) -> None:
+        """Show images to the parts that must see some."""
+        calibrate(self.parts.values(), images)
+
+    def forget(self) -> None:
+        """Let each part drop what it set aside."""
+        for term in self.parts.values():
+            term.forget()
+
+    def release(self) -> None:
+        """Let each part give back what it changed on the student."""
+        for term in self.parts.values():
+            term.release()
+
+    @property
+    def stateful(self) -> bool:
+        """Whether a part must be told of optimizer steps."""
+        return any(term.stateful for term in self.parts.values())
+
+    @property
+    def reads_gradients(self) -> bool:
+        """Whether a part reads gradients."""
+        return any(term.reads_gradients for term in self.parts.values())
+
+
+def build_terms(specs: Mapping[str, Regularizer], site: Site) -> dict[str, Term]:
+    """Build the terms of specs; if one cannot be built, the student is as it was.
+
+    Args:
+        specs: The specs by name.
+        site: Where they are built.
+    """
+    terms: dict[str, Term] = {}
+    try:
+        for name, spec in specs.items():
+            terms[name] = spec.build(site)
+    except BaseException:
+        for term in terms.values():
+            term.release()
+        raise
+    return terms
+
+
+def calibrate(terms: Iterable[Term], images: Iterable[Tensor]) -> None:
+    """Show images to the terms that must see some before training.
+
+    Args:
+        terms: Any terms.
+        images: Batches (N, 3, H, W), normalised as for the student.
+    """
+    waiting = [term for term in terms if term.wants_images]
+    # Each term reads the batches from the start, so they are kept if they can be read only once.
+    batches = images if len(waiting) < 2 or isinstance(images, Sequence) else list(images)
+    for term in waiting:
+        term.calibrate(batches)

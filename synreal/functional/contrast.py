@@ -44,7 +44,7 @@ def _in_pieces(scaled: Tensor, bank: Tensor, count: Tensor | None = None) -> tup
     rows, dim = scaled.shape
     elements = _PIECE_ELEMENTS if scaled.device.type == "cpu" else _PIECE_ELEMENTS_ELSEWHERE
     piece = max(1, min(elements // max(1, rows), bank.shape[0]))
-    # Finite, so that a piece without keys is no difference of infinities.
+    # Finite, so that a piece without keys is not a difference of infinities.
     highest = scaled.new_full((rows, 1), torch.finfo(scaled.dtype).min)
     total = scaled.new_zeros((rows, 1))
     attended = scaled.new_zeros((rows, dim))

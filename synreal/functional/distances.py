@@ -104,7 +104,7 @@ def distillation_kl(student_logits: Tensor, teacher_logits: Tensor, temperature:
     ``KL( softmax(teacher / T) || softmax(student / T) ) * T^2``, the mean over samples and positions.
 
     Args:
-        student_logits: (N, C), or (N, C, H, W) for one distribution a position.
+        student_logits: (N, C), or (N, C, H, W) for one distribution per position.
         teacher_logits: As ``student_logits``; receives no gradient.
         temperature: T, above 0.
 

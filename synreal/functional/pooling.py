@@ -53,7 +53,7 @@ def attention_weights(features: Tensor) -> Tensor:
     with torch.autocast(features.device.type, enabled=False):
         scores = torch.einsum("nc,ncl->nl", mean, values)
     total = values.shape[2] * mean.square().sum(1, keepdim=True)
-    # Below this the mean is rounding noise of the sum, and a quotient of noise is no attention.
+    # Below this the mean is rounding noise of the sum, and a quotient of noise is not attention.
     defined = total > values.shape[2] * (8 * torch.finfo(values.dtype).eps) ** 2
     weights = torch.where(defined, scores / torch.where(defined, total, torch.ones_like(total)), 1 / scores.shape[1])
     return weights.reshape(features.shape[0], *features.shape[2:])
@@ -140,7 +140,7 @@ def patches(features: Tensor, n: int) -> Tensor:
         row, then by column.
 
     Raises:
-        ConfigError: If ``n`` is below 1 or ``features`` is no map.
+        ConfigError: If ``n`` is below 1 or ``features`` is not a map.
     """
     _check_map(features)
     if n < 1:

@@ -1,16 +1,21 @@
-"""Regularizers: one file a method, and one line here that makes it known."""
+"""Regularizers: one file per method, with its settings and its term, and one line here that makes it known.
 
-from synreal.core.terms import REGULARIZERS, STUDENT, FeatureRegularizer, Pass, Regularizer, Site, Stages, Step, Term
+Mathematics lives in ``synreal.functional``, what terms share in ``synreal.core``. No file here may know a task, a
+trainer, a model zoo or data. What an author of a regularizer needs is offered here.
+"""
+
+from synreal.core.passes import STUDENT, Pass, Step
+from synreal.core.terms import REGULARIZERS, FeatureRegularizer, Regularizer, Site, Stages, Term
 from synreal.regularizers import (
     baselines,  # noqa: F401
     causal_invariance,  # noqa: F401
     csg,  # noqa: F401
-    distillation,  # noqa: F401
     feature_l2,  # noqa: F401
     gcisg,  # noqa: F401
     guidance,  # noqa: F401
     info_nce,  # noqa: F401
-    synaptic_intelligence,  # noqa: F401
+    kl,  # noqa: F401
+    si,  # noqa: F401
     weight_l2,  # noqa: F401
 )
 
@@ -26,9 +31,10 @@ __all__ = [
     "Term",
     "available",
     "get",
+    "list_regularizers",
     "register",
 ]
 
 register = REGULARIZERS.register
 get = REGULARIZERS.get
-available = REGULARIZERS.available
+available = list_regularizers = REGULARIZERS.available

@@ -8,28 +8,16 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from synreal.core.heads import ProjectionHead
-from synreal.core.queues import start_queue
+from synreal.core.passes import STUDENT, Pass, Step
+from synreal.core.queue_terms import QueueRegularizer, QueueTerm, StageQueue
 from synreal.core.stages import Stage
 from synreal.core.teachers import Average, EmaTeacher
-from synreal.core.terms import (
-    REGULARIZERS,
-    STUDENT,
-    FeatureRegularizer,
-    Pass,
-    QueueTerm,
-    Site,
-    StageQueue,
-    Stages,
-    Step,
-    Term,
-)
+from synreal.core.terms import REGULARIZERS, Site, Term
 from synreal.functional.contrast import causal_invariance
-from synreal.functional.pooling import patches, pool
 
 
 @REGULARIZERS.register
-class CausalInvariance(FeatureRegularizer):
+class CausalInvariance(QueueRegularizer):
     """Causal invariance (GCISG: Nam et al., ECCV 2022, eq. 1-4): what style changes, similarities must not follow.
 
     For each stage the student's embedding of one view, ``z = norm(h(gap(f(x_i))))``, and the moving average's of the
@@ -61,10 +49,6 @@ class CausalInvariance(FeatureRegularizer):
     summary: ClassVar[str] = "two views of an image relate to past images alike"
     paper: ClassVar[str] = "GCISG (Nam et al., ECCV 2022)"
 
-    stages: Stages = (3, 4)
-    dim: int = Field(default=128, ge=1)
-    queue_size: int = Field(default=65536, ge=1)
-    queue_start: Literal["empty", "random"] = "empty"
     temperature: float = Field(default=0.12, gt=0)
     target_temperature: float = Field(default=0.04, gt=0)
     momentum: float = Field(default=0.996, ge=0, le=1)
@@ -72,8 +56,6 @@ class CausalInvariance(FeatureRegularizer):
     target_head: Literal["initial", "average"] = "initial"
     directions: Literal["mean", "sum", "first"] = "mean"
     moves_stats: bool = False
-    pooling: Literal["attentional", "gap"] = "gap"
-    patches: int = Field(default=1, ge=1)
 
     def target_pass(self, view: int) -> Pass:
         """The moving average's pass on a view."""
@@ -81,7 +63,7 @@ class CausalInvariance(FeatureRegularizer):
 
     @property
     def online_passes(self) -> tuple[Pass, ...]:
-        """The student's passes, one a direction."""
+        """The student's passes, one per direction."""
         second = Pass("student", 1, grad=True, moves_stats=self.moves_stats)
         return (STUDENT,) if self.directions == "first" else (STUDENT, second)
 
@@ -91,35 +73,29 @@ class CausalInvariance(FeatureRegularizer):
         online = self.online_passes
         return frozenset({*online, *(self.target_pass(1 - needed.view) for needed in online)})
 
-    @property
-    def aligned(self) -> bool:
-        """Patches are compared by position."""
-        return self.patches > 1
-
     def build(self, site: Site) -> Term:
         """Build heads and queues for each stage."""
         return _CausalInvarianceTerm(site.select(self.stages), self)
 
 
-class _StageInvariance(StageQueue):
+class _StageInvariance(StageQueue[CausalInvariance]):
     """Head, target head and queue of one stage."""
 
     def __init__(self, stage: Stage, spec: CausalInvariance) -> None:
-        super().__init__()
-        self.spec = spec
-        self.head = ProjectionHead(stage.channels, spec.dim)
+        super().__init__(stage, spec)
         self.target_head = EmaTeacher(self.head, 1.0 if spec.target_head == "initial" else spec.momentum)
-        self.queue = start_queue(spec.queue_size, spec.dim, spec.queue_start)
 
-    def _pooled(self, features: Tensor) -> Tensor:
-        return pool(patches(features, self.spec.patches), self.spec.pooling)
+    @property
+    def follower(self) -> EmaTeacher:
+        """The target head, which may stand still."""
+        return self.target_head
 
     def forward(self, online: Tensor, average: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of one direction and the targets, (N, d)."""
         with torch.no_grad():
-            targets = self.target_head(self._pooled(average))
+            targets = self.target_head(self.pooled(average))
         loss = causal_invariance(
-            self.head(self._pooled(online)),
+            self.head(self.pooled(online)),
             targets,
             self.queue.bank,
             self.spec.temperature,
@@ -128,15 +104,10 @@ class _StageInvariance(StageQueue):
         )
         return loss, targets
 
-    def follow(self) -> None:
-        """Move the target head, where it moves."""
-        self.target_head.update(self.head)
 
-
-class _CausalInvarianceTerm(QueueTerm):
+class _CausalInvarianceTerm(QueueTerm[CausalInvariance, _StageInvariance]):
     def __init__(self, stages: tuple[Stage, ...], spec: CausalInvariance) -> None:
-        super().__init__(stages)
-        self.spec = spec
+        super().__init__(spec)
         self.invariances = nn.ModuleDict({stage.key: _StageInvariance(stage, spec) for stage in stages})
 
     @property
@@ -144,19 +115,13 @@ class _CausalInvarianceTerm(QueueTerm):
         """Heads and queues, by the stage's key."""
         return cast("dict[str, _StageInvariance]", dict(self.invariances.items()))
 
-    def forward(self, step: Step) -> Tensor:
-        """Sum the invariance over stages and keep view 1's targets until the optimizer has stepped."""
-        losses, keys = [], {}
-        for key, invariance in self.parts.items():
-            name = self.names[key]
-            directions = []
-            for online in self.spec.online_passes:
-                view = 1 - online.view
-                loss, targets = invariance(step.maps[online][name], step.maps[self.spec.target_pass(view)][name])
-                directions.append(loss)
-                if view == 1:
-                    keys[key] = targets
-            both = torch.stack(directions)
-            losses.append(both.sum() if self.spec.directions == "sum" else both.mean())
-        self.fresh_keys.append(keys)
-        return self.spec.summed(losses)
+    def compare(self, part: _StageInvariance, step: Step) -> tuple[Tensor, Tensor]:
+        """Compare in each direction; the keys are view 1's targets."""
+        losses, targets = [], {}
+        for online in self.spec.online_passes:
+            view = 1 - online.view
+            average = step.maps[self.spec.target_pass(view)][part.stage]
+            loss, targets[view] = part(step.maps[online][part.stage], average)
+            losses.append(loss)
+        both = torch.stack(losses)
+        return both.sum() if self.spec.directions == "sum" else both.mean(), targets[1]

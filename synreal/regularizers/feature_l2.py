@@ -6,8 +6,10 @@ from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import Self
 
-from synreal.core.terms import REGULARIZERS, STUDENT, FeatureRegularizer, Pass, Site, Stages, Step, Term
+from synreal.core.passes import STUDENT, Pass, Step
+from synreal.core.terms import REGULARIZERS, FeatureRegularizer, Site, Stages, Term
 from synreal.functional.distances import feature_l2
 
 _TEACHER = Pass("reference", 0)
@@ -39,6 +41,10 @@ class FeatureL2(FeatureRegularizer):
     def passes(self) -> frozenset[Pass]:
         """The student's and the reference's pass on view 0."""
         return frozenset({STUDENT, _TEACHER})
+
+    def dense(self, patches: int) -> Self:
+        """Compare cells of a grid; how many there are is ROAD's."""
+        return self.with_defaults(spatial=True)
 
     def build(self, site: Site) -> Term:
         """Build the term."""

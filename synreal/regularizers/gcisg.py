@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
-from torch import Tensor
 from typing_extensions import Self
 
-from synreal.core.terms import REGULARIZERS, Pass, Site, Stages, Step, Term
+from synreal.core.passes import Pass
+from synreal.core.terms import REGULARIZERS, Site, Stages, SumTerm, Term
 from synreal.functional.pooling import Pooling
 from synreal.regularizers.causal_invariance import CausalInvariance
 from synreal.regularizers.guidance import Guidance
@@ -48,13 +48,14 @@ class GCISG(CausalInvariance):
     @model_validator(mode="after")
     def _weights_of_shared_stages(self) -> Self:
         if self.stage_weights is not None and (self.guidance_stages or self.invariance_stages):
-            raise ValueError("stage_weights goes with stages alone, not with guidance_stages or invariance_stages")
+            raise ValueError("stage_weights applies to stages alone, not with guidance_stages or invariance_stages")
         return self
 
     @property
     def guidance(self) -> Guidance:
         """The guidance half."""
         return Guidance(
+            weight=self.guidance_weight,
             stages=self.guidance_stages or self.stages,
             stage_weights=self.stage_weights,
             pooling=self.guidance_pooling,
@@ -66,7 +67,8 @@ class GCISG(CausalInvariance):
     def invariance(self) -> CausalInvariance:
         """The causal half."""
         settings = {field: getattr(self, field) for field in CausalInvariance.model_fields}
-        return CausalInvariance(**{**settings, "stages": self.invariance_stages or self.stages, "weight": 1.0})
+        stages = self.invariance_stages or self.stages
+        return CausalInvariance(**{**settings, "stages": stages, "weight": self.invariance_weight})
 
     @property
     def wanted_stages(self) -> tuple[int | str, ...]:
@@ -80,26 +82,4 @@ class GCISG(CausalInvariance):
 
     def build(self, site: Site) -> Term:
         """Build both halves."""
-        return _GCISGTerm(self.guidance.build(site), self.invariance.build(site), self)
-
-
-class _GCISGTerm(Term):
-    def __init__(self, guidance: Term, invariance: Term, spec: GCISG) -> None:
-        super().__init__()
-        self.guidance = guidance
-        self.invariance = invariance
-        self.spec = spec
-
-    def forward(self, step: Step) -> Tensor:
-        """Weigh and add both halves."""
-        guided, invariant = self.guidance(step), self.invariance(step)
-        total: Tensor = self.spec.guidance_weight * guided + self.spec.invariance_weight * invariant
-        return total
-
-    def forget(self) -> None:
-        """Drop keys that were not enqueued."""
-        self.invariance.forget()
-
-    def after_step(self) -> None:
-        """Move what causal invariance keeps."""
-        self.invariance.after_step()
+        return SumTerm({"guidance": self.guidance, "invariance": self.invariance}, site)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from synreal.core.heads import LinearAdapter
-from synreal.core.terms import REGULARIZERS, STUDENT, FeatureRegularizer, Pass, Site, Stages, Step, Term
+from synreal.core.passes import STUDENT, Pass, Step
+from synreal.core.terms import REGULARIZERS, FeatureRegularizer, Site, Stages, Term
 from synreal.errors import StageError
 from synreal.functional.distances import guidance, pooled_difference
 from synreal.functional.pooling import Pooling

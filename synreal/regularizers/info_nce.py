@@ -8,30 +8,19 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from synreal.core.heads import ProjectionHead
-from synreal.core.queues import start_queue
+from synreal.core.passes import STUDENT, Pass, Step
+from synreal.core.queue_terms import QueueRegularizer, QueueTerm, StageQueue
 from synreal.core.stages import Stage
 from synreal.core.teachers import Average, EmaTeacher
-from synreal.core.terms import (
-    REGULARIZERS,
-    STUDENT,
-    FeatureRegularizer,
-    Pass,
-    QueueTerm,
-    Site,
-    StageQueue,
-    Stages,
-    Step,
-    Term,
-)
+from synreal.core.terms import REGULARIZERS, Site, Term
 from synreal.functional.contrast import info_nce
-from synreal.functional.pooling import attentional_pool, patches, pool
+from synreal.functional.pooling import attentional_pool, patches
 
 _STUDENT_ON_KEYS = Pass("student", 1)
 
 
 @REGULARIZERS.register
-class InfoNCE(FeatureRegularizer):
+class InfoNCE(QueueRegularizer):
     """InfoNCE (CSG: Chen et al., ICLR 2021, eq. 3; MoCo v2) between student and teacher, on two views.
 
     For each stage, ``z = norm(h(P(f(x0))))`` is the anchor and ``z+ = norm(h_ema(P(f_t(x1))))`` its positive, where
@@ -64,14 +53,8 @@ class InfoNCE(FeatureRegularizer):
     paper: ClassVar[str] = "CSG (Chen et al., ICLR 2021), MoCo v2"
 
     weight: float = Field(default=0.1, ge=0)
-    stages: Stages = (3, 4)
-    dim: int = Field(default=128, ge=1)
-    queue_size: int = Field(default=65536, ge=1)
-    queue_start: Literal["empty", "random"] = "empty"
     temperature: float = Field(default=0.07, gt=0)
     momentum: float = Field(default=0.999, ge=0, le=1)
-    pooling: Literal["attentional", "gap"] = "gap"
-    patches: int = Field(default=1, ge=1)
     teacher: Literal["reference", "average"] = "reference"
     average_momentum: float = Field(default=0.996, ge=0, le=1)
     average_norm: Literal["own", "averaged"] = "own"
@@ -89,47 +72,41 @@ class InfoNCE(FeatureRegularizer):
         attention = {_STUDENT_ON_KEYS} if self.pooling == "attentional" else set()
         return frozenset({STUDENT, self.teacher_pass} | attention)
 
-    @property
-    def aligned(self) -> bool:
-        """Patches are compared by position."""
-        return self.patches > 1
-
     def build(self, site: Site) -> Term:
         """Build heads, their moving averages and queues for each stage."""
         same = site.same_width if self.teacher == "reference" else lambda stages, _: site.select(stages)
         return _InfoNCETerm(same(self.stages, self.name), self)
 
 
-class _StageContrast(StageQueue):
+class _StageContrast(StageQueue[InfoNCE]):
     """Head, its moving average and queue of one stage."""
 
     def __init__(self, stage: Stage, spec: InfoNCE) -> None:
-        super().__init__()
-        self.spec = spec
-        self.head = ProjectionHead(stage.channels, spec.dim)
+        super().__init__(stage, spec)
         self.key_head = EmaTeacher(self.head, spec.momentum)
-        self.queue = start_queue(spec.queue_size, spec.dim, spec.queue_start)
+
+    @property
+    def follower(self) -> EmaTeacher:
+        """The averaged head."""
+        return self.key_head
 
     def forward(self, anchors: Tensor, keys: Tensor, attend_from: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the loss and the new keys, (N, d)."""
-        cut, kind = self.spec.patches, self.spec.pooling
+        cut = self.spec.patches
         with torch.no_grad():
-            keys = patches(keys, cut)
-            pooled = pool(keys, kind) if attend_from is None else attentional_pool(keys, patches(attend_from, cut))
+            if attend_from is None:
+                pooled = self.pooled(keys)
+            else:
+                pooled = attentional_pool(patches(keys, cut), patches(attend_from, cut))
             positives = self.key_head(pooled)
-        embeddings = self.head(pool(patches(anchors, cut), kind))
+        embeddings = self.head(self.pooled(anchors))
         loss = info_nce(embeddings, positives, self.queue.bank, self.spec.temperature, count=self.queue.count)
         return loss, positives
 
-    def follow(self) -> None:
-        """Move the averaged head."""
-        self.key_head.update(self.head)
 
-
-class _InfoNCETerm(QueueTerm):
+class _InfoNCETerm(QueueTerm[InfoNCE, _StageContrast]):
     def __init__(self, stages: tuple[Stage, ...], spec: InfoNCE) -> None:
-        super().__init__(stages)
-        self.spec = spec
+        super().__init__(spec)
         self.contrasts = nn.ModuleDict({stage.key: _StageContrast(stage, spec) for stage in stages})
 
     @property
@@ -137,14 +114,10 @@ class _InfoNCETerm(QueueTerm):
         """Heads and queues, by the stage's key."""
         return cast("dict[str, _StageContrast]", dict(self.contrasts.items()))
 
-    def forward(self, step: Step) -> Tensor:
-        """Sum InfoNCE over stages and keep the keys until the optimizer has stepped."""
-        teacher = step.maps[self.spec.teacher_pass]
-        attention = step.maps.get(_STUDENT_ON_KEYS) if self.spec.pooling == "attentional" else None
-        losses, keys = [], {}
-        for key, contrast in self.parts.items():
-            name = self.names[key]
-            loss, keys[key] = contrast(step.maps[STUDENT][name], teacher[name], attention[name] if attention else None)
-            losses.append(loss)
-        self.fresh_keys.append(keys)
-        return self.spec.summed(losses)
+    def compare(self, part: _StageContrast, step: Step) -> tuple[Tensor, Tensor]:
+        """Compare the student's anchors with the teacher's keys."""
+        attend_from = step.maps[_STUDENT_ON_KEYS][part.stage] if self.spec.pooling == "attentional" else None
+        compared: tuple[Tensor, Tensor] = part(
+            step.maps[STUDENT][part.stage], step.maps[self.spec.teacher_pass][part.stage], attend_from
+        )
+        return compared

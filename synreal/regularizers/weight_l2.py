@@ -11,8 +11,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from synreal.core.passes import Step
 from synreal.core.teachers import Reference
-from synreal.core.terms import REGULARIZERS, Regularizer, Site, Step, Term
+from synreal.core.terms import REGULARIZERS, Regularizer, Site, Term
 from synreal.errors import ConfigError, DataError
 from synreal.functional.distances import weight_l2
 
@@ -122,7 +123,7 @@ class _FisherTerm(AnchoredTerm):
         return int(self.seen) == 0
 
     def calibrate(self, images: Iterable[Tensor]) -> None:
-        """Estimate the Fisher information from images, one gradient an image.
+        """Estimate the Fisher information from images, one gradient per image.
 
         Raises:
             DataError: If there is no image.

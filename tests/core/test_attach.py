@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 import synreal
 from synreal.core.norm_stats import hold_norm_stats, norm_layers
+from synreal.core.stages import CLASSIFIER_INPUT
 from synreal.errors import ConfigError, StageError, TrainingError
 from tests.regularizers.contract import Toy, batch, bits, hooks, network, optimizer_of, same_bits, tiny, train
 
@@ -102,6 +103,20 @@ def test_a_reference_of_other_widths_is_refused():
     other = Toy(widths=(4, 8, 8, 12, 6))
     with pytest.raises(StageError, match=r"stage 4 .*has 16 channels there and the reference 6"):
         synreal.attach(Toy(), "feature_l2", reference=other)
+
+
+def test_a_reference_without_the_classifier_that_a_term_looks_at_is_refused():
+    class Penultimate(synreal.FeatureL2):
+        """Compares what the classifiers are given."""
+
+        @property
+        def wanted_stages(self):
+            return (CLASSIFIER_INPUT,)
+
+    other = network()
+    other.reset_classifier(0)
+    with pytest.raises(StageError, match=r"input of the classifier, which ResNet, the reference, does not have"):
+        synreal.attach(network(), Penultimate(), reference=other)
 
 
 def test_a_reference_that_nothing_needs_is_refused():

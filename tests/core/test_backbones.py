@@ -10,7 +10,8 @@ import torchvision
 from torch import nn
 
 import synreal
-from synreal.core.stages import as_map, find_entry, find_stages, probe, resolve
+from synreal.core.parts import find_entry
+from synreal.core.stages import as_map, find_stages, probe, resolve
 from synreal.core.taps import FeatureTap
 from synreal.core.teachers import UntrainedTeacherWarning
 from synreal.errors import StageError

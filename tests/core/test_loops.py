@@ -478,7 +478,7 @@ def test_a_fisher_reference_of_another_architecture_is_refused():
         synreal.attach(Toy(), "weight_l2(importance=fisher)", reference=Toy(widths=(4, 8, 8, 12, 6)))
 
 
-# Trainers: a run that stopped and went on ends like one that did not, and like a loop of one's own
+# Trainers: a run that stopped and went on ends like one that did not, and like your own loop
 
 SPECS = [tiny("gcisg"), tiny("csg"), tiny("si", interval=3)]
 ROWS = [row for step in range(4) for row in zip(*batch(step, rows=2), strict=True)]

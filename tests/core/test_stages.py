@@ -2,154 +2,15 @@ import pytest
 import segmentation_models_pytorch as smp
 import timm
 import torch
-import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from synreal.core.stages import (
-    Stage,
-    as_map,
-    find_classifier,
-    find_entry,
-    find_head,
-    find_stages,
-    fitting_shape,
-    probe,
-    probe_input,
-    resolve,
-)
+from synreal.core.parts import find_entry
+from synreal.core.stages import Stage, as_map, find_stages, probe, probe_input, resolve
 from synreal.core.taps import FeatureTap
+from synreal.core.trial import fitting_shape
 from synreal.errors import StageError
-
-RESNET18 = {"0": (64, 2), "1": (64, 4), "2": (128, 8), "3": (256, 16), "4": (512, 32)}
-
-
-def timm_model(name, **settings):
-    return lambda: timm.create_model(name, num_classes=3, **settings)
-
-
-def swin(embed_dim=24):
-    sizes = {"depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "img_size": 64, "window_size": 2}
-    return timm.create_model("swin_tiny_patch4_window7_224", embed_dim=embed_dim, **sizes)
-
-
-def detector():
-    return torchvision.models.detection.fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None)
-
-
-# name: (build, entry, layout, channels and stride by stage, paths that must be found)
-NETWORKS = {
-    "timm resnet18": (timm_model("resnet18"), "", "nchw", RESNET18, {"0": "act1", "4": "layer4"}),
-    "timm mobilenet": (
-        timm_model("mobilenetv3_small_050"),
-        "",
-        "nchw",
-        {"0": (16, 2), "1": (8, 4), "2": (16, 8), "3": (24, 16), "4": (288, 32)},
-        {"4": "blocks.5"},
-    ),
-    "test_resnet": (
-        timm_model("test_resnet"),
-        "",
-        "nchw",
-        {"0": (32, 2), "1": (32, 4), "2": (48, 8), "3": (192, 16), "4": (96, 32)},
-        {"3": "layer3"},
-    ),
-    "test_efficientnet": (
-        timm_model("test_efficientnet"),
-        "",
-        "nchw",
-        {"0": (16, 2), "1": (24, 4), "2": (32, 8), "3": (48, 16), "4": (64, 32)},
-        {"3": "blocks.3"},
-    ),
-    "test_convnext": (
-        timm_model("test_convnext"),
-        "",
-        "nchw",
-        {"1": (24, 4), "2": (32, 8), "3": (48, 16), "4": (64, 32)},
-        {"1": "stages.0"},
-    ),
-    "test_mambaout": (
-        timm_model("test_mambaout"),
-        "",
-        "nhwc",
-        {"1": (16, 4), "2": (32, 8), "3": (48, 16), "4": (64, 32)},
-        {"4": "stages.3"},
-    ),
-    "swin": (swin, "", "nhwc", {"1": (24, 4), "2": (48, 8), "3": (96, 16), "4": (192, 32)}, {"2": "layers.1"}),
-    "test_vit": (
-        timm_model("test_vit"),
-        "",
-        "tokens",
-        {"1": (64, 16), "2": (64, 16), "3": (64, 16), "4": (64, 16)},
-        {"4": "blocks.5"},
-    ),
-    "dilated timm resnet": (
-        timm_model("test_resnet", output_stride=8),
-        "",
-        "nchw",
-        {"0": (32, 2), "1": (32, 4), "2": (48, 8), "3": (192, 8), "4": (96, 8)},
-        {"3": "layer3", "4": "layer4"},
-    ),
-    "torchvision resnet18": (
-        lambda: torchvision.models.resnet18(weights=None),
-        "",
-        "nchw",
-        RESNET18,
-        {"0": "relu", "4": "layer4"},
-    ),
-    "torchvision efficientnet": (
-        lambda: torchvision.models.efficientnet_b0(weights=None),
-        "",
-        "nchw",
-        {"0": (16, 2), "1": (24, 4), "2": (40, 8), "3": (112, 16), "4": (1280, 32)},
-        {"3": "features.5", "4": "features"},
-    ),
-    "torchvision densenet": (
-        lambda: torchvision.models.densenet121(weights=None),
-        "",
-        "nchw",
-        {"0": (64, 2), "1": (256, 4), "2": (512, 8), "3": (1024, 16), "4": (1024, 32)},
-        {"1": "features.denseblock1"},
-    ),
-    "smp unet": (
-        lambda: smp.Unet("resnet18", encoder_weights=None),
-        "encoder",
-        "nchw",
-        RESNET18,
-        {"4": "encoder.layer4"},
-    ),
-    "smp deeplab": (
-        lambda: smp.DeepLabV3Plus("tu-tf_efficientnet_lite0", encoder_weights=None),
-        "encoder",
-        "nchw",
-        {"0": (16, 2), "1": (24, 4), "2": (40, 8), "3": (112, 16), "4": (320, 16)},
-        {"4": "encoder.model.blocks.6"},
-    ),
-    "torchvision detector": (
-        detector,
-        "backbone.body",
-        "nchw",
-        {"0": (16, 2), "1": (24, 4), "2": (40, 8), "3": (112, 16), "4": (960, 32)},
-        {"3": "backbone.body.12"},
-    ),
-}
-
-
-def snapshot(model):
-    """Weights, statistics, modes and hooks of a network."""
-    return (
-        {name: value.clone() for name, value in model.state_dict().items()},
-        {name: module.training for name, module in model.named_modules()},
-        {name: parameter.requires_grad for name, parameter in model.named_parameters()},
-        sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()),
-        torch.get_rng_state(),
-    )
-
-
-def same(before, after):
-    if isinstance(before, dict):
-        return before.keys() == after.keys() and all(same(before[key], after[key]) for key in before)
-    return torch.equal(before, after) if isinstance(before, torch.Tensor) else before == after
+from tests.core.networks import NETWORKS, Numbered, halve, same, snapshot, swin
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -255,23 +116,6 @@ def test_stages_are_found_by_stride_without_declarations():
 def test_a_network_without_maps_is_refused():
     with pytest.raises(StageError, match="No stage with a map of stride 4 to 32 was found in Sequential"):
         find_stages(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)))
-
-
-class Numbered(nn.Module):
-    """A network of named parts and a forward pass that a test gives."""
-
-    def __init__(self, forward, **parts):
-        super().__init__()
-        self.run = forward
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, images):
-        return self.run(self, images)
-
-
-def halve(before, after, **settings):
-    return nn.Conv2d(before, after, 3, **{"stride": 2, "padding": 1, **settings})
 
 
 def test_a_module_that_runs_twice_is_no_stage():
@@ -500,58 +344,6 @@ def test_the_probe_takes_the_networks_dtype_and_channels():
 
 
 @pytest.mark.parametrize(
-    ("build", "classifier", "head"),
-    [
-        (NETWORKS["timm resnet18"][0], "fc", {"fc.weight", "fc.bias"}),
-        (NETWORKS["timm mobilenet"][0], "classifier", {"classifier.weight", "classifier.bias"}),
-        (swin, "head.fc", {"head.fc.weight", "head.fc.bias"}),
-        (
-            timm_model("deit_tiny_distilled_patch16_224"),
-            "head",
-            {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"},
-        ),
-        (NETWORKS["torchvision resnet18"][0], "fc", {"fc.weight", "fc.bias"}),
-        (NETWORKS["torchvision efficientnet"][0], "classifier", {"classifier.1.weight", "classifier.1.bias"}),
-        (NETWORKS["torchvision densenet"][0], "classifier", {"classifier.weight", "classifier.bias"}),
-        (lambda: torchvision.models.swin_t(weights=None), "head", {"head.weight", "head.bias"}),
-        (
-            lambda: torchvision.models.vit_b_16(weights=None, image_size=32),
-            "heads",
-            {"heads.head.weight", "heads.head.bias"},
-        ),
-        (lambda: timm.create_model("test_resnet", num_classes=0), "", set()),
-        (lambda: timm.create_model("test_convnext", num_classes=0), "", set()),
-        (lambda: timm.create_model("test_resnet", features_only=True), "", set()),
-        (lambda: Numbered(lambda self, x: F.relu(self.body(x)), body=nn.Conv2d(3, 3, 1)), "", set()),
-    ],
-)
-def test_the_classifier_and_the_head(build, classifier, head):
-    model = build()
-    assert find_classifier(model) == classifier
-    assert find_head(model) == head
-    if classifier:
-        assert isinstance(model.get_submodule(classifier), (nn.Linear, nn.Sequential))
-
-
-@pytest.mark.parametrize(
-    "build",
-    [
-        NETWORKS["smp unet"][0],
-        detector,
-        lambda: torchvision.models.segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None),
-    ],
-)
-def test_the_head_is_all_that_lies_outside_the_entry(build):
-    model = build()
-    assert find_classifier(model) == ""
-    entry = model.get_submodule(find_entry(model))
-    names = find_head(model)
-    assert len(names) == len(list(model.parameters())) - len(list(entry.parameters()))
-    inside = {id(parameter) for parameter in entry.parameters()}
-    assert not any(id(parameter) in inside for name, parameter in model.named_parameters() if name in names)
-
-
-@pytest.mark.parametrize(
     ("name", "path", "channels"), [("timm resnet18", "fc", 512), ("torchvision efficientnet", "classifier", 1280)]
 )
 def test_the_input_of_a_classifier(name, path, channels):
@@ -566,20 +358,3 @@ def test_the_input_of_a_module_that_does_not_run_is_refused():
     model.unused = nn.Linear(3, 3)
     with pytest.raises(StageError, match=r"The mine \(unused\) of ResNet is not given a batch of features"):
         probe_input(model, "mine", "unused")
-
-
-def test_the_entry_of_a_detector_with_a_plain_backbone():
-    backbone = nn.Sequential(halve(3, 4), halve(4, 8))
-    backbone.out_channels = 8
-    anchors = torchvision.models.detection.anchor_utils.AnchorGenerator(((32,),), ((1.0,),))
-    pool = torchvision.ops.MultiScaleRoIAlign(["0"], output_size=3, sampling_ratio=1)
-    model = torchvision.models.detection.FasterRCNN(backbone, 2, rpn_anchor_generator=anchors, box_roi_pool=pool)
-    assert find_entry(model) == "backbone"
-    assert {name: s.path for name, s in find_stages(model).items()} == {"0": "backbone.0", "1": "backbone.1"}
-
-
-def test_a_classifier_whose_body_is_called_backbone_is_its_own_entry():
-    parts = {"backbone": nn.Sequential(halve(3, 4), halve(4, 4)), "fc": nn.Linear(4, 2)}
-    model = Numbered(lambda self, x: self.fc(self.backbone(x).mean((2, 3))), **parts)
-    assert find_entry(model) == ""
-    assert find_classifier(model) == "fc"

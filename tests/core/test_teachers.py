@@ -1,4 +1,5 @@
 import copy
+import hashlib
 import warnings
 
 import pytest
@@ -8,7 +9,14 @@ from torch import nn
 
 from synreal.core.norm_stats import freeze_norm_stats, norm_layers
 from synreal.core.stages import Stage, find_stages
-from synreal.core.teachers import Average, AveragedNetwork, EmaTeacher, Reference, UntrainedTeacherWarning
+from synreal.core.teachers import (
+    Average,
+    AveragedNetwork,
+    EmaTeacher,
+    Reference,
+    UntrainedTeacherWarning,
+    state_sha256,
+)
 from synreal.errors import CheckpointError, ConfigError, StageError
 from tests.reference import maths
 
@@ -386,3 +394,34 @@ def test_an_averaged_network_takes_no_gradient_and_is_saved():
     with torch.no_grad():
         next(model.parameters()).zero_()
     assert equal(bits(average), before)
+
+
+def test_state_sha256_tells_states_apart():
+    base = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3), "c": torch.zeros(0, 2)}
+    same = {
+        "c": torch.zeros(0, 2),
+        "b": torch.tensor(3),
+        "a": torch.arange(6.0).reshape(3, 2).T.contiguous().T.reshape(2, 3),
+    }
+    transposed_in_memory = {**base, "a": base["a"].T.contiguous().T.requires_grad_()}
+    assert state_sha256(base) == state_sha256(same) == state_sha256(transposed_in_memory)
+    others = [
+        {**base, "a": base["a"].reshape(3, 2)},
+        {**base, "a": base["a"].view(torch.int32)},
+        {**base, "a": base["a"].nextafter(torch.tensor(9.0))},
+        {**base, "b": torch.tensor([3])},
+        {**base, "c": torch.zeros(2, 0)},
+        {"a": base["a"], "b": base["b"]},
+        {"a2": base["a"], "b": base["b"], "c": base["c"]},
+        {},
+    ]
+    assert len({state_sha256(state) for state in [base, *others]}) == len(others) + 1
+    for dtype in (torch.bfloat16, torch.bool, torch.float64, torch.uint8):
+        assert len(state_sha256({"a": torch.ones(3, dtype=dtype)})) == 64
+
+
+def test_state_sha256_is_the_same_on_every_machine():
+    state = {"w": torch.tensor([1.0, -2.0]), "n": torch.tensor(5)}
+    stream = b"'n' torch.int64 () 8\n" + (5).to_bytes(8, "little")
+    stream += b"'w' torch.float32 (2,) 8\n" + bytes.fromhex("0000803f000000c0")
+    assert state_sha256(state) == hashlib.sha256(stream).hexdigest()

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 import synreal
-from synreal.core import terms as base
+from synreal.core import queue_terms
 from synreal.distributed import all_gather_rows, all_reduce_sum, broadcast, rank, world_size
 from tests.regularizers.contract import Toy, batch, bits, optimizer_of, tiny
 
@@ -78,7 +78,7 @@ def main(folder):
         take_step(wrapped, optimizer, (view0[mine], view1[mine]), target[mine])
         result["after ragged batch"][name] = bits(model)
 
-    base.all_gather_rows = lambda rows: rows
+    queue_terms.all_gather_rows = lambda rows: rows
     for name in names():
         if any("queue" in key for key in result["state"][name]):
             result["not gathered"][name] = bits(train(name, steps=1)[0])

@@ -48,7 +48,7 @@ def tiny(text, **overrides):
     name, bracket, _ = text.partition("(")
     cls = get(name)
     settings = {key: value for key, value in {**SMALL, **SETTINGS.get(name, {})}.items() if key in cls.model_fields}
-    spec = REGULARIZERS.parse(text) if bracket else None
+    spec = REGULARIZERS.spec(text) if bracket else None
     written = {key: getattr(spec, key) for key in spec.model_fields_set} if spec else {}
     given = {key: value for key, value in overrides.items() if key in cls.model_fields}
     return cls(**{**settings, **written, **given})

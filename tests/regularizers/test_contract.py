@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 import synreal
-from synreal.core.attach import UnboundWarning
+from synreal.core.regularized import UnboundWarning
 from synreal.errors import ConfigError, TrainingError
 from synreal.regularizers import REGULARIZERS, FeatureRegularizer, get
 from tests.regularizers.contract import (
@@ -317,9 +317,9 @@ def test_stages_are_summed_with_their_weights(name):
 def test_a_weight_for_each_stage_or_none(name, weights):
     count = weights.count(",") + 1
     with pytest.raises(ConfigError, match=rf"Regularizer {name}: .*stage_weights has {count} values for 2 stages"):
-        REGULARIZERS.parse(f"{name}(stages=[3, 4], stage_weights={weights})")
+        REGULARIZERS.spec(f"{name}(stages=[3, 4], stage_weights={weights})")
     with pytest.raises(ConfigError, match="greater than or equal to 0"):
-        REGULARIZERS.parse(f"{name}(stages=[3, 4], stage_weights=[1, -1])")
+        REGULARIZERS.spec(f"{name}(stages=[3, 4], stage_weights=[1, -1])")
 
 
 def test_a_compiled_model_trains_like_an_eager_one(name):
@@ -473,3 +473,28 @@ def test_every_spec_describes_itself(name):
     assert spec.summary
     assert spec.paper
     assert type(spec).__doc__
+
+
+DENSE = {"feature_l2": {"spatial": True}}
+
+
+def test_a_dense_spec_compares_places(name):
+    cls = get(name)
+    plain, dense = cls(), cls().dense(4)
+    assert type(dense) is cls
+    changed = {key: getattr(dense, key) for key in cls.model_fields if getattr(dense, key) != getattr(plain, key)}
+    if cls.__module__.startswith("synreal."):
+        assert changed == ({"patches": 4} if "patches" in cls.model_fields else DENSE.get(name, {}))
+    assert dense.dense(4) == dense
+    for key, value in changed.items():
+        given = cls(**{key: getattr(plain, key)})
+        assert given.dense(4) == given, f"{key} was given, so {value} must not override it"
+    assert cls(weight=7.0).dense(4).weight == 7.0
+    assert cls(weight=7.0).dense(4) == dense.model_copy(update={"weight": 7.0})
+
+
+def test_dense_settings_reach_both_halves_of_a_sum():
+    dense = REGULARIZERS.spec("gcisg(guidance_pooling=gap)").dense(8)
+    assert dense.invariance.patches == 8
+    assert dense.aligned
+    assert REGULARIZERS.spec("gcisg(patches=2)").dense(8).invariance.patches == 2

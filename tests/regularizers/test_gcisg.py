@@ -79,17 +79,17 @@ def test_it_is_guidance_plus_causal_invariance():
 
 
 def test_each_half_has_stages_of_its_own():
-    spec = REGULARIZERS.parse("gcisg(guidance_stages=4, invariance_stages=[2, 3])")
+    spec = REGULARIZERS.spec("gcisg(guidance_stages=4, invariance_stages=[2, 3])")
     assert (spec.guidance.stages, spec.invariance.stages) == ((4,), (2, 3))
     assert spec.wanted_stages == (4, 2, 3)
-    assert REGULARIZERS.parse("gcisg(stages=[1, 2])").guidance.stages == (1, 2)
-    assert REGULARIZERS.parse("gcisg(stages=[1, 2])").invariance.stages == (1, 2)
-    with pytest.raises(synreal.SynrealError, match="stage_weights goes with stages alone"):
-        REGULARIZERS.parse("gcisg(guidance_stages=4, stage_weights=[1, 2])")
+    assert REGULARIZERS.spec("gcisg(stages=[1, 2])").guidance.stages == (1, 2)
+    assert REGULARIZERS.spec("gcisg(stages=[1, 2])").invariance.stages == (1, 2)
+    with pytest.raises(synreal.SynrealError, match="stage_weights applies to stages alone"):
+        REGULARIZERS.spec("gcisg(guidance_stages=4, stage_weights=[1, 2])")
 
 
 def test_a_half_takes_its_settings_from_the_whole():
-    spec = REGULARIZERS.parse(
+    spec = REGULARIZERS.spec(
         "gcisg(temperature=0.3, target_temperature=0.2, momentum=0.5, directions=sum, target_head=average, patches=2, "
         "pooling=attentional, dim=5, queue_size=7, moves_stats=true, average_norm=averaged, weight=9, "
         "guidance_pooling=none, guidance_norm=batch, adapter=true)"

@@ -1,4 +1,4 @@
-"""Started by tests/tasks/test_meters.py on two ranks; writes the scores each rank has to the folder it is given."""
+"""Started by tests/measures/test_collection.py on two ranks; writes each rank's scores to the folder it is given."""
 
 import json
 import sys
@@ -7,26 +7,34 @@ from pathlib import Path
 import torch
 from torch import distributed as dist
 
-from synreal.data.sets import Boxes
+from synreal.data.labels.boxes import Boxes
 from synreal.distributed import rank, world_size
 from synreal.errors import TrainingError
-from synreal.tasks.meters import AccuracyMeter, BoxMeter, MaskMeter
+from synreal.measures import Collection
+from synreal.plugins import load_plugin
 from tests.reference.coco import random_boxes
 
 SIZES = range(1, 18)
 BATCHES = range(1, 5)
-METERS = {"accuracy": AccuracyMeter, "masks": MaskMeter, "boxes": BoxMeter}
+KINDS = {
+    "accuracy": ("mean_class_accuracy", "accuracy"),
+    "masks": ("mean_iou", "pixel_accuracy"),
+    "boxes": ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
+    "plugin": ("top2_error", "accuracy"),
+}
+PLUGIN = Path(__file__).parents[1] / "measures" / "top2_error.py"
 CLASSES = ("cat", "dog", "emu", "fox")  # nothing is a fox
 
 
 class Outcome:
-    """What a network said of a set of images, and the truth, for one of the meters."""
+    """What a network said of a set of images, and the truth, for the measures of one kind of label."""
 
     split, fingerprint, classes = "test", "f" * 64, CLASSES
 
     def __init__(self, kind, size):
         self.name = kind
         generator = torch.Generator().manual_seed(size)
+        kind = "accuracy" if kind == "plugin" else kind
         outputs = {
             "accuracy": torch.randn(size, 4, generator=generator),
             "masks": torch.randn(size, 4, 5, 7, generator=generator),
@@ -38,7 +46,7 @@ class Outcome:
         targets["masks"][torch.rand(size, 5, 7, generator=generator) < 0.2] = 255
         if kind == "boxes":
             found, objects = random_boxes(size, size, classes=4)
-            self.outputs = [one | {"labels": one["labels"] + 1} for one in found]
+            self.outputs = found
             self.targets = [(index, Boxes(**one)) for index, one in enumerate(objects)]
         else:
             self.outputs, self.targets = list(outputs[kind]), list(targets[kind])
@@ -57,32 +65,32 @@ class Outcome:
         return (output, target) if self.name == "boxes" else (torch.stack(output), torch.stack(target))
 
 
-def metered(outcome, indices, batch_size):
-    """Give a meter some images, batch by batch."""
-    meter = METERS[outcome.name](outcome)
+def collected(outcome, indices, batch_size):
+    """Measure some images, batch by batch."""
+    collection = Collection(KINDS[outcome.name], outcome)
     for start in range(0, len(indices), batch_size):
-        meter.update(*outcome.batch(indices[start : start + batch_size]))
-    return meter
+        collection.update(*outcome.batch(indices[start : start + batch_size]))
+    return collection
 
 
 def scores(kind, size, batch_size):
     """Test a set as the engine does: every process each so many images, from its own rank on."""
     outcome = Outcome(kind, size)
-    meter = metered(outcome, range(rank(), size, world_size()), batch_size)
-    meter.gather(torch.device("cpu"))
-    result = {"score": meter.compute().model_dump(mode="json")}
+    collection = collected(outcome, range(rank(), size, world_size()), batch_size)
+    collection.gather(torch.device("cpu"))
+    result = {"score": collection.compute().model_dump(mode="json")}
     if kind == "boxes":
-        result["truth"], result["results"] = meter.coco()
+        result["files"] = dict(collection.files())
     return result
 
 
 def refused(kind, indices, gathers):
     """What is said if this process tests these of three images."""
-    meter = metered(Outcome(kind, 3), indices, 2)
+    collection = collected(Outcome(kind, 3), indices, 2)
     for _ in range(gathers):
-        meter.gather(torch.device("cpu"))
+        collection.gather(torch.device("cpu"))
     try:
-        meter.compute()
+        collection.compute()
     except TrainingError as error:
         return str(error)
 
@@ -90,13 +98,14 @@ def refused(kind, indices, gathers):
 def main(folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
+    load_plugin(PLUGIN)
     result = {
         f"{kind} {size} {batch_size}": scores(kind, size, batch_size)
-        for kind in METERS
+        for kind in KINDS
         for size in SIZES
         for batch_size in BATCHES
     }
-    for kind in METERS:
+    for kind in KINDS:
         # An even number, as a DistributedSampler makes it: image 0 once more.
         result[f"{kind} padded"] = refused(kind, [[0, 2], [1, 0]][rank()], gathers=1)
         result[f"{kind} gathered twice"] = refused(kind, [[0, 2], [1]][rank()], gathers=2)

@@ -175,7 +175,7 @@ def test_another_width_needs_an_adapter():
 
 
 def test_a_student_of_another_task_hears_the_references_classes():
-    """The student's own classifier is no part of the term: only what it is given counts."""
+    """The student's own classifier is not part of the term: only what it is given counts."""
     reference = Toy(num_classes=7)
     model = synreal.attach(Toy(), tiny("kl"), reference=reference).train()
     first = model(*batch(0)[:1])["penalty"].detach()

@@ -9,9 +9,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from synreal.core.heads import LinearAdapter
-from synreal.core.stages import Stage
+from synreal.core.passes import STUDENT, Pass, Step
+from synreal.core.stages import CLASSIFIER_INPUT, Stage
 from synreal.core.teachers import Reference
-from synreal.core.terms import CLASSIFIER_INPUT, REGULARIZERS, STUDENT, Pass, Regularizer, Site, StageName, Step, Term
+from synreal.core.terms import REGULARIZERS, Regularizer, Site, StageName, Term
 from synreal.errors import StageError
 from synreal.functional.distances import distillation_kl
 

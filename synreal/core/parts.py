@@ -1,0 +1,118 @@
+"""The parts of a network: where images enter, its task's head and classifiers, the images that it was made for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+RGB = tuple[float, float, float]
+
+
+def find_entry(model: nn.Module) -> str:
+    """Return the path of the module that turns images into stage maps.
+
+    Args:
+        model: A classifier, an smp model (``encoder``), or a torchvision detector or segmentation network
+            (``backbone.body``, or ``backbone`` where it has no feature pyramid).
+
+    Returns:
+        The path; empty for a network that is its own entry.
+    """
+    if isinstance(getattr(model, "encoder", None), nn.Module) and hasattr(model, "segmentation_head"):
+        return "encoder"
+    backbone = getattr(model, "backbone", None)
+    if isinstance(getattr(backbone, "body", None), nn.Module):
+        return "backbone.body"
+    # A detector resizes images in `transform`; a segmentation network's backbone names the layers that it returns.
+    if isinstance(backbone, nn.Module) and (hasattr(model, "transform") or hasattr(backbone, "return_layers")):
+        return "backbone"
+    return ""
+
+
+def find_head(model: nn.Module) -> frozenset[str]:
+    """Return the names of the parameters that belong to the task's head rather than to the backbone.
+
+    For an smp model or a torchvision detector that is everything outside the entry; for a classifier it is what
+    ``find_classifier`` finds, and the second classifier of a distilled transformer.
+
+    Args:
+        model: The network.
+
+    Returns:
+        Parameter names as in ``named_parameters()``; empty if the network has no recognisable classifier.
+    """
+    entry = find_entry(model)
+    if entry:
+        return frozenset(name for name, _ in model.named_parameters() if not name.startswith(entry + "."))
+    own = {id(parameter) for path in find_classifiers(model) for parameter in model.get_submodule(path).parameters()}
+    return frozenset(name for name, parameter in model.named_parameters() if id(parameter) in own)
+
+
+def find_classifier(model: nn.Module) -> str:
+    """Return the path of the final classifier of a classification network.
+
+    That is timm's ``get_classifier()``, else the module called ``fc``, ``classifier``, ``head`` or ``heads``, as it is:
+    torchvision's ``classifier`` may be a ``Sequential`` with a normalisation or hidden layers before the last one.
+
+    Args:
+        model: The network.
+
+    Returns:
+        The path as in ``named_modules()``; of a distilled transformer's two classifiers the first. Empty if there is
+        none, if it was taken away (an ``Identity`` in its place), or if the network's images enter elsewhere than at
+        its root, as in an smp model or a torchvision detector.
+    """
+    return next(iter(find_classifiers(model)), "")
+
+
+def find_classifiers(model: nn.Module) -> tuple[str, ...]:
+    """Return the paths of all final classifiers, as ``find_classifier`` finds them; a distilled transformer has two."""
+    if find_entry(model):
+        return ()
+    classifier: Any = getattr(model, "get_classifier", None)
+    heads = classifier() if callable(classifier) else None
+    heads = [head for head in (heads if isinstance(heads, tuple) else (heads,)) if isinstance(head, nn.Module)]
+    if not heads:
+        candidates = (getattr(model, name, None) for name in ("fc", "classifier", "head", "heads"))
+        heads = [head for head in candidates if isinstance(head, nn.Module)][:1]
+    paths = {id(module): path for path, module in model.named_modules()}
+    return tuple(paths[id(head)] for head in heads if id(head) in paths and not isinstance(head, nn.Identity))
+
+
+def input_statistics(model: nn.Module) -> tuple[RGB, RGB] | None:
+    """Return the mean and standard deviation of the images that a network was made for.
+
+    Args:
+        model: Any network. A torchvision detector says it in its ``transform``, a timm model, or the one inside of a
+            segmentation model, in its ``pretrained_cfg``.
+
+    Returns:
+        ``(mean, std)`` per RGB channel, for images in [0, 1]; None where nothing says three-channel values.
+    """
+    resizing: Any = getattr(model, "transform", None)
+    said = [(getattr(resizing, "image_mean", None), getattr(resizing, "image_std", None))]
+    for module in model.modules():
+        config = getattr(module, "pretrained_cfg", None)
+        if isinstance(config, Mapping):
+            said.append((config.get("mean"), config.get("std")))
+    for mean, std in said:
+        if all(isinstance(value, (list, tuple)) and len(value) == 3 for value in (mean, std)):
+            return _rgb(mean), _rgb(std)
+    return None
+
+
+def _rgb(values: Any) -> RGB:
+    return float(values[0]), float(values[1]), float(values[2])
+
+
+def class_counts(model: nn.Module) -> tuple[int | None, int | None]:
+    """Return how many classes a timm network's classifier has, and its pretrained weights; None where it says nothing.
+
+    Two counts that differ mean that the classifier is a fresh one.
+    """
+    config = getattr(model, "pretrained_cfg", None)
+    pretrained = config.get("num_classes") if isinstance(config, Mapping) else None
+    own = getattr(model, "num_classes", None)
+    return (own if isinstance(own, int) else None), (pretrained if isinstance(pretrained, int) else None)
