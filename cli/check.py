@@ -13,9 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from . import plugins
+from .plugins import PluginFiles
+
 if TYPE_CHECKING:
     from synreal.data import DataSet
     from synreal.data.inspection.report import Finding, PartReport, Progress, Report
+    from synreal.data.labels import LabelKind
 
 _SHOWN = 5  # findings of a kind that are written out
 _MOST_CLASSES = 40
@@ -47,7 +51,12 @@ class Domain(str, Enum):
 def check(
     dataset: Annotated[str, typer.Argument(help="A name, KIND:FOLDER or a YAML file.", show_default=False)],
     task: Annotated[
-        str | None, typer.Option("--task", "-t", help="Whose labels: cls, seg or det. (default: the only one)")
+        str | None,
+        typer.Option(
+            "--task",
+            "-t",
+            help="Whose labels: cls, seg or det; or a kind of label by its name. (default: the only one)",
+        ),
     ] = None,
     target: Annotated[
         str | None, typer.Option(help="Real data that it will be tested on: also checked, and compared.")
@@ -57,9 +66,10 @@ def check(
     ] = None,
     on_bad_image: Annotated[OnBadImage, typer.Option(help="What a run would do.")] = OnBadImage.error,
     on_size_mismatch: Annotated[OnSizeMismatch, typer.Option(help="What a run would do.")] = OnSizeMismatch.error,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads. (default: one a processor, 8 at most)")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads. (default: one per processor, 8 at most)")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Read everything again.")] = False,
+    plugin: PluginFiles = None,
 ) -> None:
     """Read everything once and report what is in a data set and what is wrong with it.
 
@@ -70,14 +80,15 @@ def check(
 
     from synreal import data
 
+    plugins.load(plugin)
     entry = data.find(dataset)
-    long = _task(entry, task)
+    label = _label(entry, task)
     from synreal.data.inspection.report import check as run
 
     with _progress() as progress:
         report = run(
             entry,
-            task=long,
+            label,
             target=target,
             domain=None if domain is None else domain.value,
             policy=data.Policy(on_bad_image.value, on_size_mismatch.value),
@@ -92,15 +103,15 @@ def check(
     raise typer.Exit(int(report.fails))
 
 
-def _task(entry: DataSet, given: str | None) -> str:
+def _label(entry: DataSet, given: str | None) -> str:
     from synreal.errors import ConfigError
-    from synreal.tasks import task_name
+    from synreal.tasks import TASKS
 
     if given is not None:
-        return task_name(given)
-    if len(entry.tasks) > 1:
-        raise ConfigError(f"{entry.label!r} has labels for {', '.join(entry.tasks)}: choose one with --task.")
-    return entry.tasks[0]
+        return given if given in entry.label_kinds else TASKS.get(given).label
+    if len(entry.label_kinds) > 1:
+        raise ConfigError(f"{entry.label!r} has {' and '.join(entry.label_kinds)}: choose one with --task.")
+    return entry.label_kinds[0]
 
 
 @contextmanager
@@ -134,8 +145,11 @@ def printable(text: str) -> str:
 
 def show(report: Report, console: Console) -> None:
     """Print a report; what comes from data is plain text, never markup."""
+    from synreal.data.labels import LABELS
+
+    kind = LABELS.get(report.label)()
     for part in report.parts:
-        _show_part(part, console)
+        _show_part(part, kind, console)
     if report.differences or report.findings:
         console.print(Text("Source and target" if report.target else "Between parts", style="bold"))
         for line in report.differences:
@@ -153,7 +167,7 @@ def show(report: Report, console: Console) -> None:
         console.print(Text(f"Training can start.{skipped}", style="bold green"))
 
 
-def _show_part(part: PartReport, console: Console) -> None:
+def _show_part(part: PartReport, kind: LabelKind[Any], console: Console) -> None:
     console.print(Text(printable(f"{part.data} ({part.part})"), style="bold"))
     if part.fingerprint is not None:
         left = f", {part.usable:,} of them usable" if part.usable < part.images else ""
@@ -168,10 +182,10 @@ def _show_part(part: PartReport, console: Console) -> None:
             _line(console, f"  {title}: {', '.join(f'{name} {number:,}' for name, number in counts.items())}")
     if part.turned:
         _line(console, f"  Turned upright by EXIF: {part.turned:,}")
-    if part.unit == "boxes" and part.unlabelled:
-        _line(console, f"  Without any object: {part.unlabelled:,}")
+    if kind.unlabelled is not None and part.unlabelled:
+        _line(console, f"  {kind.unlabelled}: {part.unlabelled:,}")
     if part.classes:
-        console.print(_class_table(part))
+        console.print(_class_table(part, kind))
     for what, number in part.dropped.items():
         _line(console, f"  Left out by the loader: {number:,} {what}")
     for warning in part.warnings:
@@ -180,7 +194,7 @@ def _show_part(part: PartReport, console: Console) -> None:
     console.print()
 
 
-def _class_table(part: PartReport) -> Table:
+def _class_table(part: PartReport, kind: LabelKind[Any]) -> Table:
     table = Table()
     table.add_column("class")
     table.add_column("images", justify="right")
@@ -195,8 +209,7 @@ def _class_table(part: PartReport) -> Table:
     if len(part.classes) > len(shown):
         table.add_row(f"and {len(part.classes) - len(shown)} more", *[""] * (len(table.columns) - 1))
     if part.ignored:
-        what = "crowds" if part.unit == "boxes" else "ignored"
-        table.add_row(Text(what, style="dim"), "", f"{part.ignored:,}", "")
+        table.add_row(Text(kind.ignored, style="dim"), "", f"{part.ignored:,}", "")
     return table
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import check, prepare
+from . import check, plugins, prepare
+from .plugins import PluginFiles
 
 if TYPE_CHECKING:
     from synreal.data import DataSet
@@ -24,35 +24,39 @@ def _group() -> None:
 
 
 @app.command("list")
-def list_data(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
-    """List the data sets, what they are for and what they need."""
+def list_data(
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    plugin: PluginFiles = None,
+) -> None:
+    """List the data sets, what they serve as, their kinds of label and what they need."""
     import json
 
     from synreal import data
 
-    kinds = data.kinds()
+    plugins.load(plugin)
+    kinds = data.DATA.classes()
     if as_json:
         typer.echo(json.dumps([_described(kind) for kind in kinds.values()], indent=2))
         return
     width = max(map(len, kinds))
     for name, kind in kinds.items():
-        domains, tasks = "/".join(kind.domains), "/".join(kind.tasks)
-        typer.echo(f"{name:<{width}} {domains:<13} {tasks}  {kind.summary} Needs {kind.needs}.")
+        domains, labels = "/".join(kind.domains), "/".join(kind.label_kinds)
+        typer.echo(f"{name:<{width}} {domains:<13} {labels}  {kind.summary} Needs {kind.needs}.")
 
 
 def _described(kind: type[DataSet]) -> dict[str, Any]:
-    # Many a kind knows its classes wherever its folder is.
+    # Many kinds know their classes wherever their folder is.
     needs_root = "root" in kind.model_fields and kind.model_fields["root"].is_required()
     settings: dict[str, Any] = {"root": Path()} if needs_root else {}
     plain = kind.model_construct(**settings)
     return {
         "name": kind.kind,
         "domains": kind.domains,
-        "tasks": kind.tasks,
+        "labels": kind.label_kinds,
         "summary": kind.summary,
         "needs": kind.needs,
         "settings": list(kind.model_fields),
-        "classes": {task: plain.class_names(task) for task in kind.tasks},
+        "classes": {label: plain.class_names(label) for label in kind.label_kinds},
     }
 
 
@@ -72,36 +76,37 @@ def show(
         typer.Option("--output", "-o", help="PNG to write. (default: SOURCE.png; SOURCE-seg.png, SOURCE-det.png)"),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of a rendered source.")] = 0,
+    plugin: PluginFiles = None,
 ) -> None:
     """Draw the source and its targets with a task's labels: classes, masks or boxes."""
     from synreal import data
     from synreal.errors import ConfigError
-    from synreal.tasks import task_name
+    from synreal.tasks import TASKS
 
-    task = task_name(task)
-    suffix = {"classification": "", "segmentation": "-seg", "detection": "-det"}[task]
+    plugins.load(plugin)
+    spec = TASKS.get(task)
+    label = spec.label
+    if spec.sheet is None:
+        raise ConfigError(f"The task {spec.name!r} names no sheet, the figure that draws its data.")
+    suffix = "" if spec.name == TASKS.get("classification").name else f"-{spec.short}"
     entry = data.find(source)
     output = output or Path(f"{entry.label}{suffix}.png")
     data.check_domain(entry, "source")
-    data.check_labels(entry, task)
+    data.check_labels(entry, label)
     targets = [data.find(text) for text in target or ()]
     if not targets:  # data of one's own may have none: then the source is shown alone
-        targets = [real for real in map(data.find, entry.default_targets(task)) if task in real.tasks]
+        targets = [real for real in map(data.find, entry.default_targets(label)) if label in real.label_kinds]
     for real in targets:
         data.check_domain(real, "target")
-        data.check_labels(real, task)
+        data.check_labels(real, label)
     if output.suffix.lower() != ".png":
         raise ConfigError(f"The contact sheet is a PNG; got --output {output}.")
-    from synreal import figures
+    from synreal.figures import sheet_of
 
-    sheets: dict[str, Callable[..., Path]] = {
-        "classification": figures.contact_sheet,
-        "segmentation": figures.mask_sheet,
-        "detection": figures.box_sheet,
-    }
-    rows = {f"{entry.label} (source, synthetic)": data.load(entry, "train", task=task, seed=seed)}
-    rows |= {f"{real.label} (target, real)": data.load(real, "test", task=task) for real in targets}
+    sheet = sheet_of(spec.sheet, label)
+    rows = {f"{entry.label} (source, synthetic)": data.load(entry, "train", label=label, seed=seed)}
+    rows |= {f"{real.label} (target, real)": data.load(real, "test", label=label) for real in targets}
     try:
-        typer.echo(f"Wrote {sheets[task](rows, output)}")
+        typer.echo(f"Wrote {sheet.draw(rows, output)}")
     except OSError as error:
         raise ConfigError(f"Cannot write {output}: {error.strerror}.") from None

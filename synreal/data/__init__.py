@@ -1,27 +1,16 @@
-"""The data sets by name.
+"""Data sets by name: images with labels, and nothing of tasks or networks.
 
 This package imports no torch: listing data sets and checking names stays quick. Reading imports the rest.
 """
 
-from __future__ import annotations
+from synreal.data.datasets import DATA, PARTS, DataSet, FolderData, Policy
+from synreal.data.loading import load
+from synreal.data.registry import available, check_domain, check_labels, default_targets, find, get
 
-from synreal.data import kinds as _kinds  # noqa: F401  announces every kind
-from synreal.data.registry import (
-    PARTS,
-    DataSet,
-    FolderData,
-    Policy,
-    available,
-    check_domain,
-    check_labels,
-    default_targets,
-    find,
-    get,
-    kinds,
-    load,
-)
+register = DATA.register
 
 __all__ = [
+    "DATA",
     "PARTS",
     "DataSet",
     "FolderData",
@@ -32,6 +21,6 @@ __all__ = [
     "default_targets",
     "find",
     "get",
-    "kinds",
     "load",
+    "register",
 ]

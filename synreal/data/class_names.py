@@ -44,7 +44,7 @@ def align_names(source: Sequence[str], target: Sequence[str]) -> Alignment:
     for names, keys in ((source, [_plain(name) for name in source]), (target, plain)):
         if len(set(keys)) < len(keys):
             twice = next(name for name, key in zip(names, keys, strict=True) if keys.count(key) > 1)
-            raise ConfigError(f"The class name {twice!r} stands twice among {', '.join(names)}.")
+            raise ConfigError(f"The class name {twice!r} occurs twice in {', '.join(names)}.")
     table = tuple(known.get(key) for key in plain)
     found = [index for index in table if index is not None]
     if not found or (found == [0] and source[0] == "background" and len(source) > 1):

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from synreal.data.datasets import PARTS, Domain, FolderData
 from synreal.data.files.paths import inside, some, subfolders
-from synreal.data.registry import PARTS, Domain, FolderData
 from synreal.errors import DataError, unknown_name
 
 _PARTS = tuple(part for parts in PARTS.values() for part in parts)
@@ -53,9 +53,9 @@ class OwnData(FolderData):
         """Whether it tests on other images than it trains on: where its splits say so."""
         return {"train", "test"} <= set(self.splits)
 
-    def class_names(self, task: str) -> tuple[str, ...] | None:
-        """Return ``classes``, with the background before them in segmentation; None where only reading tells."""
-        if self.classes is None or task != "segmentation" or "background" in self.classes:
+    def class_names(self, label: str) -> tuple[str, ...] | None:
+        """Return ``classes``, with the background before them in masks; None where only reading tells."""
+        if self.classes is None or label != "masks" or "background" in self.classes:
             return self.classes
         return ("background", *self.classes)
 
@@ -135,7 +135,7 @@ def read_names(value: Any) -> tuple[str, ...]:
         if isinstance(name, bool):
             raise ValueError("YAML reads yes, no, on and off as switches: put the name in quotes")
         if not isinstance(name, (str, int)) or not str(name).strip() or not str(name).isprintable():
-            raise ValueError(f"expected names, one {name!r} is none")
+            raise ValueError(f"expected names, and {name!r} is not one")
         names.append(composed(str(name).strip()))
     if not names or len(set(names)) < len(names):
         raise ValueError("expected at least one name, and each once")

@@ -1,123 +1,225 @@
-"""What every data set gives the rest of the library, by task."""
+"""What every data set gives the rest of the library, whatever its kind of label; sets in memory; parts of sets."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Generic, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from typing_extensions import TypeVar
 
+from synreal.data.labels.base import LabelKind
+from synreal.data.labels.boxes import Boxes, Objects
+from synreal.data.labels.classes import Classes
+from synreal.data.labels.masks import Masks
+from synreal.data.limits import MAX_PIXELS
 from synreal.errors import DataError
 
-IGNORE = 255
-"""Label of the pixels of a mask that count nowhere: neither in a loss nor in a measure."""
+Label = TypeVar("Label", default=Any)
 
 
-class ImageSet(Protocol):
-    """What every set of images tells of itself.
+class ImageSet(Dataset[tuple[Tensor, Label]], Generic[Label], ABC):
+    """Images with a label each, and what every such set tells of itself.
+
+    What a set does not say is that of a set in memory.
 
     Attributes:
         name: Name of the set, e.g. ``"mnist"``.
         split: Which part of it, e.g. ``"train"``.
-        classes: Class names; a label is an index into them.
+        classes: Class names.
         fingerprint: SHA-256 over images and labels, written into every result.
+        label_kind: The kind of its labels.
+        labels: All labels, where they are known without reading an item; else None.
+        dropped: What was left out while it was read, in words, and how often.
+        root: The folder that its files lie in; None if it lies in none.
+        max_pixels: Image files with more are refused before they are decoded.
     """
 
     name: str
     split: str
     classes: tuple[str, ...]
     fingerprint: str
+    label_kind: LabelKind[Label]
+    labels: Sequence[Label] | Tensor | None = None
+    dropped: Mapping[str, int] = MappingProxyType({})
+    root: Path | None = None
+    max_pixels: int = MAX_PIXELS
 
+    @abstractmethod
     def __len__(self) -> int:
         """Return the number of images."""
-        ...
 
+    @abstractmethod
+    def __getitem__(self, index: int) -> tuple[Tensor, Label]:
+        """Return one image (uint8, (3, H, W), RGB) and its label."""
+
+    @abstractmethod
     def size(self, index: int) -> tuple[int, int]:
         """Return height and width of an image, without decoding it."""
-        ...
+
+    def path(self, index: int) -> Path | None:
+        """Return the file of an image; None if it lies in none."""
+        return None
+
+    def label_path(self, index: int) -> Path | None:
+        """Return the file that holds the label of an image and of no other; None if there is none."""
+        return None
+
+    def label_fault(self, index: int) -> str:
+        """Name, in a few words, what keeps an item from being read whose image can be read."""
+        return "bad label"
+
+    def as_stored(self) -> ImageSet[Label]:
+        """Return the set as it is stored: without what is done to images because of ``on_size_mismatch``."""
+        return self
+
+    def subset(self, kept: Sequence[int], dropped: Mapping[str, int] | None = None) -> Part[Label]:
+        """Return the set of some of the images.
+
+        Args:
+            kept: Their indices.
+            dropped: What was left out in all; default as before.
+
+        Raises:
+            DataError: If no image is left.
+        """
+        return Part(self, kept, dropped)
 
 
-class LabelledImages(ImageSet, Protocol):
-    """Images with one class each: what the classification task reads.
+LabelledImages: TypeAlias = ImageSet[int]
+"""Images with one class each."""
 
-    Attributes:
-        labels: The classes of all images, int64 (N,).
+SegmentedImages: TypeAlias = ImageSet[Tensor]
+"""Images with masks, uint8 (H, W): a class per pixel, or ``IGNORE``."""
+
+BoxedImages: TypeAlias = ImageSet[Boxes]
+"""Images with boxes around objects."""
+
+
+class Part(ImageSet[Label]):
+    """Some of the images of a set, with a fingerprint of its own.
+
+    Args:
+        images: The set.
+        kept: Indices of the images.
+        dropped: What was left out in all; default what ``images`` says.
+
+    Raises:
+        DataError: If no image is left.
     """
 
-    labels: Tensor
+    dropped: dict[str, int]
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Return one image (uint8, (3, H, W), RGB) and its label."""
-        ...
+    def __init__(self, images: ImageSet[Label], kept: Sequence[int], dropped: Mapping[str, int] | None = None) -> None:
+        if not len(kept):
+            raise DataError(f"{images.name} ({images.split}): no image is left.")
+        self.images = images
+        self.kept = kept
+        self.name = images.name
+        self.split = images.split
+        self.classes = images.classes
+        self.label_kind = images.label_kind
+        self.dropped = dict(images.dropped if dropped is None else dropped)
+        self.root = images.root
+        self.max_pixels = images.max_pixels
+        self.labels = _some(images.labels, kept)
+        chosen = np.asarray(kept, dtype=np.int64).tobytes()
+        self.fingerprint = hashlib.sha256(images.fingerprint.encode() + chosen).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Label]:
+        return self.images[self.kept[index]]
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return height and width of an image."""
+        return self.images.size(self.kept[index])
+
+    def path(self, index: int) -> Path | None:
+        """Return the file of an image."""
+        return self.images.path(self.kept[index])
+
+    def label_path(self, index: int) -> Path | None:
+        """Return the file of a label."""
+        return self.images.label_path(self.kept[index])
+
+    def label_fault(self, index: int) -> str:
+        """Name what keeps an item from being read."""
+        return self.images.label_fault(self.kept[index])
+
+    def as_stored(self) -> ImageSet[Label]:
+        """Return the same images as they are stored."""
+        stored = copy.copy(self)
+        stored.images = self.images.as_stored()
+        return stored
 
 
-class SegmentedImages(ImageSet, Protocol):
-    """Images with a class a pixel, or ``IGNORE``: what the segmentation task reads."""
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return one image (uint8, (3, H, W), RGB) and its mask (uint8, (H, W))."""
-        ...
+def _some(labels: Sequence[Label] | Tensor | None, kept: Sequence[int]) -> Sequence[Label] | Tensor | None:
+    if isinstance(labels, Tensor):
+        return labels[torch.as_tensor(kept, dtype=torch.int64)]
+    return None if labels is None else [labels[index] for index in kept]
 
 
-@dataclass(frozen=True, eq=False)
-class Boxes:
-    """The objects of one image.
-
-    Attributes:
-        boxes: x0, y0, x1, y1 in pixels from the upper left corner, half-open (``x1 - x0`` is the width):
-            float32, (M, 4); M may be 0.
-        labels: Classes: int64, (M,).
-        crowd: Whether a box stands for a group that nobody told apart (COCO's ``iscrowd``): bool, (M,).
-        area: Pixels of the object's visible mask, or of the box where there is no mask: float32, (M,).
-    """
-
-    boxes: Tensor
-    labels: Tensor
-    crowd: Tensor
-    area: Tensor
-
-
-class BoxedImages(ImageSet, Protocol):
-    """Images with boxes around objects: what the detection task reads."""
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Boxes]:
-        """Return one image (uint8, (3, H, W), RGB) and its objects."""
-        ...
-
-
-Images: TypeAlias = LabelledImages | SegmentedImages | BoxedImages
-
-
-class ArrayImages(Dataset[tuple[Tensor, int]]):
-    """Images of one size held in memory.
+class ArraySet(ImageSet[Label]):
+    """Images of one size with their labels, held in memory.
 
     Args:
         name: Name of the set.
         split: Which part of it.
         images: uint8, (N, 3, H, W) RGB or (N, 1, H, W) grey; grey is repeated to three channels when read.
-        labels: int64, (N,), in ``[0, len(classes))``.
+        labels: A label for each image, N of them.
         classes: Class names.
+        label_kind: The kind of the labels.
 
     Raises:
         DataError: If shapes, dtypes or labels do not fit, or the set is empty.
     """
 
-    def __init__(self, name: str, split: str, images: Tensor, labels: Tensor, classes: Sequence[str]) -> None:
+    labels: Sequence[Label] | Tensor
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        images: Tensor,
+        labels: Sequence[Label] | Tensor,
+        classes: Sequence[str],
+        label_kind: LabelKind[Label],
+    ) -> None:
         where = f"{name} ({split})"
-        _check_images(where, images, (3, 1))
-        if labels.shape != images.shape[:1]:
-            raise DataError(f"{where}: {len(images)} images but labels of shape {tuple(labels.shape)}.")
-        check_classes(where, labels, classes)
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise DataError(
+                f"{where}: expected uint8 images of shape (N, 3 or 1, H, W), got {images.dtype} {tuple(images.shape)}."
+            )
+        if len(images) == 0:
+            raise DataError(f"{where} holds no image.")
+        if len(labels) != len(images):
+            raise DataError(f"{where}: {len(images)} images but {len(labels)} labels.")
+        if (problem := label_kind.classes_problem(classes)) is not None:
+            raise DataError(f"{where}: {problem}")
+        height, width = images.shape[2:]
+        for index, label in enumerate(labels):
+            if (problem := label_kind.problem(label, (height, width), classes)) is not None:
+                raise DataError(f"{where}, image {index}: {problem}")
         self.name = name
         self.split = split
         self.images = images
         self.labels = labels
         self.classes = tuple(classes)
-        self.fingerprint = _fingerprint((images, labels))
+        self.label_kind = label_kind
+        digest = hashlib.sha256(images.contiguous().numpy().tobytes())
+        for part in label_kind.digests(labels):
+            digest.update(part)
+        self.fingerprint = digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -126,147 +228,68 @@ class ArrayImages(Dataset[tuple[Tensor, int]]):
         """Return height and width of an image."""
         return self.images.shape[2], self.images.shape[3]
 
+    def __getitem__(self, index: int) -> tuple[Tensor, Label]:
+        label: Any = self.labels[index]
+        return self.images[index].expand(3, -1, -1), label
+
+
+class ArrayImages(ArraySet[int]):
+    """Images of one size with one class each, held in memory.
+
+    Args:
+        name: Name of the set.
+        split: Which part of it.
+        images: As of ``ArraySet``.
+        labels: int64, (N,), in ``[0, len(classes))``.
+        classes: Class names.
+
+    Raises:
+        DataError: As ``ArraySet``.
+    """
+
+    labels: Tensor
+
+    def __init__(self, name: str, split: str, images: Tensor, labels: Tensor, classes: Sequence[str]) -> None:
+        if labels.ndim != 1:
+            raise DataError(f"{name} ({split}): expected labels of shape (N,), got {tuple(labels.shape)}.")
+        super().__init__(name, split, images, labels, classes, Classes())
+
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.images[index].expand(3, -1, -1), int(self.labels[index])
+        image, label = super().__getitem__(index)
+        return image, int(label)
 
 
-class ArrayMasks(Dataset[tuple[Tensor, Tensor]]):
+class ArrayMasks(ArraySet[Tensor]):
     """Images of one size with their masks, held in memory.
 
     Args:
         name: Name of the set.
         split: Which part of it.
-        images: uint8, (N, 3, H, W), RGB.
+        images: As of ``ArraySet``.
         masks: uint8, (N, H, W), in ``[0, len(classes))`` or ``IGNORE``.
         classes: Class names, 255 at most.
 
     Raises:
-        DataError: If shapes, dtypes or labels do not fit, or the set is empty.
+        DataError: As ``ArraySet``.
     """
 
     def __init__(self, name: str, split: str, images: Tensor, masks: Tensor, classes: Sequence[str]) -> None:
-        where = f"{name} ({split})"
-        _check_images(where, images, (3,))
-        shape = (len(images), *images.shape[2:])
-        if masks.dtype != torch.uint8 or masks.shape != shape:
-            raise DataError(f"{where}: expected uint8 masks of shape {shape}, got {masks.dtype} {tuple(masks.shape)}.")
-        if len(classes) > IGNORE:
-            raise DataError(f"{where}: {len(classes)} classes, but a mask can tell {IGNORE} apart.")
-        check_classes(where, masks[masks != IGNORE], classes)
-        self.name = name
-        self.split = split
-        self.images = images
-        self.masks = masks
-        self.classes = tuple(classes)
-        self.fingerprint = _fingerprint((images, masks))
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Return height and width of an image."""
-        return self.images.shape[2], self.images.shape[3]
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.images[index], self.masks[index]
+        super().__init__(name, split, images, masks, classes, Masks())
 
 
-class ArrayBoxes(Dataset[tuple[Tensor, Boxes]]):
+class ArrayBoxes(ArraySet[Boxes]):
     """Images of one size with the boxes around their objects, held in memory.
 
     Args:
         name: Name of the set.
         split: Which part of it.
-        images: uint8, (N, 3, H, W), RGB.
+        images: As of ``ArraySet``.
         boxes: The objects of each image, N of them; boxes lie inside the image and are not empty.
         classes: Class names.
 
     Raises:
-        DataError: If shapes, dtypes, labels or boxes do not fit, or the set is empty.
+        DataError: As ``ArraySet``.
     """
 
     def __init__(self, name: str, split: str, images: Tensor, boxes: Sequence[Boxes], classes: Sequence[str]) -> None:
-        where = f"{name} ({split})"
-        _check_images(where, images, (3,))
-        if len(boxes) != len(images):
-            raise DataError(f"{where}: {len(images)} images but the boxes of {len(boxes)}.")
-        height, width = images.shape[2:]
-        for index, objects in enumerate(boxes):
-            check_boxes(f"{where}, image {index}", objects, width, height, classes)
-        self.name = name
-        self.split = split
-        self.images = images
-        self.boxes = tuple(boxes)
-        self.classes = tuple(classes)
-        self.fingerprint = _fingerprint((images, *_tensors(boxes)))
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Return height and width of an image."""
-        return self.images.shape[2], self.images.shape[3]
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Boxes]:
-        return self.images[index], self.boxes[index]
-
-
-def _check_images(where: str, images: Tensor, channels: tuple[int, ...]) -> None:
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in channels:
-        raise DataError(
-            f"{where}: expected uint8 images of shape (N, {' or '.join(map(str, channels))}, H, W), "
-            f"got {images.dtype} {tuple(images.shape)}."
-        )
-    if len(images) == 0:
-        raise DataError(f"{where} holds no image.")
-
-
-def check_classes(where: str, labels: Tensor, classes: Sequence[str]) -> None:
-    """Raise ``DataError`` unless labels stand for classes."""
-    if labels.numel() and (int(labels.min()) < 0 or int(labels.max()) >= len(classes)):
-        raise DataError(
-            f"{where}: labels span {int(labels.min())}..{int(labels.max())}, expected 0..{len(classes) - 1}."
-        )
-
-
-def check_boxes(where: str, objects: Boxes, width: int, height: int, classes: Sequence[str]) -> None:
-    """Raise ``DataError`` unless the objects of an image fit together, and their boxes into the image."""
-    count = len(objects.labels)
-    expected = {
-        "boxes": (objects.boxes, torch.float32, (count, 4)),
-        "labels": (objects.labels, torch.int64, (count,)),
-        "crowd": (objects.crowd, torch.bool, (count,)),
-        "area": (objects.area, torch.float32, (count,)),
-    }
-    for field, (given, dtype, shape) in expected.items():
-        if given.dtype != dtype or given.shape != shape:
-            raise DataError(
-                f"{where}: expected {field} as {dtype} of shape {shape}, got {given.dtype} {tuple(given.shape)}."
-            )
-    check_classes(where, objects.labels, classes)
-    x0, y0, x1, y1 = objects.boxes.unbind(1)
-    inside = (x0 >= 0) & (y0 >= 0) & (x0 < x1) & (y0 < y1) & (x1 <= width) & (y1 <= height)  # false for NaN
-    if not inside.all():
-        wrong = objects.boxes[~inside][0].tolist()
-        raise DataError(
-            f"{where}: the box {wrong} is empty or leaves the image, expected x0 < x1 within 0..{width} "
-            f"and y0 < y1 within 0..{height}."
-        )
-
-
-def boxes_bytes(boxes: Sequence[Boxes]) -> bytes:
-    """Return the objects of all images as bytes, for a fingerprint."""
-    return b"".join(tensor.contiguous().numpy().tobytes() for tensor in _tensors(boxes))
-
-
-def _tensors(boxes: Sequence[Boxes]) -> list[Tensor]:
-    # Each image's tensors hold as many rows as its boxes, and the counts come first: no two sets run together.
-    counts = torch.tensor([len(objects.boxes) for objects in boxes])
-    return [counts, *(part for o in boxes for part in (o.boxes, o.labels, o.crowd, o.area))]
-
-
-def _fingerprint(tensors: Iterable[Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+        super().__init__(name, split, images, tuple(boxes), classes, Objects())

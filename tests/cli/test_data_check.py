@@ -8,20 +8,19 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from PIL import Image
+from synreal_cli.check import printable
 
-from synreal.data import registry
+from synreal.data import DATA, Policy, datasets
 from synreal.data.files.file_sets import LabelFiles, MaskFiles
 from synreal.data.files.label_maps import LabelMap, MaskPaths
-from synreal.data.registry import Policy
-from synreal_cli.check import printable
 
 ODD = "[red]a[bold]\x1b[31m\u202e.png"
 
 
-class Planted(registry.FolderData):
+class Planted(datasets.FolderData):
     kind: ClassVar[str] = "planted"
-    domains: ClassVar[tuple[registry.Domain, ...]] = ("source", "target")
-    tasks: ClassVar[tuple[str, ...]] = ("classification", "segmentation")
+    domains: ClassVar[tuple[datasets.Domain, ...]] = ("source", "target")
+    label_kinds: ClassVar[tuple[str, ...]] = ("classes", "masks")
     summary: ClassVar[str] = "For tests."
     needs: ClassVar[str] = "a folder"
 
@@ -29,25 +28,25 @@ class Planted(registry.FolderData):
     def apart(self) -> bool:
         return False
 
-    def read(self, split: str, *, task: str, seed: int, cache: Any, policy: Policy) -> Any:
+    def read(self, split: str, *, label: str, seed: int, cache: Any, policy: Policy) -> Any:
         folder = self.root / split
         files = sorted(path.name for path in folder.iterdir() if path.is_file())
         classes = ("[bold]x", "nut")
-        if task == "classification":
+        if label == "classes":
             return LabelFiles(self.label, split, folder, files, [i % 2 for i in range(len(files))], classes)
         masks = MaskPaths(folder, [f"masks/{name}" for name in files], LabelMap({0: 0, 1: 1}))
         return MaskFiles(self.label, split, folder, files, masks, classes, resize=policy.size_mismatch == "resize")
 
 
-class OneTask(Planted):
+class OneLabel(Planted):
     kind: ClassVar[str] = "single"
-    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    label_kinds: ClassVar[tuple[str, ...]] = ("classes",)
 
 
 @pytest.fixture(autouse=True)
-def kinds(monkeypatch, tmp_path):
-    for kind in (Planted, OneTask):
-        monkeypatch.setitem(registry._KINDS, kind.kind, kind)
+def kinds(own_registry, monkeypatch, tmp_path):
+    for kind in (Planted, OneLabel):
+        DATA.register(kind)
     monkeypatch.setenv("SYNREAL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -106,7 +105,7 @@ def test_faults_end_with_1_and_a_policy_changes_that(root, call):
     (root / "train" / "2.png").write_bytes(b"no image")
     code, out, _ = call("data", "check", dataset, "-t", "seg", "--on-bad-image", "skip", "--on-size-mismatch", "resize")
     assert code == 0
-    assert "no image: would be skipped" in out
+    assert "not an image: would be skipped" in out
 
 
 def test_json_is_all_that_is_printed(root, call):
@@ -114,7 +113,7 @@ def test_json_is_all_that_is_printed(root, call):
     report = json.loads(out)
     assert (code, err) == (1, "")
     assert report["fails"] is True
-    assert report["task"] == "segmentation"
+    assert report["label"] == "masks"
     assert report["data"] == f"planted:{root}"
     assert report["policy"] == {"bad_image": "error", "size_mismatch": "error"}
     train, heldout = report["parts"]
@@ -143,8 +142,8 @@ def test_the_target_is_checked_and_compared(root, call, tmp_path):
     [
         (["plantd:/x"], "Did you mean 'planted'"),
         (["planted:/no/such/folder", "--task", "cls"], "/no/such/folder does not exist"),
-        (["planted:ROOT"], "has labels for classification, segmentation: choose one with --task"),
-        (["planted:ROOT", "--task", "det"], "no labels for detection"),
+        (["planted:ROOT"], "has classes and masks: choose one with --task"),
+        (["planted:ROOT", "--task", "det"], "has no boxes, only classes and masks"),
         (["planted:ROOT", "--task", "clss"], "Did you mean 'cls'"),
         (["single:ROOT", "--target", "digits"], "'digits' is synthetic"),
         (["single:ROOT", "--on-bad-image", "ignore"], "--on-bad-image"),
@@ -175,7 +174,7 @@ def test_what_is_printable():
 
 
 def test_a_second_check_is_read_from_the_cache_and_no_cache_reads_again(root, call, monkeypatch):
-    from synreal.data.inspection import report as checking
+    from synreal.data.inspection import scan as checking
 
     scans = []
     scan = checking._scan

@@ -4,8 +4,10 @@ import pytest
 import torch
 from PIL import Image
 
-from synreal import data, figures
-from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks, Boxes
+from synreal import data
+from synreal.data.labels.boxes import Boxes
+from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks
+from synreal.figures import FIGURES
 
 
 @pytest.fixture
@@ -13,14 +15,14 @@ def loaded(monkeypatch):
     """Three small images for each set; gives what was asked for."""
     asked = []
 
-    def load(entry, split, *, task="classification", seed=0, cache=None):
+    def load(entry, split, label="classes", *, seed=0, cache=None):
         name = entry.label
-        asked.append((name, split, task, seed))
-        classes = entry.class_names(task)
+        asked.append((name, split, label, seed))
+        classes = entry.class_names(label)
         images = torch.full((3, 3, 16, 16), 100 + seed, dtype=torch.uint8)
-        if task == "classification":
+        if label == "classes":
             return ArrayImages(name, split, images, torch.arange(3), classes)
-        if task == "segmentation":
+        if label == "masks":
             return ArrayMasks(name, split, images, torch.ones(3, 16, 16, dtype=torch.uint8), classes)
         box = Boxes(torch.tensor([[2.0, 3.0, 12.0, 14.0]]), torch.tensor([1]), torch.tensor([False]), torch.ones(1))
         return ArrayBoxes(name, split, images, [box] * 3, classes)
@@ -31,39 +33,38 @@ def loaded(monkeypatch):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Names of the functions that drew."""
+    """Names of the sheets that drew."""
     names = []
-    for name in ("contact_sheet", "mask_sheet", "box_sheet"):
-        sheet = getattr(figures, name)
+    for name, sheet in FIGURES.classes().items():
 
-        def draw(*args, name=name, sheet=sheet):
+        def draw(*args, name=name, draw=sheet.draw):
             names.append(name)
-            return sheet(*args)
+            return draw(*args)
 
-        monkeypatch.setattr(figures, name, draw)
+        monkeypatch.setattr(sheet, "draw", draw)
     return names
 
 
 @pytest.mark.parametrize(
-    ("arguments", "task", "function", "file"),
+    ("arguments", "label", "function", "file"),
     [
-        ([], "classification", "contact_sheet", "digits.png"),
-        (["--task", "cls"], "classification", "contact_sheet", "digits.png"),
-        (["--task", "seg"], "segmentation", "mask_sheet", "digits-seg.png"),
-        (["-t", "segmentation"], "segmentation", "mask_sheet", "digits-seg.png"),
-        (["--task", "det"], "detection", "box_sheet", "digits-det.png"),
+        ([], "classes", "class_sheet", "digits.png"),
+        (["--task", "cls"], "classes", "class_sheet", "digits.png"),
+        (["--task", "seg"], "masks", "mask_sheet", "digits-seg.png"),
+        (["-t", "segmentation"], "masks", "mask_sheet", "digits-seg.png"),
+        (["--task", "det"], "boxes", "box_sheet", "digits-det.png"),
     ],
 )
 def test_source_and_targets_are_drawn_with_the_labels_of_the_task(
-    arguments, task, function, file, call, loaded, drawn, tmp_path, monkeypatch
+    arguments, label, function, file, call, loaded, drawn, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     code, out, err = call("data", "show", "digits", *arguments, "--seed", 5)
     assert code == 0, err
     assert out.strip() == f"Wrote {file}"
     assert drawn == [function]
-    targets = data.default_targets("digits", task)
-    assert loaded == [("digits", "train", task, 5), *((name, "test", task, 0) for name in targets)]
+    targets = data.default_targets("digits", label)
+    assert loaded == [("digits", "train", label, 5), *((name, "test", label, 0) for name in targets)]
     with Image.open(tmp_path / file) as image:
         assert image.format == "PNG"
 
@@ -80,7 +81,7 @@ def test_only_targets_with_labels_for_the_task_are_shown(call, loaded, tmp_path)
     [
         (["digits", "--task", "segm"], "Did you mean 'seg"),
         (["digits", "--task", "det", "-o", "x.jpg"], "is a PNG; got --output x.jpg"),
-        (["digits", "--target", "uci", "--task", "seg"], "'uci' has no labels for segmentation"),
+        (["digits", "--target", "uci", "--task", "seg"], "'uci' has no masks, only classes"),
         (["digits", "--target", "digits"], "'digits' is synthetic"),
         (["mnist", "--task", "seg"], "'mnist' is real data: it is tested on, never trained on"),
     ],
@@ -127,14 +128,14 @@ def test_the_list_names_what_each_kind_serves_for_and_its_classes(call):
     assert set(rows) == set(data.available())
     for name, row in rows.items():
         kind = data.get(name)
-        assert (row["domains"], row["tasks"]) == (list(kind.domains), list(kind.tasks))
+        assert (row["domains"], row["labels"]) == (list(kind.domains), list(kind.label_kinds))
         assert (row["summary"], row["needs"]) == (kind.summary, kind.needs)
-        assert set(row["classes"]) == set(kind.tasks)
-    assert rows["digits"]["classes"]["detection"] == list("0123456789")
-    assert rows["gta5"]["classes"]["segmentation"][:2] == ["road", "sidewalk"]
-    assert rows["coco"]["classes"] == {"segmentation": None, "detection": None}
+        assert set(row["classes"]) == set(kind.label_kinds)
+    assert rows["digits"]["classes"]["boxes"] == list("0123456789")
+    assert rows["gta5"]["classes"]["masks"][:2] == ["road", "sidewalk"]
+    assert rows["coco"]["classes"] == {"masks": None, "boxes": None}
     assert "root" in rows["gta5"]["settings"]
     lines = call("data", "list")[1].splitlines()
     assert [line.split()[:3] for line in lines] == [
-        [name, "/".join(data.get(name).domains), "/".join(data.get(name).tasks)] for name in data.available()
+        [name, "/".join(data.get(name).domains), "/".join(data.get(name).label_kinds)] for name in data.available()
     ]

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from synreal.data.aligned import aligned
 from synreal.data.class_names import align_names, differences
-from synreal.data.sets import IGNORE, ArrayBoxes, ArrayImages, ArrayMasks, Boxes
+from synreal.data.labels.boxes import Boxes
+from synreal.data.labels.masks import IGNORE
+from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks
 from synreal.errors import ConfigError, DataError
 
 
@@ -47,8 +49,8 @@ def test_every_class_finds_its_own(order, number):
         (("car", "bus"), ("person", "boat"), r"share no class. Source: car, bus. Target: person, boat"),
         (("motorbike",), ("motor-bikes",), r"Did you mean 'motorbike' by 'motor-bikes'\?"),
         (("background", "car"), ("background", "boat"), "share no class"),
-        (("car", "Car"), ("car",), "The class name 'car' stands twice among car, Car"),
-        (("car",), ("bus", "bu_s", "car"), "stands twice among bus, bu_s, car"),
+        (("car", "Car"), ("car",), "The class name 'car' occurs twice in car, Car"),
+        (("car",), ("bus", "bu_s", "car"), "occurs twice in bus, bu_s, car"),
     ],
 )
 def test_what_cannot_be_matched_is_refused(source, target, message):
@@ -64,7 +66,7 @@ def test_images_of_foreign_classes_are_left_out_and_counted():
     images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 2, 2).contiguous()
     moved = aligned(ArrayImages("real", "test", images, torch.tensor([0, 1, 2, 0]), TARGET), SOURCE, ALIGNMENT)
     assert (moved.name, moved.split, moved.classes, len(moved)) == ("real", "test", SOURCE, 3)
-    assert moved.labels.tolist() == [2, 0, 2]
+    assert moved.labels == [2, 0, 2]
     assert [(int(image[0, 0, 0]), label) for image, label in moved] == [(0, 2), (2, 0), (3, 2)]
     assert moved.size(1) == (2, 2)
     assert moved.dropped == {"images of classes that the source does not have": 1}
@@ -74,7 +76,7 @@ def test_images_of_foreign_classes_are_left_out_and_counted():
 
 def test_a_target_without_a_usable_image_is_refused():
     images = ArrayImages("real", "test", torch.zeros(2, 3, 2, 2, dtype=torch.uint8), torch.tensor([1, 1]), TARGET)
-    with pytest.raises(DataError, match=r"real \(test\) holds no image of a class of the source"):
+    with pytest.raises(DataError, match=r"real \(test\) has no image of any of the source's classes"):
         aligned(images, SOURCE, ALIGNMENT)
 
 

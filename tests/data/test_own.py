@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import pytest
 from PIL import Image
 
-from synreal.data import registry
+from synreal import data
+from synreal.data import datasets, registry
 from synreal.data.files.paths import scan_images
 from synreal.data.own import OwnData, read_names
 from synreal.errors import ConfigError, DataError
@@ -15,7 +16,7 @@ from synreal.errors import ConfigError, DataError
 
 class Flat(OwnData):
     kind: ClassVar[str] = "flat"
-    tasks: ClassVar[tuple[str, ...]] = ("classification", "segmentation")
+    label_kinds: ClassVar[tuple[str, ...]] = ("classes", "masks")
     summary: ClassVar[str] = "Images of one class."
     needs: ClassVar[str] = "a folder"
 
@@ -30,8 +31,8 @@ class Flat(OwnData):
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(registry, "_KINDS", {**registry._KINDS, "flat": Flat})
+def root(tmp_path: Path, own_registry: None) -> Path:
+    datasets.DATA.register(Flat)
     for folder, number in (("a", 12), ("b", 5)):
         (tmp_path / "data" / folder).mkdir(parents=True)
         for index in range(number):
@@ -39,8 +40,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
-def names(data: registry.DataSet, split: str) -> set[str]:
-    images = registry.load(data, split)
+def names(entry: datasets.DataSet, split: str) -> set[str]:
+    images = data.load(entry, split)
     return {f"{images.root.name}/{name}" for name in images.files}
 
 
@@ -118,10 +119,10 @@ def test_parts_are_known(root: Path) -> None:
 def test_classes_are_a_list_or_numbered(root: Path, classes: Any) -> None:
     data = Flat(root=root, classes=classes)
     assert data.classes == ("car", "bus")
-    assert data.class_names("classification") == ("car", "bus")
-    assert data.class_names("segmentation") == ("background", "car", "bus")
-    assert Flat(root=root, classes=["car", "background"]).class_names("segmentation") == ("car", "background")
-    assert Flat(root=root).class_names("segmentation") is None
+    assert data.class_names("classes") == ("car", "bus")
+    assert data.class_names("masks") == ("background", "car", "bus")
+    assert Flat(root=root, classes=["car", "background"]).class_names("masks") == ("car", "background")
+    assert Flat(root=root).class_names("masks") is None
 
 
 def test_numerals_are_names() -> None:
@@ -142,16 +143,16 @@ def test_names_are_composed_as_those_of_folders_are() -> None:
         ([], "at least one name"),
         (["car", "car"], "each once"),
         (["car", " car"], "each once"),
-        (["car", ""], "one '' is none"),
-        (["car", "b\nus"], r"one 'b\\nus' is none"),
-        (["car", 1.5], "one 1.5 is none"),
-        (["car", None], "one None is none"),
+        (["car", ""], "'' is not one"),
+        (["car", "b\nus"], r"'b\\nus' is not one"),
+        (["car", 1.5], "1.5 is not one"),
+        (["car", None], "None is not one"),
         (["yes", True], "put the name in quotes"),
         ("car", r"a list of names, e\.g\. \[car, bus\]"),
         (3, "a list of names"),
     ],
 )
-def test_classes_that_are_none_are_refused(root: Path, classes: Any, message: str) -> None:
+def test_what_are_not_classes_is_refused(root: Path, classes: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=f"Data set flat: classes: .*{message}"):
         registry.find(f"flat(root='{root}', classes={classes!r})")
 

@@ -9,8 +9,8 @@ import torch
 from pydantic import ValidationError
 
 from synreal import data
+from synreal.data.labels.boxes import Boxes
 from synreal.data.rendered import scenes
-from synreal.data.sets import Boxes
 from synreal.errors import ConfigError, DataError
 
 
@@ -18,12 +18,12 @@ def test_names_by_domain_and_task() -> None:
     assert {"digits", "mnist", "uci"} <= set(data.available())
     assert "digits" in data.available("source")
     assert "mnist" not in data.available("source")
-    assert {"mnist", "uci"} <= set(data.available("target", "classification"))
+    assert {"mnist", "uci"} <= set(data.available("target", "classes"))
     assert "digits" not in data.available("target")
     assert data.available() == sorted(data.available())
-    for task in ("segmentation", "detection"):
-        assert {"digits", "mnist"} <= set(data.available(task=task))
-        assert "uci" not in data.available(task=task)
+    for label in ("masks", "boxes"):
+        assert {"digits", "mnist"} <= set(data.available(label=label))
+        assert "uci" not in data.available(label=label)
 
 
 @pytest.mark.parametrize("name", data.available())
@@ -32,8 +32,8 @@ def test_every_kind_says_what_it_is(name: str) -> None:
     assert kind.kind == name
     assert kind.domains
     assert set(kind.domains) <= {"source", "target"}
-    assert kind.tasks
-    assert set(kind.tasks) <= {"classification", "segmentation", "detection"}
+    assert kind.label_kinds
+    assert set(kind.label_kinds) <= {"classes", "masks", "boxes"}
     assert kind.summary.endswith(".")
     assert "\n" not in kind.summary
     assert kind.needs
@@ -67,19 +67,19 @@ def test_a_text_reads_back_as_the_same_data_set(name: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("source", data.available("source"))
 def test_default_targets_share_classes_and_task(source: str, tmp_path: Path) -> None:
     entry = data.find(_example(source, tmp_path))
-    for task in entry.tasks:
-        if not entry.default_targets(task):
+    for label in entry.label_kinds:
+        if not entry.default_targets(label):
             with pytest.raises(ConfigError, match="name the real data to test on"):
-                data.default_targets(entry, task)
+                data.default_targets(entry, label)
             continue
-        for target in data.default_targets(entry, task):
+        for target in data.default_targets(entry, label):
             assert "target" in data.find(target).domains
-            assert data.find(target).class_names(task) == entry.class_names(task)
+            assert data.find(target).class_names(label) == entry.class_names(label)
 
 
 def test_default_targets_of_digits() -> None:
     assert data.default_targets("digits") == ("mnist", "uci")
-    assert data.default_targets("digits", "segmentation") == data.default_targets("digits", "detection") == ("mnist",)
+    assert data.default_targets("digits", "masks") == data.default_targets("digits", "boxes") == ("mnist",)
     with pytest.raises(ConfigError, match=r"'mnist' is real data: it is tested on, never trained on.*digits"):
         data.default_targets("mnist")
 
@@ -89,7 +89,7 @@ def test_default_targets_of_digits() -> None:
     [
         ("coco", r"'coco' needs its folder: write coco:/path/to/it"),
         ("coco:", r"'coco' needs its folder"),
-        ("digits:/data", r"'digits' lies in no folder of yours.*Write 'digits' alone"),
+        ("digits:/data", r"'digits' does not take a folder.*Write 'digits' alone"),
         ("coco(root='x', clases=['a'])", r"Unknown setting of data set coco 'clases'. Did you mean 'classes'"),
         ("coco(root='x', classes=['a', 'a'])", r"Data set coco: classes: expected at least one name, and each once"),
         ("coco(root='x', splits={'val': 'y'})", r"Unknown split 'val'.*heldout"),
@@ -128,7 +128,7 @@ def test_a_description_is_read_relative_to_its_file(tmp_path: Path) -> None:
     entry = data.find(str(path))
     assert (entry.kind, entry.label) == ("coco", "my-parts")
     assert entry.root == tmp_path / "renders"
-    assert entry.class_names("detection") == ("bolt", "nut", "3")
+    assert entry.class_names("boxes") == ("bolt", "nut", "3")
     assert data.find(entry.text()) == entry
 
 
@@ -146,7 +146,7 @@ def test_a_description_needs_no_folder_where_its_kind_needs_none(tmp_path: Path)
         ("format: coco\nclases: [a]\n", "my parts.yaml: Unknown key of data set coco 'clases'"),
         ("- a\n", "must hold 'key: value' lines"),
         ("format: &x coco\nname: *x\n", "aliases"),
-        ("format: digits\nroot: x\n", "my parts.yaml: Data set 'digits' lies in no folder of yours"),
+        ("format: digits\nroot: x\n", "my parts.yaml: Data set 'digits' does not take a folder"),
     ],
 )
 def test_a_wrong_description_names_the_file(text: str, message: str, tmp_path: Path) -> None:
@@ -156,10 +156,10 @@ def test_a_wrong_description_names_the_file(text: str, message: str, tmp_path: P
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'coco': .*gone does not exist, expected a folder"):
-        data.load(f"coco:{tmp_path / 'gone'}", "test", task="detection")
+        data.load(f"coco:{tmp_path / 'gone'}", "test", label="boxes")
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="is a file, expected a folder"):
-        data.load(f"coco:{tmp_path / 'file'}", "test", task="detection")
+        data.load(f"coco:{tmp_path / 'file'}", "test", label="boxes")
 
 
 def test_some_images_are_held_out_by_name(tmp_path: Path) -> None:
@@ -184,53 +184,51 @@ def test_some_images_are_held_out_by_name(tmp_path: Path) -> None:
 def test_loads_what_it_describes(name: str, split: str, count: int, tmp_path: Path) -> None:
     images = data.load(name, split, cache=tmp_path)
     assert (images.name, images.split, len(images)) == (name, split, count)
-    assert images.classes == data.find(name).class_names("classification")
+    assert images.classes == data.find(name).class_names("classes")
     assert f"{count:,}" in data.get(name).summary
 
 
 def test_segmentation_has_a_background_and_the_others_do_not() -> None:
     numerals = tuple("0123456789")
     for name in ("digits", "mnist"):
-        assert data.find(name).class_names("segmentation") == ("background", *numerals)
-        for task in ("classification", "detection"):
-            assert data.find(name).class_names(task) == numerals
+        assert data.find(name).class_names("masks") == ("background", *numerals)
+        for label in ("classes", "boxes"):
+            assert data.find(name).class_names(label) == numerals
 
 
-@pytest.mark.parametrize("task", ["segmentation", "detection"])
+@pytest.mark.parametrize("label", ["masks", "boxes"])
 @pytest.mark.parametrize(("name", "split", "count"), [("digits", "heldout", 4), ("mnist", "test", 2)])
 def test_loads_scenes_by_task(
-    name: str, split: str, count: int, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, split: str, count: int, label: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert f"{scenes.COUNTS['train']:,} and {scenes.COUNTS['heldout']}" in data.get("digits").summary
     assert f"{scenes.TARGET_COUNT}" in data.get("mnist").summary
     monkeypatch.setitem(scenes.COUNTS, "heldout", 4)
     monkeypatch.setattr(scenes, "TARGET_COUNT", 2)
-    images = data.load(name, split, task=task, cache=tmp_path)
+    images = data.load(name, split, label=label, cache=tmp_path)
     assert (images.name, images.split, len(images)) == (name, split, count)
-    assert images.classes == data.find(name).class_names(task)
-    assert isinstance(images[0][1], torch.Tensor if task == "segmentation" else Boxes)
+    assert images.classes == data.find(name).class_names(label)
+    assert isinstance(images[0][1], torch.Tensor if label == "masks" else Boxes)
 
 
 def test_scenes_of_another_seed_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(scenes.COUNTS, "train", 2)
-    one, two = (data.load("digits", "train", task="detection", seed=seed, cache=tmp_path) for seed in (0, 1))
+    one, two = (data.load("digits", "train", label="boxes", seed=seed, cache=tmp_path) for seed in (0, 1))
     assert one.fingerprint != two.fingerprint
 
 
 def test_labels_that_are_not_there_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError,
-        match=r"'uci' has no labels for detection, only for classification\. A target with labels .*: .*mnist.*\.",
+        match=r"'uci' has no boxes, only classes\. A target with boxes: .*mnist.*\.",
     ):
-        data.load("uci", "test", task="detection", cache=tmp_path)
+        data.load("uci", "test", label="boxes", cache=tmp_path)
     for call in (
-        lambda task: data.load("digits", "train", task=task),
-        lambda task: data.default_targets("digits", task),
+        lambda label: data.load("digits", "train", label=label),
+        lambda label: data.default_targets("digits", label),
     ):
-        with pytest.raises(
-            ConfigError, match=r"Unknown task of a data set 'segmentatoin'. Did you mean 'segmentation'"
-        ):
-            call("segmentatoin")
+        with pytest.raises(ConfigError, match=r"Unknown kind of label 'mask'. Did you mean 'masks'"):
+            call("mask")
 
 
 def test_seed_reaches_the_source(tmp_path: Path) -> None:
@@ -244,8 +242,8 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
             call("mnits")
     with pytest.raises(ConfigError, match=r"Unknown domain 'real'.*source, target"):
         data.available("real")
-    with pytest.raises(ConfigError, match=r"Unknown task.*'juggling'.*classification"):
-        data.available(task="juggling")
+    with pytest.raises(ConfigError, match=r"Unknown kind of label.*'juggling'.*classes"):
+        data.available(label="juggling")
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from synreal.data.sets import IGNORE, ArrayBoxes, ArrayImages, ArrayMasks, Boxes
+from synreal.data import load
+from synreal.data.labels.boxes import Boxes
+from synreal.data.labels.masks import IGNORE
+from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks
 from synreal.errors import DataError
 
+ROOT = Path(__file__).parents[2]
 CLASSES = ("background", "cat", "dog")
 
 
@@ -87,11 +93,11 @@ def test_boxes_are_frozen_and_have_no_equality_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
-        (images().float(), masks(), r"toy \(train\): expected uint8 images of shape \(N, 3, H, W\), got torch.float32"),
-        (images(channels=1), masks(), r"shape \(N, 3, H, W\), got torch.uint8 \(2, 1, 4, 6\)"),
+        (images().float(), masks(), r"toy \(train\): expected uint8 images of shape \(N, 3 or 1, H, W\), got torch.fl"),
+        (images(channels=2), masks(), r"shape \(N, 3 or 1, H, W\), got torch.uint8 \(2, 2, 4, 6\)"),
         (images()[:0], masks()[:0], "holds no image"),
-        (images(), masks().long(), r"expected uint8 masks of shape \(2, 4, 6\), got torch.int64 \(2, 4, 6\)"),
-        (images(), masks()[:, :3], r"expected uint8 masks of shape \(2, 4, 6\), got torch.uint8 \(2, 3, 6\)"),
+        (images(), masks().long(), r"image 0: expected a uint8 mask of shape \(4, 6\), got torch.int64 \(4, 6\)"),
+        (images(), masks()[:, :3], r"expected a uint8 mask of shape \(4, 6\), got torch.uint8 \(3, 6\)"),
         (images(), masks().clamp(max=3), r"labels span 0..3, expected 0..2"),
     ],
 )
@@ -139,12 +145,12 @@ def test_boxes_that_do_not_fit_are_refused_with_their_image(wrong: Boxes, messag
 
 
 def test_boxes_need_as_many_images() -> None:
-    with pytest.raises(DataError, match=r"toy \(test\): 2 images but the boxes of 1"):
+    with pytest.raises(DataError, match=r"toy \(test\): 2 images but 1 labels"):
         ArrayBoxes("toy", "test", images(), [objects()], CLASSES)
     with pytest.raises(DataError, match="holds no image"):
         boxed()
-    with pytest.raises(DataError, match=r"uint8 images of shape \(N, 3, H, W\)"):
-        ArrayBoxes("toy", "test", images(2, 1), [objects()] * 2, CLASSES)
+    with pytest.raises(DataError, match=r"uint8 images of shape \(N, 3 or 1, H, W\)"):
+        ArrayBoxes("toy", "test", images(2, 2), [objects()] * 2, CLASSES)
 
 
 def test_grey_images_are_read_as_colour_and_labels_are_checked() -> None:
@@ -154,10 +160,44 @@ def test_grey_images_are_read_as_colour_and_labels_are_checked() -> None:
     assert (image == images(2, 1)[1]).all()
     assert label == 2
     for labels, message in (
-        ([0, 3], r"labels span 0..3, expected 0..2"),
-        ([0], r"2 images but labels of shape \(1,\)"),
+        ([0, 3], r"image 1: label 3, expected 0..2 for 3 classes"),
+        ([0], r"2 images but 1 labels"),
+        ([[0], [1]], r"expected labels of shape \(N,\), got \(2, 1\)"),
     ):
         with pytest.raises(DataError, match=message):
             ArrayImages("toy", "test", images(2, 1), torch.tensor(labels), CLASSES)
     with pytest.raises(DataError, match=r"shape \(N, 3 or 1, H, W\)"):
         ArrayImages("toy", "test", images(2, 2), torch.tensor([0, 1]), CLASSES)
+
+
+def test_fingerprints_are_those_that_records_name(tmp_path: Path) -> None:
+    """Committed records name their data by fingerprints: these must never change."""
+    named = (ROOT / "benchmarks" / "results" / "digits-classification.json").read_text()
+    for name in ("mnist", "uci"):
+        assert load(name, "test", cache=tmp_path).fingerprint in named
+
+
+def test_a_fingerprint_is_a_hash_of_images_and_labels() -> None:
+    def sha256(*tensors: torch.Tensor) -> str:
+        return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
+
+    labels = torch.tensor([0, 2])
+    assert ArrayImages("toy", "test", images(), labels, CLASSES).fingerprint == sha256(images(), labels)
+    assert ArrayMasks("toy", "test", images(), masks(), CLASSES).fingerprint == sha256(images(), masks())
+    one, two = objects((0, 0, 2, 2), (1, 1, 3, 4)), objects()
+    parts = (part for each in (one, two) for part in (each.boxes, each.labels, each.crowd, each.area))
+    assert boxed(one, two).fingerprint == sha256(images(), torch.tensor([2, 0]), *parts)
+
+
+def test_a_part_of_a_set_says_of_itself_what_the_set_does() -> None:
+    whole = ArrayImages("toy", "test", images(3), torch.tensor([0, 2, 1]), CLASSES)
+    part = whole.subset([2, 0], {"images left out": 1})
+    assert (part.name, part.split, part.classes, len(part), part.size(0)) == ("toy", "test", CLASSES, 2, (4, 6))
+    assert (part.dropped, whole.dropped) == ({"images left out": 1}, {})
+    assert (part.path(0), part.label_path(0), part.root) == (None, None, None)
+    assert torch.equal(part[0][0], images(3)[2])
+    assert [part[index][1] for index in range(2)] == [1, 0] == torch.as_tensor(part.labels).tolist()
+    with pytest.raises(IndexError):
+        part[2]
+    with pytest.raises(DataError, match=r"toy \(test\): no image is left"):
+        whole.subset([])

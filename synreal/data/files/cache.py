@@ -80,7 +80,7 @@ def cached(key: str, make: Callable[[], Arrays], folder: str | Path | None = Non
         ConfigError: If ``key`` cannot be a file name.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}", key):
-        raise ConfigError(f"Cache key {key!r} is no portable file name: use up to 200 of A-Z a-z 0-9 . _ + -")
+        raise ConfigError(f"Cache key {key!r} is not a portable file name: use up to 200 of A-Z a-z 0-9 . _ + -")
     try:
         path = cache_folder(folder) / f"{key}.safetensors"
     except ConfigError as error:

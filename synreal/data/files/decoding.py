@@ -1,6 +1,6 @@
 """Image and label files: what is read from them, and what is refused.
 
-An image becomes RGB, 8 bits a channel, upright. A label file keeps its numbers: nothing is converted, no palette is
+An image becomes RGB, 8 bits per channel, upright. A label file keeps its numbers: nothing is converted, no palette is
 applied. Sizes and formats are looked at before anything is decoded.
 """
 
@@ -28,10 +28,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 from torch import Tensor
 
+from synreal.data.limits import MAX_PIXELS
 from synreal.errors import ConfigError, DataError
-
-MAX_PIXELS: Final = 100_000_000
-"""Largest image that is decoded; a file of a few kilobytes can claim to be gigabytes."""
 
 # Not Image.open: it would read any format that some plugin registers, and it warns of large images, which cannot be
 # silenced in one thread alone.
@@ -48,7 +46,7 @@ _READERS: Final[dict[str, tuple[re.Pattern[bytes], Callable[[IO[bytes]], ImageFi
 FORMATS: Final = tuple(_READERS)
 """Formats that are read; every other is refused before any decoder runs."""
 
-_OTHERS: Final = (  # what files that are no image of these formats turn out to be
+_OTHERS: Final = (  # what files that are not an image of these formats turn out to be
     (rb"\s*<", "it looks like a web page or XML, perhaps of a failed download"),
     (rb"version https://git-lfs", "it is a pointer of Git LFS: fetch the files with git lfs pull"),
     (rb"8BPS", "it is a Photoshop document"),
@@ -161,8 +159,8 @@ def read_ids(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.integer[Any
     with opened(path, max_pixels, decode=False) as image:
         if image.mode not in ("P", "L", "1", "I", *_WIDE):
             raise DataError(
-                f"{path} is a colour image (mode {image.mode}), expected one number a pixel: a palette or grey PNG of "
-                "class ids. If its colours stand for classes, give them in a label map."
+                f"{path} is a colour image (mode {image.mode}), expected one number per pixel: a palette or grey PNG "
+                "of class ids. If its colours stand for classes, give them in a label map."
             )
         _check_lossless(image, path)
         _check_unscaled(image, path)
@@ -184,7 +182,9 @@ def read_colours(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """
     with opened(path, max_pixels, decode=False) as image:
         if image.mode not in ("RGB", "RGBA", "P"):
-            raise DataError(f"{path} has one number a pixel (mode {image.mode}), expected the colours of a label map.")
+            raise DataError(
+                f"{path} has one number per pixel (mode {image.mode}), expected the colours of a label map."
+            )
         _check_lossless(image, path)
         image.load()
         return _rgb(image, path)
@@ -242,7 +242,7 @@ def opened(path: Path, max_pixels: int = MAX_PIXELS, *, decode: bool = True) -> 
     except PermissionError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     except UnidentifiedImageError as error:
-        raise DataError(f"{path} is no image: {error}. Readable are {', '.join(FORMATS)}.") from None
+        raise DataError(f"{path} is not an image: {error}. Readable are {', '.join(FORMATS)}.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path} is refused: {error}") from None
     except _FAULTS as error:
@@ -263,7 +263,7 @@ def _identified(stream: IO[bytes]) -> ImageFile.ImageFile:
 
 
 def _instead(start: bytes) -> str:
-    """Say what a file that is no image looks like."""
+    """Say what a file that is not an image looks like."""
     if not start:
         return "it is empty"
     found = (what for pattern, what in _OTHERS if re.match(pattern, start, re.DOTALL))
@@ -291,7 +291,7 @@ def _rgb(image: ImageFile.ImageFile, path: Path) -> NDArray[np.uint8]:
     if image.mode in ("I", "F"):
         raise DataError(
             f"{path} holds 32-bit {'numbers' if image.mode == 'I' else 'floating-point numbers'}, whose range nobody "
-            "knows; save it with 8 bits a channel."
+            "knows; save it with 8 bits per channel."
         )
     # Pillow warns of a palette with transparency that is not converted to RGBA first.
     plain = image if image.mode not in ("P", "PA", "La", "RGBa") else image.convert("RGBA")
@@ -306,7 +306,7 @@ def _check_plain_tiff(image: TiffImageFile, path: Path) -> None:
     )
     if bits != 16 or inverted:
         raise DataError(
-            f"{path} holds {bits} bits a pixel{', white being 0' if inverted else ''}, expected 8, or 16 with black "
+            f"{path} holds {bits} bits per pixel{', white being 0' if inverted else ''}, expected 8, or 16 with black "
             "being 0; save it as PNG."
         )
 

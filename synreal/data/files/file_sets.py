@@ -1,37 +1,41 @@
-"""Images that lie in files, with what they are labelled for. Nothing is decoded before it is asked for."""
+"""Images that lie in files, with what they are labelled with. Nothing is decoded before it is asked for."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 from typing_extensions import Self
 
-from synreal.data.files.decoding import MAX_PIXELS, Orientation, read_image, read_upright, size_of, turned
+from synreal.data.files.decoding import Orientation, read_image, read_upright, size_of, turned
 from synreal.data.files.paths import fingerprint_files, missing, some
-from synreal.data.sets import IGNORE, Boxes, boxes_bytes, check_boxes, check_classes
+from synreal.data.files.threads import in_threads
+from synreal.data.labels.boxes import Boxes, Objects
+from synreal.data.labels.classes import Classes
+from synreal.data.labels.masks import Masks
+from synreal.data.limits import MAX_PIXELS
+from synreal.data.sets import ImageSet
 from synreal.errors import DataError
 
 Label = TypeVar("Label")
+
+_THREADS = 16  # that read headers: they wait for the disk
 
 
 class SizeMismatch(DataError):
     """An image and its mask differ in size."""
 
 
-class ImageFiles(Dataset[tuple[Tensor, Label]], Generic[Label], ABC):
-    """What every set of image files shares.
+class ImageFiles(ImageSet[Label]):
+    """What every set of image files shares; each kind of label has a class of its own, which reads the items.
 
     Args:
         name: Name of the set.
@@ -47,6 +51,8 @@ class ImageFiles(Dataset[tuple[Tensor, Label]], Generic[Label], ABC):
         DataError: If the set is empty or a file is missing.
     """
 
+    root: Path
+
     def __init__(
         self,
         name: str,
@@ -55,12 +61,14 @@ class ImageFiles(Dataset[tuple[Tensor, Label]], Generic[Label], ABC):
         files: Sequence[str],
         classes: Sequence[str],
         *,
-        labels: Sequence[bytes],
+        labels: Iterable[bytes],
         dropped: Mapping[str, int] | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         if not files:
             raise DataError(f"{name} ({split}) holds no image: nothing that fits was found in {root}.")
+        if (problem := self.label_kind.classes_problem(classes)) is not None:
+            raise DataError(f"{name} ({split}): {problem}")
         self.name = name
         self.split = split
         self.root = root
@@ -81,20 +89,13 @@ class ImageFiles(Dataset[tuple[Tensor, Label]], Generic[Label], ABC):
         """Return height and width of an upright image; reads its header alone."""
         return size_of(self.path(index), self.max_pixels)
 
-    def subset(self, kept: Sequence[int]) -> Self:
-        """Return the set of some of the images, with a fingerprint of its own."""
-        part = copy.copy(self)
-        part.files = [self.files[index] for index in kept]
-        if not part.files:
-            raise DataError(f"{self.name} ({self.split}): no image is left.")
-        part._select(kept)
-        chosen = np.asarray(kept, dtype=np.int64).tobytes()
-        part.fingerprint = hashlib.sha256(self.fingerprint.encode() + chosen).hexdigest()
-        return part
-
-    @abstractmethod
-    def _select(self, kept: Sequence[int]) -> None:
-        """Keep the labels of some of the images."""
+    def _check(
+        self, name: str, split: str, root: Path, files: Sequence[str], labels: Iterable[Label], classes: Sequence[str]
+    ) -> None:
+        """Raise ``DataError`` unless labels that are known before any image is read stand for classes."""
+        for file, label in zip(files, labels, strict=True):
+            if (problem := self.label_kind.problem(label, None, classes)) is not None:
+                raise DataError(f"{name} ({split}): {root / file}: {problem}")
 
 
 class LabelFiles(ImageFiles[int]):
@@ -114,6 +115,9 @@ class LabelFiles(ImageFiles[int]):
         DataError: If the set is empty, a file is missing, or a label stands for no class.
     """
 
+    label_kind = Classes()
+    labels: Tensor
+
     def __init__(
         self,
         name: str,
@@ -126,21 +130,15 @@ class LabelFiles(ImageFiles[int]):
         dropped: Mapping[str, int] | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
+        self._check(name, split, root, files, labels, classes)
         self.labels = torch.tensor(list(labels), dtype=torch.int64)
-        wrong = ((self.labels < 0) | (self.labels >= len(classes))).nonzero()
-        if len(wrong):
-            first = int(wrong[0])
-            raise DataError(
-                f"{name} ({split}): {root / files[first]} has label {int(self.labels[first])}, expected "
-                f"0..{len(classes) - 1} for {len(classes)} classes."
-            )
         super().__init__(
             name,
             split,
             root,
             files,
             classes,
-            labels=[self.labels.numpy().tobytes()],
+            labels=[b"".join(self.label_kind.digests(labels))],
             dropped=dropped,
             max_pixels=max_pixels,
         )
@@ -148,11 +146,8 @@ class LabelFiles(ImageFiles[int]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return read_image(self.path(index), self.max_pixels), int(self.labels[index])
 
-    def _select(self, kept: Sequence[int]) -> None:
-        self.labels = self.labels[torch.as_tensor(kept, dtype=torch.int64)]
 
-
-class Masks(Protocol):
+class MaskSource(Protocol):
     """Where the masks of a set of images come from."""
 
     def read(self, index: int) -> NDArray[np.uint8]:
@@ -171,8 +166,12 @@ class Masks(Protocol):
         """Return what decides the masks, for a fingerprint."""
         ...
 
-    def subset(self, kept: Sequence[int]) -> Masks:
-        """Return the masks of some of the images."""
+    def path(self, index: int) -> Path | None:
+        """Return the image file that holds the mask of an image; None if it is drawn."""
+        ...
+
+    def fault(self, index: int) -> str:
+        """Name, in a few words, what keeps a mask from being read."""
         ...
 
 
@@ -194,21 +193,21 @@ class MaskFiles(ImageFiles[Tensor]):
         DataError: If the set is empty or a file is missing.
     """
 
+    label_kind = Masks()
+
     def __init__(
         self,
         name: str,
         split: str,
         root: Path,
         files: Sequence[str],
-        masks: Masks,
+        masks: MaskSource,
         classes: Sequence[str],
         *,
         resize: bool = False,
         dropped: Mapping[str, int] | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        if len(classes) > IGNORE:
-            raise DataError(f"{name} ({split}): {len(classes)} classes, but a mask can tell {IGNORE} apart.")
         super().__init__(
             name, split, root, files, classes, labels=masks.digest(), dropped=dropped, max_pixels=max_pixels
         )
@@ -230,8 +229,19 @@ class MaskFiles(ImageFiles[Tensor]):
             image = F.resize(image, list(mask.shape), antialias=True)
         return image, torch.from_numpy(mask)
 
-    def _select(self, kept: Sequence[int]) -> None:
-        self.masks = self.masks.subset(kept)
+    def label_path(self, index: int) -> Path | None:
+        """Return the file of a mask."""
+        return self.masks.path(index)
+
+    def label_fault(self, index: int) -> str:
+        """Name what keeps a mask from being read."""
+        return self.masks.fault(index)
+
+    def as_stored(self) -> Self:
+        """Return the set with images of the sizes that they have."""
+        stored = copy.copy(self)
+        stored.resize = False
+        return stored
 
 
 class BoxFiles(ImageFiles[Boxes]):
@@ -253,6 +263,8 @@ class BoxFiles(ImageFiles[Boxes]):
         DataError: If the set is empty, a file is missing, or a label stands for no class.
     """
 
+    label_kind = Objects()
+
     def __init__(
         self,
         name: str,
@@ -268,10 +280,16 @@ class BoxFiles(ImageFiles[Boxes]):
     ) -> None:
         self.boxes = list(boxes)
         self.sizes = list(sizes)
-        for file, objects in zip(files, self.boxes, strict=True):
-            check_classes(f"{name} ({split}): {root / file}", objects.labels, classes)
+        self._check(name, split, root, files, self.boxes, classes)
         super().__init__(
-            name, split, root, files, classes, labels=[boxes_bytes(self.boxes)], dropped=dropped, max_pixels=max_pixels
+            name,
+            split,
+            root,
+            files,
+            classes,
+            labels=[b"".join(self.label_kind.digests(self.boxes))],
+            dropped=dropped,
+            max_pixels=max_pixels,
         )
 
     def __getitem__(self, index: int) -> tuple[Tensor, Boxes]:
@@ -285,12 +303,18 @@ class BoxFiles(ImageFiles[Boxes]):
                 f"{self.path(index)} has {width} x {height} pixels, but its boxes were drawn on {said[1]} x {said[0]}. "
                 "The annotations belong to other images, or the images were resized afterwards."
             )
-        check_boxes(str(self.path(index)), objects, width, height, self.classes)
+        if (problem := self.label_kind.problem(objects, (height, width), self.classes)) is not None:
+            raise DataError(f"{self.path(index)}: {problem}")
         return image, objects
 
-    def _select(self, kept: Sequence[int]) -> None:
-        self.boxes = [self.boxes[index] for index in kept]
-        self.sizes = [self.sizes[index] for index in kept]
+    def label_fault(self, index: int) -> str:
+        """Tell a box that does not fit from boxes of another image."""
+        height, width = self.size(index)
+        said = self.sizes[index]
+        if said is not None and sorted(said) != sorted((height, width)):
+            return "size mismatch"
+        wrong = self.label_kind.problem(self.boxes[index], (height, width), self.classes)
+        return "size mismatch" if wrong is None else "box outside or empty"
 
 
 def existing(root: Path, files: Sequence[str], where: str, *, skip: bool) -> list[int]:
@@ -318,48 +342,33 @@ def existing(root: Path, files: Sequence[str], where: str, *, skip: bool) -> lis
     return [index for index, name in enumerate(files) if name not in left_out]
 
 
-def usable_boxes(
-    corners: ArrayLike,
-    labels: Sequence[int] | NDArray[np.integer],
-    size: tuple[int, int],
-    *,
-    crowd: Sequence[bool] | NDArray[np.bool_] | None = None,
-    area: ArrayLike | None = None,
-) -> tuple[Boxes, int]:
-    """Bring boxes as annotations give them to what a detector can learn from.
-
-    Boxes are clipped to the image; those without area afterwards, or with a corner that is not finite, are left out.
+def sizes_of(
+    paths: Sequence[Path], said: Sequence[tuple[int, int] | None], max_pixels: int = MAX_PIXELS, *, skip: bool
+) -> list[tuple[int, int] | None]:
+    """Return heights and widths of images.
 
     Args:
-        corners: x0, y0, x1, y1 in pixels from the upper left corner, half-open: real, (M, 4); M may be 0.
-        labels: Classes: M of them.
-        size: Height and width of the image in pixels.
-        crowd: Whether a box stands for a group that nobody told apart: M of them; none does if not given.
-        area: Pixels of the object's visible mask: M of them; where not finite and positive, the area of the clipped
-            box.
+        paths: Their files.
+        said: What labels say; None where it is read from the header of the image.
+        max_pixels: Larger images are refused.
+        skip: Whether None is returned for an image whose header cannot be read.
 
-    Returns:
-        The objects, and how many were left out.
+    Raises:
+        DataError: If a header that is needed cannot be read, unless ``skip``.
     """
-    height, width = size
-    raw = np.asarray(corners, dtype=np.float64).reshape(len(labels), 4)
-    # Rounded to float32 before areas are looked at: a sliver may vanish in it.
-    boxes = np.clip(raw, 0, [width, height, width, height]).astype(np.float32)
-    sides = boxes[:, 2:] - boxes[:, :2]
-    kept = np.isfinite(raw).all(1) & (sides > 0).all(1)
-    areas = sides.prod(1)
-    if area is not None:
-        with np.errstate(over="ignore"):
-            said = np.asarray(area, dtype=np.float64).astype(np.float32)
-        areas = np.where(np.isfinite(said) & (said > 0), said, areas)
-    groups = np.zeros(len(labels), dtype=np.bool_) if crowd is None else np.asarray(crowd, dtype=np.bool_)
-    objects = Boxes(
-        torch.from_numpy(boxes[kept]),
-        torch.from_numpy(np.asarray(labels, dtype=np.int64)[kept]),
-        torch.from_numpy(groups[kept]),
-        torch.from_numpy(areas[kept]),
+
+    def size(path: Path) -> tuple[int, int] | None:
+        try:
+            return size_of(path, max_pixels)
+        except DataError:
+            if not skip:
+                raise
+            return None
+
+    read = iter(
+        list(in_threads(size, [path for path, known in zip(paths, said, strict=True) if known is None], _THREADS))
     )
-    return objects, int((~kept).sum())
+    return [next(read) if known is None else known for known in said]
 
 
 def turned_boxes(objects: Boxes, stored: Orientation) -> Boxes:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synreal.data.files.decoding import MAX_PIXELS, opened, read_colours, read_ids
+from synreal.data.files.decoding import opened, read_colours, read_ids
+from synreal.data.files.faults import file_fault
 from synreal.data.files.paths import fingerprint_files
-from synreal.data.sets import IGNORE
+from synreal.data.labels.masks import IGNORE
+from synreal.data.limits import MAX_PIXELS
 from synreal.errors import DataError
 
 _MOST_IDS = 65_536
@@ -92,7 +94,7 @@ class LabelMap:
                 mode = image.mode
             if mode in _COLOURED:
                 raise DataError(
-                    f"{path} is a colour image (mode {mode}), expected one number a pixel. {self.colour_advice}"
+                    f"{path} is a colour image (mode {mode}), expected one number per pixel. {self.colour_advice}"
                 )
         ids = read_ids(path, max_pixels)
         if ids.min(initial=0) < 0 or ids.max(initial=0) >= _MOST_IDS:
@@ -148,7 +150,7 @@ class LabelMap:
 
 
 class MaskPaths:
-    """Masks that lie in files, one an image.
+    """Masks that lie in files, one per image.
 
     Args:
         root: The folder.
@@ -165,19 +167,24 @@ class MaskPaths:
 
     def read(self, index: int) -> NDArray[np.uint8]:
         """Return a mask: classes or ``IGNORE``, uint8 (H, W)."""
-        return self.label_map.read(self.root / self.files[index], self.max_pixels)
+        return self.label_map.read(self.path(index), self.max_pixels)
 
     def place(self, index: int) -> str:
         """Return its file."""
-        return str(self.root / self.files[index])
+        return str(self.path(index))
 
     def digest(self) -> list[bytes]:
         """Return names and sizes of the files, and the map."""
         return [fingerprint_files(self.root, self.files).encode(), self.label_map.describe()]
 
-    def subset(self, kept: Sequence[int]) -> MaskPaths:
-        """Return the masks of some of the images."""
-        return MaskPaths(self.root, [self.files[index] for index in kept], self.label_map, self.max_pixels)
+    def path(self, index: int) -> Path:
+        """Return its file."""
+        return self.root / self.files[index]
+
+    def fault(self, index: int) -> str:
+        """Name what keeps a mask from being read."""
+        read = read_colours if self.label_map.colours else read_ids
+        return file_fault(self.path(index), self.max_pixels, read) or "ids out of range"
 
 
 def _packed(colour: Any) -> Any:

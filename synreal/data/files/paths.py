@@ -87,7 +87,7 @@ class Inside:
         try:
             os.fsencode(plain)
         except UnicodeEncodeError:
-            raise DataError(f"{where}: the path {relative!r} cannot name a file: it is no Unicode text.") from None
+            raise DataError(f"{where}: the path {relative!r} cannot name a file: it is not Unicode text.") from None
         if plain.startswith("/") or re.match("[A-Za-z]:/", plain):
             raise DataError(f"{where}: the path {relative!r} is absolute, expected one relative to {self.root}.")
 
@@ -279,7 +279,7 @@ def fingerprint_files(root: Path, files: Iterable[str], labels: Iterable[bytes] 
             size = (root / name).stat().st_size
         except OSError as error:
             raise DataError(f"{root / name}: {error.strerror}.") from None
-        digest.update(f"{name}\0{size}\n".encode("utf-8", "surrogateescape"))  # names on disk may be no UTF-8
+        digest.update(f"{name}\0{size}\n".encode("utf-8", "surrogateescape"))  # names on disk may not be UTF-8
     for part in labels:
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
@@ -293,7 +293,7 @@ def hold_out(names: Sequence[str], number: int) -> Iterator[bool]:
     less moves one other at most. Images of one name stay together, which may then be more than ``number``.
 
     Args:
-        names: One name an image.
+        names: One name per image.
         number: How many are held out; all of them if there are fewer.
 
     Yields:

@@ -18,7 +18,7 @@ def in_threads(call: Callable[[Piece], Value], work: Sequence[Piece], workers: i
     Args:
         call: What is done with each piece; its first error ends it all.
         work: The pieces.
-        workers: Threads; default one a processor, 8 at most.
+        workers: Threads; default one per processor, 8 at most.
 
     Yields:
         What the calls return, in the order of the pieces.

@@ -16,12 +16,14 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from synreal.data.files.cache import Arrays, cached
-from synreal.data.files.decoding import MAX_PIXELS, read_ids
+from synreal.data.files.decoding import read_ids
 from synreal.data.files.label_maps import LabelMap, MaskPaths
 from synreal.data.files.paths import fingerprint_files
 from synreal.data.files.threads import in_threads
 from synreal.data.files.urban import CLASSES, THINGS, TRAIN_IDS, VOID, VOID_COLOURS, VOID_THINGS
-from synreal.data.sets import IGNORE, Boxes
+from synreal.data.labels.boxes import FIELDS, Boxes
+from synreal.data.labels.masks import IGNORE
+from synreal.data.limits import MAX_PIXELS
 from synreal.errors import DataError
 
 BOXES_VERSION: Final = 1
@@ -33,7 +35,6 @@ _SEPARATE = {each.raw_id for each in THINGS} | set(VOID_THINGS)
 _PER_CLASS = 1000  # an object's number is its class times this, plus a count
 _FARTHEST = 1_000_000
 _MOST_NUMBERS = 65_536
-_COLUMNS = ("boxes", "labels", "crowd", "area")  # in the order of ``Boxes``
 _UNKNOWN = -1
 
 
@@ -137,7 +138,7 @@ def _read_polygons(path: Path, max_pixels: int) -> tuple[tuple[int, int], list[_
         raise DataError(f"{path}: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{path} is no JSON: {error}. It may be truncated; unpack gtFine_trainvaltest.zip again."
+            f"{path} is not JSON: {error}. It may be truncated; unpack gtFine_trainvaltest.zip again."
         ) from None
     try:
         width, height = content["imgWidth"], content["imgHeight"]
@@ -219,7 +220,7 @@ def read_instances(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.int32
     """Read a ``*_instanceIds.png`` file.
 
     Returns:
-        A number a pixel, int32 (H, W): class * 1000 + count of an object; the class alone where objects are not told
+        A number per pixel, int32 (H, W): class * 1000 + count of an object; the class alone where objects are not told
         apart, which in a class that has objects is a group of them.
 
     Raises:
@@ -228,7 +229,7 @@ def read_instances(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.int32
     numbers = read_ids(path, max_pixels)
     if numbers.dtype != np.int32:
         raise DataError(
-            f"{path} has 8 bits a pixel, but instance ids need 16: it was converted. Unpack gtFine_trainvaltest.zip "
+            f"{path} has 8 bits per pixel, but instance ids need 16: it was converted. Unpack gtFine_trainvaltest.zip "
             "again."
         )
     return numbers.astype(np.int32, copy=False)
@@ -319,9 +320,12 @@ class PolygonMasks:
         """Return names and sizes of the files."""
         return [fingerprint_files(self.root, self.files).encode()]
 
-    def subset(self, kept: Sequence[int]) -> PolygonMasks:
-        """Return the masks of some of the images."""
-        return PolygonMasks(self.root, [self.files[index] for index in kept], self.max_pixels)
+    def path(self, index: int) -> None:
+        """Return None: it is drawn."""
+
+    def fault(self, index: int) -> str:
+        """Name what keeps a mask from being read."""
+        return "bad label"
 
 
 class Found(NamedTuple):
@@ -388,7 +392,7 @@ def find_boxes(
     key = f"urban-boxes-{variant}-{fingerprint_files(root, files)}"  # the kind shows in the names
     arrays = cached(key, make, cache)
     counts = arrays["counts"].clip(0).tolist()
-    columns = zip(*(torch.from_numpy(arrays[name]).split(counts) for name in _COLUMNS), strict=True)
+    columns = zip(*(torch.from_numpy(arrays[name]).split(counts) for name in FIELDS), strict=True)
     return [
         Found(Boxes(*row), (int(height), int(width))) if count != _UNKNOWN else None
         for row, count, (height, width) in zip(columns, arrays["counts"], arrays["sizes"], strict=True)

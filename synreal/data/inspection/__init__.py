@@ -1,1 +1,1 @@
-"""Reading a data set once and saying what is wrong with it: ``synreal data check``."""
+"""Reading a data set once and saying what is wrong with it: ``synreal data check``, and the gate that loading needs."""

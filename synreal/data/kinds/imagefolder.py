@@ -1,4 +1,4 @@
-"""Images in one folder a class, as torchvision's ``ImageFolder`` has them. Imports no torch."""
+"""Images in one folder per class, as torchvision's ``ImageFolder`` has them. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from synreal.data.datasets import DATA, Policy
 from synreal.data.files.paths import SUFFIXES, is_image, scan_images, some, subfolders
 from synreal.data.own import OwnData, composed, warn_of_empty
-from synreal.data.registry import Policy, register
 from synreal.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
-    from synreal.data.sets import Images
+    from synreal.data.sets import LabelledImages
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "heldout"}
 
 
-@register
+@DATA.register
 class ImageFolder(OwnData):
-    """Images in one folder a class: ``ROOT/CLASS/**/*.png``.
+    """Images in one folder per class: ``ROOT/CLASS/**/*.png``.
 
     Attributes:
         classes: The folders that are used, in the order of their numbers; default all, sorted by name.
@@ -28,11 +28,11 @@ class ImageFolder(OwnData):
     """
 
     kind: ClassVar[str] = "imagefolder"
-    tasks: ClassVar[tuple[str, ...]] = ("classification",)
-    summary: ClassVar[str] = "Your images in one folder a class, as torchvision's ImageFolder reads them."
+    label_kinds: ClassVar[tuple[str, ...]] = ("classes",)
+    summary: ClassVar[str] = "Your images in one folder per class, as torchvision's ImageFolder reads them."
     needs: ClassVar[str] = "a folder of class folders with images"
 
-    def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
+    def read(self, split: str, *, label: str, seed: int, cache: str | Path | None, policy: Policy) -> LabelledImages:
         """List the files; images are decoded when they are asked for."""
         from synreal.data.files.file_sets import LabelFiles
 
@@ -73,8 +73,8 @@ class ImageFolder(OwnData):
             loose = _loose_images(folder)
             held = f"{len(loose)} images such as {loose[0]}" if loose else "nothing that is read"
             raise DataError(
-                f"{self.label}: {folder} has no folders, only {held}; expected one folder a class, named as the class, "
-                "with its images in it."
+                f"{self.label}: {folder} has no folders, only {held}; expected one folder per class, named as the "
+                "class, with its images in it."
             )
         parts = [name for name in names if name.lower() in _SPLITS]
         # One of them among others may be a class: a train.
@@ -82,7 +82,7 @@ class ImageFolder(OwnData):
             train = next((name for name in parts if name.lower().startswith("train")), parts[0])
             test = next((name for name in parts if name != train), train)
             raise DataError(
-                f"{self.label}: the folders {some(parts)} in {folder} are parts, expected one folder a class. Say "
+                f"{self.label}: the folders {some(parts)} in {folder} are parts, expected one folder per class. Say "
                 f"which is which with splits={{'train': {train!r}, 'test': {test!r}}}, or give one of them alone: "
                 f"{self.kind}:{folder / train}."
             )

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from pydantic import model_validator
 from typing_extensions import Self
 
+from synreal.data.datasets import DATA, Policy
 from synreal.data.files.paths import by_stem, inside, read_lines, scan_files, scan_images, some, subfolders
 from synreal.data.kinds.voc import Annotation, names_found, read_boxes
 from synreal.data.own import OwnData
-from synreal.data.registry import Policy, register
 from synreal.errors import DataError
 
 if TYPE_CHECKING:
-    from synreal.data.sets import Images
+    from synreal.data.sets import BoxedImages
 
 _PAIRS = (
     ("image_2", "label_2"),
@@ -28,12 +28,12 @@ _NUMBERS = 7  # truncated, occluded, alpha, left, top, right, bottom; what follo
 _DONT_CARE = "dontcare"
 
 
-@register
+@DATA.register
 class Kitti(OwnData):
-    """Boxes in KITTI's text files: one an image, one object a line.
+    """Boxes in KITTI's text files: one per image, one object per line.
 
     Corners are taken as they are written: half-open, from 0. What is marked ``DontCare`` is left out and counted: it
-    is no object, and nothing tells which. Images without an object stay: a detector learns from background. Those
+    is not an object, and nothing says which. Images without an object stay: a detector learns from background. Those
     without a text file are left out and counted.
 
     Attributes:
@@ -49,8 +49,8 @@ class Kitti(OwnData):
     labels: str | None = None
 
     kind: ClassVar[str] = "kitti"
-    tasks: ClassVar[tuple[str, ...]] = ("detection",)
-    summary: ClassVar[str] = "Your own boxes as KITTI or Omniverse Replicator write them: one text file an image."
+    label_kinds: ClassVar[tuple[str, ...]] = ("boxes",)
+    summary: ClassVar[str] = "Your own boxes as KITTI or Omniverse Replicator write them: one text file per image."
     needs: ClassVar[str] = "image_2/ with label_2/, rgb/ with object_detection/, or images/ with labels/"
 
     @model_validator(mode="after")
@@ -59,7 +59,7 @@ class Kitti(OwnData):
             raise ValueError("expected both images and labels, or none of them")
         return self
 
-    def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
+    def read(self, split: str, *, label: str, seed: int, cache: str | Path | None, policy: Policy) -> BoxedImages:
         """Read the text files; images are decoded when they are asked for."""
         part = self._open(split)
         images = list(part.labels)
@@ -104,7 +104,7 @@ class Kitti(OwnData):
         if absent_names:
             raise DataError(
                 f"{self.label}: {len(absent_names)} names that {listing} lists have no text file below {folder}, e.g. "
-                f"{some(absent_names)}. One name a line is expected, without folder and ending."
+                f"{some(absent_names)}. One name per line is expected, without folder and ending."
             )
         return _Part(chosen, 0)
 
@@ -115,7 +115,9 @@ class Kitti(OwnData):
             pair = inside(folder, self.images, where), inside(folder, self.labels, where)
             for each in pair:
                 if not each.is_dir():
-                    raise DataError(f"{self.label}: {each} is no folder. Give images and labels relative to {folder}.")
+                    raise DataError(
+                        f"{self.label}: {each} is not a folder. Give images and labels relative to {folder}."
+                    )
             return [pair]
         level = [folder]
         for _ in range(_DEPTH + 1):

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from synreal.data.datasets import DATA, Policy
 from synreal.data.files.paths import Inside, inside, is_litter, read_lines, some, without_duplicates
 from synreal.data.own import OwnData, composed, warn_of_empty
-from synreal.data.registry import Policy, register
 from synreal.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
-    from synreal.data.sets import Images
+    from synreal.data.sets import LabelledImages
 
 _ENDINGS = (".txt", ".lst", ".csv", ".tsv")
 _PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "name")
@@ -22,9 +22,9 @@ _LABEL_COLUMNS = ("label", "class", "target", "category", "class_name", "label_n
 _MOST_NUMBERS = 10_000
 
 
-@register
+@DATA.register
 class Listed(OwnData):
-    """Images that a text file lists: one a line, its path relative to the root and, as last field, its class.
+    """Images that a text file lists: one per line, its path relative to the root and, as last field, its class.
 
     A file that ends in ``.csv`` or ``.tsv`` has columns, with or without a line of their names; in any other, a tab
     or white space stands before the class.
@@ -39,11 +39,11 @@ class Listed(OwnData):
     file: str | None = None
 
     kind: ClassVar[str] = "list"
-    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    label_kinds: ClassVar[tuple[str, ...]] = ("classes",)
     summary: ClassVar[str] = "Your images with a class each, as a text file, CSV or TSV lists them."
     needs: ClassVar[str] = "a list of paths and classes, and the images, in one folder"
 
-    def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
+    def read(self, split: str, *, label: str, seed: int, cache: str | Path | None, policy: Policy) -> LabelledImages:
         """Read the list; images are decoded when they are asked for."""
         from synreal.data.files.file_sets import LabelFiles, existing
 
@@ -80,7 +80,7 @@ class Listed(OwnData):
         found = sorted(p.name for p in self.root.iterdir() if p.suffix.lower() in _ENDINGS and not is_litter(p.name))
         raise DataError(
             f"{where}: {'no list is given' if given is None else f'there is no file {self.root / given}'}. Name it "
-            f"with file='labels.txt', or one a part with splits={{'train': ..., 'test': ...}}. Lists in {self.root}: "
+            f"with file='labels.txt', or one per part with splits={{'train': ..., 'test': ...}}. Lists in {self.root}: "
             f"{some(found, 12) or 'none'}."
         )
 
@@ -135,7 +135,7 @@ def _read(path: Path, root: Path) -> list[_Row]:
         if (other := rows.setdefault(image, row)).label != row.label:
             raise DataError(
                 f"{where}: {file!r} has the class {label!r}, but {other.where.rpartition(', ')[2]} says "
-                f"{other.label!r}. Expected one class an image."
+                f"{other.label!r}. Expected one class per image."
             )
     return list(rows.values())
 
@@ -158,7 +158,7 @@ def _columns(path: Path, lines: Sequence[tuple[int, str]]) -> list[tuple[int, st
         try:
             (fields,) = csv.reader([line], delimiter=separator, strict=True)
         except (csv.Error, ValueError) as error:
-            raise DataError(f"{path}, line {number} is no line of a table: {error}. Got {line!r}.") from None
+            raise DataError(f"{path}, line {number} is not a line of a table: {error}. Got {line!r}.") from None
         table.append((number, [field.strip() for field in fields]))
     names = [name.lower() for name in table[0][1]]
     at = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -12,17 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pydantic import field_validator
 
+from synreal.data.datasets import DATA, Policy
+from synreal.data.files.map_texts import Code, pairs_of, read_pairs
 from synreal.data.files.paths import Inside, read_lines, scan_images, some, subfolders, without_duplicates
 from synreal.data.own import OwnData
-from synreal.data.registry import Policy, register
 from synreal.errors import DataError, unknown_name
-from synreal.parsing import read_mapping
 
 if TYPE_CHECKING:
-    from synreal.data.sets import Images
-
-Code = int | tuple[int, int, int]
-"""What a pixel of a mask holds: a number, or red, green and blue."""
+    from synreal.data.sets import SegmentedImages
 
 _IMAGES: Final = ("images", "image", "imgs", "img", "rgb", "jpegimages", "frames")
 _MASKS: Final = (
@@ -30,11 +26,9 @@ _MASKS: Final = (
 )  # fmt: skip
 _IGNORED: Final = 255
 _LOOKED_AT: Final = 8  # masks that are opened to say what they hold
-_HEX = re.compile(r"#([0-9a-fA-F]{6})")
-_COLOUR = re.compile(r"[(\[]?\s*(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})\s*(?:[\s,]\s*\d{1,3}\s*)?[)\]]?")
 
 
-@register
+@DATA.register
 class MaskFolders(OwnData):
     """A folder of images and a folder of masks, matched by name.
 
@@ -50,9 +44,9 @@ class MaskFolders(OwnData):
             YAML, JSON, CSV or text file with it, such as CVAT's ``labelmap.txt`` and Omniverse Replicator's
             ``semantic_segmentation_labels_0000.json``; a pattern with ``*`` unites files. By default ``labelmap.txt``,
             where it exists and there are no ``classes``.
-        ignore: Names, in lower case, whose pixels count nowhere. 255 does not count either unless the map names it.
+        ignore: Names, in lower case, whose pixels are ignored. 255 is ignored too unless the map names it.
         classes: Names in the order of their numbers; or, with a label map, the names that are used: pixels of others
-            count nowhere.
+            are ignored.
         splits: For each part a folder, as ``{"train": "train"}`` of ``train/images`` or ``images/train``; or a file
             that lists names, as ``ImageSets/Segmentation/train.txt``.
     """
@@ -64,7 +58,7 @@ class MaskFolders(OwnData):
     ignore: tuple[str, ...] = ("ignore", "void", "unlabelled", "unlabeled")
 
     kind: ClassVar[str] = "masks"
-    tasks: ClassVar[tuple[str, ...]] = ("segmentation",)
+    label_kinds: ClassVar[tuple[str, ...]] = ("masks",)
     summary: ClassVar[str] = "Your folder of images and folder of masks: palette, number or colour PNGs."
     needs: ClassVar[str] = "a folder with images/ and masks/, and a label_map or classes"
 
@@ -82,7 +76,7 @@ class MaskFolders(OwnData):
             pairs_of(value)
         return value
 
-    def class_names(self, task: str) -> tuple[str, ...] | None:
+    def class_names(self, label: str) -> tuple[str, ...] | None:
         """Return the names of its classes; None where a label map file gives them."""
         if isinstance(self.label_map, dict):
             return self._meaning(pairs_of(self.label_map), "label_map")[0]
@@ -90,7 +84,7 @@ class MaskFolders(OwnData):
             return self._meaning([(name, index) for index, name in enumerate(self.classes)], "classes")[0]
         return None
 
-    def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
+    def read(self, split: str, *, label: str, seed: int, cache: str | Path | None, policy: Policy) -> SegmentedImages:
         """Match images and masks; they are decoded one by one, when asked for."""
         from synreal.data.files.file_sets import MaskFiles
         from synreal.data.files.label_maps import LabelMap, MaskPaths
@@ -133,7 +127,7 @@ class MaskFolders(OwnData):
         if _IGNORED in held and held <= {0, _IGNORED}:
             raise DataError(
                 f"Data set {self.label!r}: the first masks, such as {self.root / masks[0]}, hold 0 and 255 alone, and "
-                "255 counts nowhere unless it is named. If it is a class, write e.g. label_map: {background: 0, car: "
+                "255 is ignored unless it is named. If it is a class, write e.g. label_map: {background: 0, car: "
                 "255}."
             )
         return self._meaning([(name, index) for index, name in enumerate(self.classes)], "classes")
@@ -320,115 +314,6 @@ def _listed_keys(rows: Sequence[tuple[int, str]], listed: Path, root: Path, imag
     if gone:
         raise DataError(f"{listed} names {len(gone)} of {len(rows)} images that are not there once: {some(gone, 5)}.")
     return chosen
-
-
-def read_pairs(path: Path) -> list[tuple[str, Code]]:
-    """Read a label map file.
-
-    Args:
-        path: YAML or JSON as ``pairs_of`` reads it; else text with a name and a number or colour a line, separated by
-            commas, semicolons, tabs, spaces or colons, in either order. Lines that start with ``#`` are comments, a
-            first line without numbers is a header.
-
-    Returns:
-        Names, and what they stand for.
-
-    Raises:
-        DataError: If the file is damaged or a line gives no name or no number; names file and line.
-    """
-    if path.suffix.lower() in (".json", ".yaml", ".yml"):
-        if path.suffix.lower() == ".json":
-            try:
-                values = json.loads(path.read_bytes())
-            except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise DataError(f"{path} is no JSON: {error}.") from None
-        else:
-            values = read_mapping(path, "label map")
-        if not isinstance(values, dict):
-            raise DataError(f"{path} must hold names with numbers or colours, got a {type(values).__name__}.")
-        try:
-            return pairs_of(values)
-        except ValueError as error:
-            raise DataError(f"{path}: {error}.") from None
-    pairs: list[tuple[str, Code]] = []
-    for place, (number, line) in enumerate(read_lines(path)):
-        if line.startswith("#") and not _HEX.match(line):
-            continue
-        pair = _line(line)
-        if pair is not None:
-            pairs.append(pair)
-        elif place or re.search(r"\d", line):
-            raise DataError(f"{path}, line {number}: expected a name and a number or a colour, got {line!r}.")
-    return pairs
-
-
-def _line(line: str) -> tuple[str, Code] | None:
-    """Read a line of a label map; None if it does not say one name and one code."""
-    if ":" in line:  # CVAT's lines go on with parts and actions behind a second colon
-        fields = [field.strip() for field in line.split(":")[:2]]
-    elif re.search(r"[,;\t]", line):
-        fields = re.split(r"\s*[,;\t]+\s*", line)
-    else:
-        fields = line.split()
-        numbers = [field.isdigit() or _HEX.fullmatch(field) is not None for field in fields]
-        first, last = (numbers.index(False), numbers[::-1].index(False)) if False in numbers else (0, 0)
-        fields = [*fields[:first], " ".join(fields[first : len(fields) - last]), *fields[len(fields) - last :]]
-    for name, rest in ((fields[0], fields[1:]), (fields[-1], fields[:-1])):
-        code = _code(",".join(rest))
-        if name and code is not None and _code(name) is None:
-            return name, code
-    return None
-
-
-def pairs_of(values: Mapping[Any, Any]) -> list[tuple[str, Code]]:
-    """Read a label map that is a mapping: ``{name: code}``, ``{code: name}`` or Replicator's ``{code: {kind: name}}``.
-
-    A code is a number, ``[red, green, blue]``, ``"red, green, blue"`` with or without brackets and transparency, or
-    ``"#rrggbb"``.
-
-    Raises:
-        ValueError: If it is anything else.
-    """
-    pairs: list[tuple[str, Code]] = []
-    for key, value in values.items():
-        name: Any = key
-        code: Code | None = None
-        if isinstance(value, Mapping):
-            name, code = value.get("class", next(iter(value.values()), None)), _code(key)
-        elif isinstance(value, (list, tuple)):
-            code = _code(",".join(map(str, value)))
-        elif isinstance(value, int) and not isinstance(key, int):
-            code = _code(value)
-        elif isinstance(value, str):
-            code = _code(value) if not value.strip().isdigit() else None
-            if code is None:
-                name, code = value, _code(key)
-        if code is None or not isinstance(name, str) or not name.strip():
-            raise ValueError(
-                f"expected a name with a number or a colour, as in {{car: 1}} or {{car: [0, 0, 142]}}, got "
-                f"{{{key!r}: {value!r}}}; quote names that YAML reads as something else"
-            )
-        pairs.append(("background" if name.strip().lower() == "background" else name.strip(), code))
-    if not pairs:
-        raise ValueError("expected at least one name")
-    return pairs
-
-
-def _code(given: Any) -> Code | None:
-    """Read a number or a colour; None if it is neither."""
-    if isinstance(given, bool) or not isinstance(given, (int, str)):
-        return None
-    if isinstance(given, int) or given.strip().isdigit():
-        number = int(given)
-        return number if 0 <= number < 65_536 else None
-    packed = _HEX.fullmatch(given.strip())
-    if packed:
-        value = int(packed[1], 16)
-        return value >> 16, value >> 8 & 255, value & 255
-    colour = _COLOUR.fullmatch(given.strip())
-    if colour and all(int(part) <= 255 for part in colour.groups()):
-        return int(colour[1]), int(colour[2]), int(colour[3])
-    return None
 
 
 def _listed(codes: set[Code]) -> str:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pydantic import field_validator
 
+from synreal.data.datasets import DATA, Domain, FolderData, Policy
 from synreal.data.files.paths import by_stem, find_tree, scan_files, scan_images, some
 from synreal.data.kinds.voc import Annotation, half_open, listed_stems, read_annotation, read_boxes
-from synreal.data.registry import Domain, FolderData, Policy, register
 from synreal.errors import DataError
 
 if TYPE_CHECKING:
-    from synreal.data.sets import Images
+    from synreal.data.sets import BoxedImages
 
 NAMES: Final = ("car", "motorbike", "person")
 """What is labelled."""
@@ -25,7 +25,7 @@ _ARCHIVES = {
 }
 
 
-@register
+@DATA.register
 class Sim10k(FolderData):
     """Sim10k: 10,000 frames of a game.
 
@@ -42,7 +42,7 @@ class Sim10k(FolderData):
 
     kind: ClassVar[str] = "sim10k"
     domains: ClassVar[tuple[Domain, ...]] = ("source",)
-    tasks: ClassVar[tuple[str, ...]] = ("detection",)
+    label_kinds: ClassVar[tuple[str, ...]] = ("boxes",)
     summary: ClassVar[str] = "10,000 frames of GTA V with boxes around cars (also motorbikes and persons)."
     needs: ClassVar[str] = (
         "repro_10k_images.tgz, repro_10k_annotations.tgz and repro_image_sets.tgz of Sim10k, unpacked"
@@ -56,11 +56,11 @@ class Sim10k(FolderData):
             raise ValueError(f"expected some of {', '.join(NAMES)}, each once")
         return names
 
-    def class_names(self, task: str) -> tuple[str, ...]:
+    def class_names(self, label: str) -> tuple[str, ...]:
         """Return ``classes``."""
         return self.classes
 
-    def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
+    def read(self, split: str, *, label: str, seed: int, cache: str | Path | None, policy: Policy) -> BoxedImages:
         """Read the XML files; images are decoded when they are asked for."""
         folder = find_tree(self.root, list(_ARCHIVES), "sim10k", _ARCHIVES, depth=2)
         images = by_stem(scan_images(folder / "JPEGImages"), folder / "JPEGImages")

@@ -10,67 +10,79 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
+from synreal.data.datasets import DATA, Policy
 from synreal.data.files.paths import inside, subfolders
 from synreal.data.own import OwnData
-from synreal.data.registry import Policy, register
 from synreal.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
-    from synreal.data.sets import Images
+    from synreal.data.labels.boxes import Boxes
+    from synreal.data.sets import ImageSet
 
-_TYPES: Final = {"detection": "BoundingBox2DAnnotation", "segmentation": "SemanticSegmentationAnnotation"}
-_LABELERS: Final = {"detection": "BoundingBox2DLabeler", "segmentation": "SemanticSegmentationLabeler"}
+_TYPES: Final = {"boxes": "BoundingBox2DAnnotation", "masks": "SemanticSegmentationAnnotation"}
+_LABELERS: Final = {"boxes": "BoundingBox2DLabeler", "masks": "SemanticSegmentationLabeler"}
 _IGNORED: Final = 255
 _BLACK: Final = (0, 0, 0)
 
 
-@register
+@DATA.register
 class Solo(OwnData):
     """Frames of a simulation: ``sequence.N/stepM.frame_data.json``, images and colour masks beside them.
 
     Classes go by label names, in the order of their ids where ``annotation_definitions.json`` gives ids, else sorted.
-    In segmentation, black is ``"background"``.
+    In masks, black is ``"background"``.
 
     Attributes:
         labeler: Id of the labeler whose annotations are read, where several of a kind were active.
-        classes: The names that are used; boxes of others are left out, pixels of others count nowhere.
+        classes: The names that are used; boxes of others are left out, pixels of others are ignored.
         splits: For each part a folder that holds a data set of its own.
     """
 
     labeler: str | None = None
 
     kind: ClassVar[str] = "solo"
-    tasks: ClassVar[tuple[str, ...]] = ("segmentation", "detection")
+    label_kinds: ClassVar[tuple[str, ...]] = ("masks", "boxes")
     summary: ClassVar[str] = "Your data set in SOLO, the format of Unity's Perception package."
     needs: ClassVar[str] = "a folder with annotation_definitions.json and sequence.N folders"
 
-    def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
+    def read(self, split: str, *, label: str, seed: int, cache: str | Path | None, policy: Policy) -> ImageSet[Any]:
         """Read the JSON of all frames; images and masks are decoded one by one, when asked for."""
-        from synreal.data.files.file_sets import BoxFiles, MaskFiles, existing
+        from synreal.data.files.file_sets import BoxFiles, MaskFiles, existing, sizes_of
         from synreal.data.files.label_maps import LabelMap, MaskPaths
 
         folder = self._folder(split)
         dropped: Counter[str] = Counter()
-        shots = [shot for path in _frame_files(folder) for shot in self._shots(path, task, dropped)]
+        shots = [shot for path in _frame_files(folder) for shot in self._shots(path, label, dropped)]
         if not shots:
             raise DataError(
-                f"Data set {self.label!r}: no image in {folder} has a {_TYPES[task]}. Was a {_LABELERS[task]} active?"
+                f"Data set {self.label!r}: no image in {folder} has a {_TYPES[label]}. Was a {_LABELERS[label]} active?"
             )
-        classes = self._names(folder, task, shots)
-        there = existing(self.root, [shot.file for shot in shots], str(folder), skip=policy.bad_image == "skip")
+        classes = self._names(folder, label, shots)
+        skip = policy.bad_image == "skip"
+        there = existing(self.root, [shot.file for shot in shots], str(folder), skip=skip)
         if len(there) < len(shots):
             dropped["missing images left out"] = len(shots) - len(there)
         chosen = self.part([shots[index].file for index in there], split)
-        colours = _colours(shots, classes) if task == "segmentation" else {}
+        colours = _colours(shots, classes) if label == "masks" else {}
         shots = [shots[there[index]] for index in chosen]
-        where = (self.label, split, self.root, [shot.file for shot in shots])
-        if task == "segmentation":
+        names = [shot.file for shot in shots]
+        if label == "masks":
             masks = MaskPaths(self.root, [shot.mask for shot in shots], LabelMap(colours=colours), self.max_pixels)
             resize = policy.size_mismatch == "resize"
-            return MaskFiles(*where, masks, classes, resize=resize, dropped=dropped, max_pixels=self.max_pixels)
-        boxes = [_boxes(self.root / shot.file, shot, classes, dropped) for shot in shots]
-        sizes = [shot.size for shot in shots]
-        return BoxFiles(*where, boxes, sizes, classes, dropped=dropped, max_pixels=self.max_pixels)
+            return MaskFiles(
+                self.label, split, self.root, names, masks, classes,
+                resize=resize, dropped=dropped, max_pixels=self.max_pixels,
+            )  # fmt: skip
+        said = [shot.size for shot in shots]
+        found = sizes_of([self.root / name for name in names], said, self.max_pixels, skip=skip)
+        usable = [(shot, size) for shot, size in zip(shots, found, strict=True) if size is not None]
+        if len(usable) < len(shots):
+            dropped["images that cannot be read left out"] = len(shots) - len(usable)
+        boxes = [_boxes(shot, size, classes, dropped) for shot, size in usable]
+        names, said = [shot.file for shot, _ in usable], [shot.size for shot, _ in usable]
+        return BoxFiles(
+            self.label, split, self.root, names, boxes, said, classes, dropped=dropped, max_pixels=self.max_pixels
+        )
 
     def _folder(self, split: str) -> Path:
         """Find the folder that holds sequences: the one that is named, or the only one in it that does."""
@@ -84,10 +96,10 @@ class Solo(OwnData):
         here = ", ".join(folder.name for folder in found) or "none"
         raise DataError(
             f"Data set {self.label!r}: expected one SOLO data set in {base}, a folder with sequence.0, sequence.1, "
-            f"...; found {here}. Give the folder of one as root, or one a part with splits."
+            f"...; found {here}. Give the folder of one as root, or one per part with splits."
         )
 
-    def _shots(self, path: Path, task: str, dropped: Counter[str]) -> list[_Shot]:
+    def _shots(self, path: Path, kind: str, dropped: Counter[str]) -> list[_Shot]:
         """Read one frame."""
         shots: list[_Shot] = []
         for index, capture in enumerate(_list_in(_read_json(path), "captures", path)):
@@ -95,38 +107,38 @@ class Solo(OwnData):
             annotations = [
                 each
                 for each in _list_in(capture, "annotations", where)
-                if str(each.get("@type", "")).endswith(_TYPES[task]) and self.labeler in (None, each.get("id"))
+                if str(each.get("@type", "")).endswith(_TYPES[kind]) and self.labeler in (None, each.get("id"))
             ]
             if not isinstance(capture.get("filename"), str) or not capture["filename"]:
                 dropped["captures without an image left out"] += 1
             elif not annotations:
-                dropped[f"images without {_TYPES[task]} left out"] += 1
+                dropped[f"images without {_TYPES[kind]} left out"] += 1
             elif len(annotations) > 1:
                 ids = ", ".join(repr(each.get("id")) for each in annotations)
-                raise DataError(f"{where} has {len(annotations)} of {_TYPES[task]}: {ids}. Choose one with labeler.")
+                raise DataError(f"{where} has {len(annotations)} of {_TYPES[kind]}: {ids}. Choose one with labeler.")
             else:
-                shots.append(self._shot(path, where, capture, annotations[0], task))
+                shots.append(self._shot(path, where, capture, annotations[0], kind))
         return shots
 
     def _shot(
-        self, path: Path, where: str, capture: Mapping[str, Any], annotation: Mapping[str, Any], task: str
+        self, path: Path, where: str, capture: Mapping[str, Any], annotation: Mapping[str, Any], kind: str
     ) -> _Shot:
-        key = "values" if task == "detection" else "instances"
+        key = "values" if kind == "boxes" else "instances"
         labels: list[tuple[str, tuple[float, ...]]] = []
         for entry in _list_in(annotation, key, where):
             try:
-                numbers = (*entry["origin"], *entry["dimension"]) if task == "detection" else entry["pixelValue"][:3]
+                numbers = (*entry["origin"], *entry["dimension"]) if kind == "boxes" else entry["pixelValue"][:3]
                 label, values = str(entry["labelName"]), tuple(float(number) for number in numbers)
-                if len(values) != (4 if task == "detection" else 3):
+                if len(values) != (4 if kind == "boxes" else 3):
                     raise ValueError(f"{len(values)} numbers")
             except (KeyError, TypeError, ValueError) as error:
-                expected = "labelName, origin and dimension" if task == "detection" else "labelName and pixelValue"
+                expected = "labelName, origin and dimension" if kind == "boxes" else "labelName and pixelValue"
                 raise DataError(f"{where}: {key} holds {entry!r}, expected {expected} ({error}).") from None
             labels.append((label, values))
         mask = ""
-        if task == "segmentation":
+        if kind == "masks":
             if not isinstance(annotation.get("filename"), str):
-                raise DataError(f"{where}: the {_TYPES[task]} has no filename.")
+                raise DataError(f"{where}: the {_TYPES[kind]} has no filename.")
             mask = self._relative(path, annotation["filename"])
         return _Shot(self._relative(path, capture["filename"]), mask, _size(capture.get("dimension"), where), labels)
 
@@ -134,14 +146,14 @@ class Solo(OwnData):
         inside(frame.parent, name, str(frame))
         return Path(os.path.relpath(frame.parent / name.replace("\\", "/"), self.root)).as_posix()
 
-    def _names(self, folder: Path, task: str, shots: Sequence[_Shot]) -> tuple[str, ...]:
+    def _names(self, folder: Path, kind: str, shots: Sequence[_Shot]) -> tuple[str, ...]:
         found = sorted({label for shot in shots for label, _ in shot.labels})
-        names = tuple(dict.fromkeys([*_defined(folder, _TYPES[task], self.labeler), *found]))
+        names = tuple(dict.fromkeys([*_defined(folder, _TYPES[kind], self.labeler), *found]))
         for name in self.classes or ():
             if name not in names and name != "background":
                 raise unknown_name(f"label of {folder}", name, names)
         names = self.classes or names
-        return names if task == "detection" or "background" in names else ("background", *names)
+        return names if kind == "boxes" or "background" in names else ("background", *names)
 
 
 class _Shot(NamedTuple):
@@ -176,7 +188,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(
-            f"{path} is no JSON: {error}. The simulation may have been stopped; delete the frame."
+            f"{path} is not JSON: {error}. The simulation may have been stopped; delete the frame."
         ) from None
     if not isinstance(content, dict):
         raise DataError(f"{path} must hold an object, got a {type(content).__name__}.")
@@ -233,15 +245,14 @@ def _colours(shots: Sequence[_Shot], classes: Sequence[str]) -> dict[tuple[int, 
     return {colour: classes.index(name) if name in classes else _IGNORED for colour, name in names.items()}
 
 
-def _boxes(image: Path, shot: _Shot, classes: Sequence[str], dropped: Counter[str]) -> Any:
-    from synreal.data.files.decoding import size_of
-    from synreal.data.files.file_sets import usable_boxes
+def _boxes(shot: _Shot, size: tuple[int, int], classes: Sequence[str], dropped: Counter[str]) -> Boxes:
+    from synreal.data.labels.boxes import usable_boxes
 
     used = [(classes.index(label), box) for label, box in shot.labels if label in classes]
     if len(used) < len(shot.labels):
         dropped["objects of classes that are not used left out"] += len(shot.labels) - len(used)
     corners = [(x, y, x + width, y + height) for _, (x, y, width, height) in used]
-    boxes, empty = usable_boxes(corners, [label for label, _ in used], shot.size or size_of(image))
+    boxes, empty = usable_boxes(corners, [label for label, _ in used], size)
     if empty:
         dropped["boxes without area left out"] += empty
     return boxes

@@ -7,24 +7,18 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import field_validator
 
-from synreal.data.registry import DataSet, Domain, Policy, register
+from synreal.data.datasets import DATA, DataSet, Domain, Policy
+from synreal.data.rendered.stamp_classes import CLASSES
 
 if TYPE_CHECKING:
-    from synreal.data.sets import Images
-
-CLASSES: Final = ("animals", "food", "household", "town", "vehicles")
-"""Folders of stamps with a score or so of drawings and a dozen photographs at least.
-
-``plants``, ``people`` and ``clothes`` lack one side: a single drawn plant, two people in photographs, and in
-``clothes`` nothing photographed but two clothes pegs.
-"""
+    from synreal.data.sets import ImageSet
 
 
-@register
+@DATA.register
 class Stamps(DataSet):
     """Tux Paint's stamps.
 
@@ -37,7 +31,7 @@ class Stamps(DataSet):
 
     kind: ClassVar[str] = "stamps"
     domains: ClassVar[tuple[Domain, ...]] = ("source", "target")
-    tasks: ClassVar[tuple[str, ...]] = ("classification", "segmentation", "detection")
+    label_kinds: ClassVar[tuple[str, ...]] = ("classes", "masks", "boxes")
     summary: ClassVar[str] = (
         "Tux Paint's stamps in 5 classes, drawn (source) and photographed (target), 128 x 128 RGB; "
         "one on each image, or scenes of up to 4."
@@ -50,11 +44,11 @@ class Stamps(DataSet):
         # A run is resumed from anywhere.
         return None if value is None else value.expanduser().absolute()
 
-    def class_names(self, task: str) -> tuple[str, ...]:
+    def class_names(self, label: str) -> tuple[str, ...]:
         """The five folders; a mask also has the background."""
-        return ("background", *CLASSES) if task == "segmentation" else CLASSES
+        return ("background", *CLASSES) if label == "masks" else CLASSES
 
-    def default_targets(self, task: str) -> tuple[str, ...]:
+    def default_targets(self, label: str) -> tuple[str, ...]:
         """The photographed stamps of the same folder."""
         return (self.text(),)
 
@@ -65,7 +59,7 @@ class Stamps(DataSet):
         if self.root is not None:
             find_folder(self.root)
 
-    def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
+    def read(self, split: str, *, label: str, seed: int, cache: str | Path | None, policy: Policy) -> ImageSet[Any]:
         """Compose, or read from the cache."""
         from synreal.data.rendered import stamp_images
         from synreal.data.rendered.stamp_files import load_cutouts
@@ -75,8 +69,8 @@ class Stamps(DataSet):
             few = "; ".join(list(cutouts.skipped.values())[:3])
             warnings.warn(f"stamps: {len(cutouts.skipped)} files left out: {few}.", stacklevel=2)
         if split == "test":
-            return stamp_images.load_target(cutouts, task=task, cache=cache)
-        return stamp_images.load_source(cutouts, split, task=task, seed=seed, cache=cache)
+            return stamp_images.load_target(cutouts, label=label, cache=cache)
+        return stamp_images.load_source(cutouts, split, label=label, seed=seed, cache=cache)
 
     def text(self) -> str:
         """Write it as ``find`` reads it."""

@@ -8,6 +8,7 @@ from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, NamedTuple
 
+from synreal.data.datasets import DATA, Domain, FolderData, Policy
 from synreal.data.files.paths import (
     Inside,
     find_tree,
@@ -18,11 +19,10 @@ from synreal.data.files.paths import (
     subfolders,
     without_duplicates,
 )
-from synreal.data.registry import Domain, FolderData, Policy, register
 from synreal.errors import DataError
 
 if TYPE_CHECKING:
-    from synreal.data.sets import Images
+    from synreal.data.sets import LabelledImages
 
 CLASSES: Final = (
     "aeroplane",
@@ -47,7 +47,7 @@ _LIST = "image_list.txt"
 _TEST_LIST = "https://github.com/VisionLearningGroup/taskcv-2017-public (classification/data)"
 
 
-@register
+@DATA.register
 class Visda17(FolderData):
     """VisDA-17: renderings to train on, crops of COCO (``validation``) or of YouTube (``test``) to test on.
 
@@ -59,7 +59,7 @@ class Visda17(FolderData):
 
     kind: ClassVar[str] = "visda17"
     domains: ClassVar[tuple[Domain, ...]] = ("source", "target")
-    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    label_kinds: ClassVar[tuple[str, ...]] = ("classes",)
     summary: ClassVar[str] = (
         "152,397 renderings of 12 classes to train on; 55,388 crops of photographs (COCO) to test on, or 72,372 of "
         "video frames (YouTube)."
@@ -71,16 +71,16 @@ class Visda17(FolderData):
         """What results call it: with ``split`` where that is not the usual one."""
         return self.name or ("visda17-test" if self.split == "test" else self.kind)
 
-    def class_names(self, task: str) -> tuple[str, ...]:
+    def class_names(self, label: str) -> tuple[str, ...]:
         """The 12 classes, in alphabetical order."""
         return CLASSES
 
-    def default_targets(self, task: str) -> tuple[str, ...]:
+    def default_targets(self, label: str) -> tuple[str, ...]:
         """The photographs in the same folder."""
         shared = {key: getattr(self, key) for key in ("root", "split", "max_pixels") if key in self.model_fields_set}
         return (Visda17(**shared).text(),)
 
-    def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
+    def read(self, split: str, *, label: str, seed: int, cache: str | Path | None, policy: Policy) -> LabelledImages:
         """Read names and classes; images are decoded when they are asked for."""
         from synreal.data.files.file_sets import LabelFiles
 
@@ -145,8 +145,8 @@ def _listing(folder: Path, part: str) -> Path | None:
             return place
     if part == "test":
         raise DataError(
-            f"visda17: {folder} has no {_LIST}, and its folders are no classes. Fetch the list of the test images from "
-            f"{_TEST_LIST} and put it there."
+            f"visda17: {folder} has no {_LIST}, and its folders are not classes. Fetch the list of the test images "
+            f"from {_TEST_LIST} and put it there."
         )
     return None
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from synreal.data.datasets import DATA, FolderData, Policy
 from synreal.data.files.paths import by_stem, find_tree, inside, is_litter, read_lines, scan_files, scan_images, some
 from synreal.data.own import OwnData
-from synreal.data.registry import FolderData, Policy, register
 from synreal.errors import DataError
 
 if TYPE_CHECKING:
-    from synreal.data.sets import Images
+    from synreal.data.sets import BoxedImages
 
 _IMAGE_FOLDERS = ("JPEGImages", "images")
 _LISTS = "ImageSets/Main"
@@ -52,7 +52,7 @@ def read_annotation(path: Path) -> Annotation:
         raise DataError(f"{path} is {len(raw):,} bytes long; the annotation of an image has at most {_MOST_BYTES:,}.")
     root = _parse(raw, path)
     if root.tag != "annotation":
-        raise DataError(f"{path} holds <{root.tag}>, expected <annotation>: it is no annotation of Pascal VOC.")
+        raise DataError(f"{path} holds <{root.tag}>, expected <annotation>: it is not an annotation of Pascal VOC.")
     names, corners = [], []
     for number, item in enumerate(root.iterfind("object"), 1):
         where = f"{path}, object {number}"
@@ -83,7 +83,7 @@ def _parse(raw: bytes, path: Path) -> Element:
     except (expat.ExpatError, LookupError, ValueError) as error:  # the latter two of encodings that nobody knows
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path} is no XML: {error}. It may be truncated; export it again.") from None
+        raise DataError(f"{path} is not XML: {error}. It may be truncated; export it again.") from None
     return builder.close()
 
 
@@ -119,7 +119,7 @@ def read_boxes(
     policy: Policy,
     silent: Sequence[str] = (),
     dropped: Mapping[str, int] | None = None,
-) -> Images:
+) -> BoxedImages:
     """Make image files with boxes of annotations.
 
     Args:
@@ -135,23 +135,25 @@ def read_boxes(
     Raises:
         DataError: If there is nothing to train or test on: no object of any class; or if a file is missing.
     """
-    from synreal.data.files.decoding import size_of
-    from synreal.data.files.file_sets import BoxFiles, usable_boxes
+    from synreal.data.files.file_sets import BoxFiles, sizes_of
+    from synreal.data.labels.boxes import usable_boxes
 
     number = {name: index for index, name in enumerate(classes)}
     others: dict[str, int] = {}
     files, boxes, sizes = [], [], []
     without_area = unreadable = 0
-    for file, annotation in annotated.items():
+    found = sizes_of(
+        [root / file for file in annotated],
+        [annotation.size for annotation in annotated.values()],
+        data.max_pixels,
+        skip=policy.bad_image == "skip",
+    )
+    for (file, annotation), size in zip(annotated.items(), found, strict=True):
         for name in annotation.names:
             if name not in number and name not in silent:
                 others[name] = others.get(name, 0) + 1
         chosen = [index for index, name in enumerate(annotation.names) if name in number]
-        try:
-            size = annotation.size or size_of(root / file, data.max_pixels)
-        except DataError:
-            if policy.bad_image != "skip":
-                raise
+        if size is None:
             unreadable += 1
             continue
         objects, empty = usable_boxes(
@@ -197,7 +199,7 @@ def names_found(annotations: Iterable[Annotation], where: str) -> tuple[str, ...
     return tuple(names)
 
 
-@register
+@DATA.register
 class Voc(OwnData):
     """Boxes in Pascal VOC's XML: ``Annotations/`` and ``JPEGImages/``, or XML files beside images.
 
@@ -215,11 +217,11 @@ class Voc(OwnData):
     one_based: bool = True
 
     kind: ClassVar[str] = "voc"
-    tasks: ClassVar[tuple[str, ...]] = ("detection",)
-    summary: ClassVar[str] = "Your own boxes as Pascal VOC: one XML file an image."
+    label_kinds: ClassVar[tuple[str, ...]] = ("boxes",)
+    summary: ClassVar[str] = "Your own boxes as Pascal VOC: one XML file per image."
     needs: ClassVar[str] = "Annotations/*.xml with JPEGImages/, or XML files beside their images"
 
-    def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
+    def read(self, split: str, *, label: str, seed: int, cache: str | Path | None, policy: Policy) -> BoxedImages:
         """Read the XML files; images are decoded when they are asked for."""
         part = self._open(split)
         stems = [part.stems[index] for index in self.part(part.stems, split)]
@@ -334,7 +336,7 @@ def listed_stems(folder: Path, name: str, annotations: Mapping[str, str], what: 
     if absent:
         raise DataError(
             f"{what}: {len(absent)} of the {len(absent) + len(stems)} images that {path} lists have no annotation in "
-            f"{folder}, e.g. {some(absent)}. One name a line is expected, without folder and ending."
+            f"{folder}, e.g. {some(absent)}. One name per line is expected, without folder and ending."
         )
     return list(stems)
 

@@ -1,4 +1,4 @@
-"""Boxes as YOLO's text files hold them, one file an image. Imports no torch."""
+"""Boxes as YOLO's text files hold them, one file per image. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from synreal.data.datasets import DATA, Policy
 from synreal.data.files.paths import (
     Inside,
     inside,
@@ -18,23 +19,21 @@ from synreal.data.files.paths import (
     subfolders,
     without_duplicates,
 )
-from synreal.data.files.threads import in_threads
 from synreal.data.own import OwnData, read_names
-from synreal.data.registry import Policy, register
 from synreal.errors import DataError, unknown_name
 from synreal.parsing import read_mapping
 
 if TYPE_CHECKING:
-    from synreal.data.sets import Boxes, Images
+    from synreal.data.labels.boxes import Boxes
+    from synreal.data.sets import BoxedImages
 
 _DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _NAMES = "classes.txt"
 _KEYS = {"train": ("train",), "heldout": ("val",), "test": ("test", "val")}
-_THREADS = 16
-_FARTHEST = 0.5  # of the image's size: what lies farther outside it is no share of it
+_FARTHEST = 0.5  # of the image's size: what lies farther outside it is not a share of it
 
 
-@register
+@DATA.register
 class Yolo(OwnData):
     """Boxes in YOLO's text files: ``images/**/x.png`` with ``labels/**/x.txt``, or ``x.txt`` beside ``x.png``.
 
@@ -50,37 +49,38 @@ class Yolo(OwnData):
     """
 
     kind: ClassVar[str] = "yolo"
-    tasks: ClassVar[tuple[str, ...]] = ("detection",)
+    label_kinds: ClassVar[tuple[str, ...]] = ("boxes",)
     summary: ClassVar[str] = "Your images with boxes in YOLO's text files, as Ultralytics and Label Studio write them."
     needs: ClassVar[str] = "images with text files beside them or in labels/, and data.yaml, classes.txt or classes"
 
-    def read(self, split: str, *, task: str, seed: int, cache: str | Path | None, policy: Policy) -> Images:
+    def read(self, split: str, *, label: str, seed: int, cache: str | Path | None, policy: Policy) -> BoxedImages:
         """Read the text files and the headers of images; these are decoded when they are asked for."""
-        from synreal.data.files.file_sets import BoxFiles, usable_boxes
+        from synreal.data.files.file_sets import BoxFiles, sizes_of
+        from synreal.data.labels.boxes import usable_boxes
 
         described = _described(self.root)
         classes, numbers = self._classes(_listed_names(self.root, described))
         dropped: Counter[str] = Counter()
         files = self._images(split, self._places(described, split), policy, dropped)
-        labels, dropped["label files without image"] = _label_files(self.root, files)
+        texts, dropped["label files without image"] = _label_files(self.root, files)
         kept = list(range(len(files)))
         if split != "test" and self._places(described, "heldout") == self._places(described, "train"):
             kept = self.chosen(files, split)
 
         skip = policy.bad_image == "skip"
-        sizes = _sizes([self.root / files[index] for index in kept], self.max_pixels, skip)
+        sizes = sizes_of([self.root / files[index] for index in kept], [None] * len(kept), self.max_pixels, skip=skip)
         nothing = usable_boxes([], [], (1, 1))[0]
         keypoints = described is not None and described.keypoints
         found: dict[str, Boxes] = {}
         for index, size in zip(kept, sizes, strict=True):
-            label = labels[index]
+            text = texts[index]
             if size is None:
                 dropped["images that cannot be read left out"] += 1
-            elif label is None:
+            elif text is None:
                 dropped["images without label file, taken to hold no object"] += 1
                 found[files[index]] = nothing
             else:
-                found[files[index]] = _boxes(self.root / label, size, numbers, keypoints, dropped)
+                found[files[index]] = _boxes(self.root / text, size, numbers, keypoints, dropped)
         if (
             found and split != "heldout" and not any(len(objects.labels) for objects in found.values())
         ):  # those may be few
@@ -289,21 +289,6 @@ def _label_places(file: str) -> list[str]:
     return places
 
 
-def _sizes(paths: Sequence[Path], max_pixels: int, skip: bool) -> list[tuple[int, int] | None]:
-    """Read heights and widths from the headers of images; None for those that cannot be read and are to be left out."""
-    from synreal.data.files.decoding import size_of
-
-    def size(path: Path) -> tuple[int, int] | None:
-        try:
-            return size_of(path, max_pixels)
-        except DataError:
-            if not skip:
-                raise
-            return None
-
-    return list(in_threads(size, paths, _THREADS))
-
-
 def read_objects(path: Path, *, keypoints: bool = False) -> Iterator[tuple[int, int, list[float]]]:
     """Read a label file.
 
@@ -359,7 +344,7 @@ def _boxes(
     path: Path, size: tuple[int, int], numbers: Mapping[int, int | None], keypoints: bool, dropped: Counter[str]
 ) -> Boxes:
     """Read the objects of an image of this height and width, and count what is left out or clipped."""
-    from synreal.data.files.file_sets import usable_boxes
+    from synreal.data.labels.boxes import usable_boxes
 
     height, width = size
     corners, labels = [], []

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synreal.data.files.cache import Arrays
-from synreal.data.sets import ArrayBoxes, ArrayMasks, Boxes
+from synreal.data.labels.boxes import Boxes
+from synreal.data.sets import ArrayBoxes, ArrayMasks
 from synreal.errors import DataError, unknown_name
 
 IMAGE_SIZE: Final = 128
@@ -70,32 +71,32 @@ class Scene(Generic[AnyPiece]):
 
 
 def labelled(
-    name: str, split: str, task: str, arrays: Arrays, classes: Mapping[str, Sequence[str]]
+    name: str, split: str, label: str, arrays: Arrays, classes: Mapping[str, Sequence[str]]
 ) -> ArrayMasks | ArrayBoxes:
-    """Give scenes the labels of a task.
+    """Give scenes labels of a kind.
 
     Args:
         name: Name of the set.
         split: Which part of it.
-        task: ``"segmentation"`` or ``"detection"``.
+        label: ``"masks"`` or ``"boxes"``.
         arrays: As ``collect`` returns them.
-        classes: Class names by task; in segmentation the background comes first.
+        classes: Class names by kind of label; in masks the background comes first.
 
     Raises:
-        ConfigError: If the task is unknown.
+        ConfigError: If the kind of label is unknown.
     """
-    if task not in classes:
-        raise unknown_name("task of scenes", task, classes)
+    if label not in classes:
+        raise unknown_name("kind of label of scenes", label, classes)
     tensors = {field: torch.from_numpy(array) for field, array in arrays.items()}
-    if task == "segmentation":
-        return ArrayMasks(name, split, tensors["images"], tensors["masks"], classes[task])
+    if label == "masks":
+        return ArrayMasks(name, split, tensors["images"], tensors["masks"], classes[label])
     per_scene = tensors["counts"].tolist()
     parts = (tensors[field].split(per_scene) for field in ("boxes", "labels", "areas"))
     objects = [
         Boxes(boxes, labels, torch.zeros(len(labels), dtype=torch.bool), area)
         for boxes, labels, area in zip(*parts, strict=True)
     ]
-    return ArrayBoxes(name, split, tensors["images"], objects, classes[task])
+    return ArrayBoxes(name, split, tensors["images"], objects, classes[label])
 
 
 def collect(count: int, scenes: Iterable[Scene[AnyPiece]]) -> Arrays:
@@ -103,7 +104,7 @@ def collect(count: int, scenes: Iterable[Scene[AnyPiece]]) -> Arrays:
 
     Returns:
         ``images`` uint8 (N, 3, 128, 128), ``masks`` uint8 (N, 128, 128); ``counts`` int64 (N,), the objects
-        a scene, and of all scenes' objects in turn ``boxes`` float32 (M, 4), ``labels`` int64 (M,) and
+        per scene, and of all scenes' objects in turn ``boxes`` float32 (M, 4), ``labels`` int64 (M,) and
         ``areas`` float32 (M,).
     """
     images = np.empty((count, 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
@@ -158,7 +159,7 @@ def arrange(pieces: Sequence[AnyPiece], rng: np.random.Generator) -> tuple[list[
 
 
 def lay(canvas: Floats, item: Placed[AnyPiece], colour: Floats) -> None:
-    """Lay an object of one RGB colour, (3,), or one a pixel, (h, w, 3), over a scene, (128, 128, 3), all in 0..1."""
+    """Lay an object of one RGB colour, (3,), or one per pixel, (h, w, 3), over a scene, (128, 128, 3), all in 0..1."""
     beneath = canvas[item.window]
     beneath += item.piece.cover[..., None] * (colour - beneath)
 

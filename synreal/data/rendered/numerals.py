@@ -58,7 +58,7 @@ def load_source(split: str, *, seed: int = 0, cache: str | Path | None = None) -
     """Load the rendered numerals, rendering them if the cache does not hold them.
 
     Args:
-        split: ``"train"`` (4,800 images) or ``"heldout"`` (1,000); they share no random number.
+        split: ``"train"`` (4,800 images) or ``"heldout"`` (1,000); they do not share random numbers.
         seed: Non-negative; another seed gives another set.
         cache: Cache folder; default ``synreal.data.files.cache.cache_folder()``.
 

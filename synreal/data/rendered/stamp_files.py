@@ -26,7 +26,7 @@ from PIL import Image
 
 from synreal.data.files.cache import Arrays, cache_folder, cached, fingerprint
 from synreal.data.files.paths import is_litter
-from synreal.data.kinds.stamps import CLASSES
+from synreal.data.rendered.stamp_classes import CLASSES
 from synreal.errors import ConfigError, DataError
 
 VERSION: Final = 1

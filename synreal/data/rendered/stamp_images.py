@@ -23,7 +23,6 @@ from PIL import Image
 
 from synreal.data.files.cache import Arrays, cached
 from synreal.data.files.paths import hold_out
-from synreal.data.kinds.stamps import CLASSES
 from synreal.data.rendered import numerals
 from synreal.data.rendered.composition import (
     IMAGE_SIZE,
@@ -39,11 +38,12 @@ from synreal.data.rendered.composition import (
     lay,
     read_photograph,
 )
+from synreal.data.rendered.stamp_classes import CLASSES
 from synreal.data.rendered.stamp_files import Cutouts
 from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks
 from synreal.errors import ConfigError, unknown_name
 
-NAMES: Final = {"classification": CLASSES, "segmentation": ("background", *CLASSES), "detection": CLASSES}
+NAMES: Final = {"classes": CLASSES, "masks": ("background", *CLASSES), "boxes": CLASSES}
 COUNTS: Final = {"train": 2_000, "heldout": 500}
 """Images of one stamp each."""
 
@@ -82,7 +82,7 @@ PHOTOGRAPHS: Final = (
 """Package, file and box of the photographs behind photographs; in each box there is nothing of any class."""
 
 # Parts of the seed: a split's number never changes.
-_STREAMS = {"classification": {"train": 6, "heldout": 7, "test": 8}, "scenes": {"train": 9, "heldout": 10, "test": 11}}
+_STREAMS = {"alone": {"train": 6, "heldout": 7, "test": 8}, "scenes": {"train": 9, "heldout": 10, "test": 11}}
 _TARGET_SEED = 0  # the target is one fixed set, as recorded data are
 
 
@@ -92,14 +92,14 @@ class _Stamp(Piece):
 
 
 def load_source(
-    cutouts: Cutouts, split: str, *, task: str, seed: int = 0, cache: str | Path | None = None
+    cutouts: Cutouts, split: str, *, label: str, seed: int = 0, cache: str | Path | None = None
 ) -> ArrayImages | ArrayMasks | ArrayBoxes:
     """Load drawn stamps on drawn backgrounds, composing them if the cache does not hold them.
 
     Args:
         cutouts: All stamps.
         split: ``"train"`` or ``"heldout"``; they share no drawing.
-        task: ``"classification"`` (2,000 and 500 images), or ``"segmentation"`` or ``"detection"`` (1,200 and 200
+        label: ``"classes"`` (2,000 and 500 images), or ``"masks"`` or ``"boxes"`` (1,200 and 200
             scenes, the same ones).
         seed: Non-negative; another seed gives another set of the same drawings.
         cache: Cache folder; default ``synreal.data.files.cache.cache_folder()``.
@@ -108,24 +108,24 @@ def load_source(
         128 x 128 RGB images with classes, masks (0 is the background) or boxes.
 
     Raises:
-        ConfigError: If the split or the task is unknown or the seed negative.
+        ConfigError: If the split or the kind of label is unknown or the seed negative.
     """
     if split not in COUNTS:
         raise unknown_name("stamps split", split, COUNTS)
     if seed < 0:
         raise ConfigError(f"Data set 'stamps' got seed {seed}, expected 0 or more.")
-    counts = COUNTS if task == "classification" else SCENE_COUNTS
-    return _load(cutouts, split, counts[split], task=task, seed=seed, cache=cache)
+    counts = COUNTS if label == "classes" else SCENE_COUNTS
+    return _load(cutouts, split, counts[split], label=label, seed=seed, cache=cache)
 
 
 def load_target(
-    cutouts: Cutouts, *, task: str, cache: str | Path | None = None
+    cutouts: Cutouts, *, label: str, cache: str | Path | None = None
 ) -> ArrayImages | ArrayMasks | ArrayBoxes:
     """Load photographed stamps on photographs, composing them if the cache does not hold them.
 
     Args:
         cutouts: All stamps.
-        task: ``"classification"`` (every stamp on ``VIEWS`` images), or ``"segmentation"`` or ``"detection"`` (400
+        label: ``"classes"`` (every stamp on ``VIEWS`` images), or ``"masks"`` or ``"boxes"`` (400
             scenes, the same ones).
         cache: Cache folder; default ``synreal.data.files.cache.cache_folder()``.
 
@@ -133,26 +133,26 @@ def load_target(
         128 x 128 RGB images with classes, masks (0 is the background) or boxes.
 
     Raises:
-        ConfigError: If the task is unknown.
+        ConfigError: If the kind of label is unknown.
         DataError: If a photograph of scikit-image or scikit-learn is missing.
     """
     photographed = sum(not stamp.drawn for stamp in cutouts.stamps)
-    count = VIEWS * photographed if task == "classification" else SCENE_COUNTS["test"]
-    return _load(cutouts, "test", count, task=task, seed=_TARGET_SEED, cache=cache)
+    count = VIEWS * photographed if label == "classes" else SCENE_COUNTS["test"]
+    return _load(cutouts, "test", count, label=label, seed=_TARGET_SEED, cache=cache)
 
 
 def _load(
-    cutouts: Cutouts, split: str, count: int, *, task: str, seed: int, cache: str | Path | None
+    cutouts: Cutouts, split: str, count: int, *, label: str, seed: int, cache: str | Path | None
 ) -> ArrayImages | ArrayMasks | ArrayBoxes:
-    if task not in NAMES:
-        raise unknown_name("task of stamps", task, NAMES)
-    alone = task == "classification"
+    if label not in NAMES:
+        raise unknown_name("kind of label of stamps", label, NAMES)
+    alone = label == "classes"
     packages = ("pillow", "numpy", *(WHEELS.values() if split == "test" else ()))
     key = f"{'stamps' if alone else 'scenes-stamps'}-v{GENERATOR_VERSION}-seed{seed}-{split}-{count}x{IMAGE_SIZE}px"
     key += f"-{cutouts.fingerprint[:16]}" + "".join(f"-{package}{version(package)}" for package in packages)
     if not alone:
         scenes = cached(key, lambda: _compose_scenes(cutouts, split, count, seed), cache)
-        return labelled("stamps", split, task, scenes, NAMES)
+        return labelled("stamps", split, label, scenes, NAMES)
     arrays = cached(key, lambda: _compose(cutouts, split, count, seed), cache)
     images, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
     return ArrayImages("stamps", split, images, labels, CLASSES)
@@ -195,7 +195,7 @@ def _compose(cutouts: Cutouts, split: str, count: int, seed: int) -> Arrays:
         else:
             row = rows[number % len(rows)]
             index = row[number // len(rows) % len(row)]
-        rng = numerals.generator(seed, _STREAMS["classification"][split], number)
+        rng = numerals.generator(seed, _STREAMS["alone"][split], number)
         canvas = backgrounds.draw(number, rng)
         piece = _stamp(cutouts, index, _draw_side(SIDES, rng), rng)
         top, left = (int(rng.integers(MARGIN, IMAGE_SIZE - MARGIN - length + 1)) for length in piece.mask.shape)

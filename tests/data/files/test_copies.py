@@ -17,7 +17,8 @@ from synreal.data.files import copies
 from synreal.data.files.copies import Resized
 from synreal.data.files.file_sets import BoxFiles, LabelFiles, MaskFiles
 from synreal.data.files.label_maps import LabelMap, MaskPaths
-from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks, Boxes, check_boxes
+from synreal.data.labels.boxes import Boxes, Objects
+from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks
 from synreal.errors import ConfigError
 
 CLASSES = ("a", "b", "c")
@@ -98,7 +99,7 @@ def test_labels_go_with_the_image(root: Path, tmp_path: Path) -> None:
     for _ in range(2):
         assert [small[index][1] for index in range(4)] == [0, 1, 2, 1]
     assert torch.equal(small.labels, images.labels)
-    assert not hasattr(Resized(masked(root), 40, tmp_path), "labels")
+    assert Resized(masked(root), 40, tmp_path).labels is None
 
 
 def test_masks_take_the_nearest_pixels_class(root: Path, tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_boxes_are_scaled(root: Path, tmp_path: Path) -> None:
         assert small[1][1].boxes.shape == (0, 4)
         for index in range(4):
             height, width = small.size(index)
-            check_boxes("", small[index][1], width, height, CLASSES)
+            assert Objects().problem(small[index][1], (height, width), CLASSES) is None
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 2000))

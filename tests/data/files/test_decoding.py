@@ -258,7 +258,7 @@ def test_a_truncated_image_is_opened_for_its_header_alone(file) -> None:
 @pytest.mark.parametrize("reader", [read_image, read_ids, read_colours, size_of])
 def test_files_that_are_no_images_are_refused_by_what_they_are(file, tmp_path: Path, reader) -> None:
     cases = {
-        b"": "is no image: it is empty",
+        b"": "is not an image: it is empty",
         b"<!DOCTYPE html><html>404": "web page or XML",
         b"\n <svg/>": "web page or XML",
         b"version https://git-lfs.github.com/spec/v1\noid": "git lfs pull",
@@ -325,9 +325,9 @@ def tiff(bits: int, photometric: int, rows: bytes) -> bytes:
 
 def test_wide_grey_of_another_scale_is_refused_where_it_would_be_dark_or_negative(file) -> None:
     assert rgb(file(tiff(16, 1, bytes(range(16)))))[0, 0, 0] == 1
-    with pytest.raises(DataError, match="16 bits a pixel, white being 0"):
+    with pytest.raises(DataError, match="16 bits per pixel, white being 0"):
         read_image(file(tiff(16, 0, bytes(range(16)))))
-    with pytest.raises(DataError, match="12 bits a pixel, expected 8"):
+    with pytest.raises(DataError, match="12 bits per pixel, expected 8"):
         read_image(file(tiff(12, 1, bytes(range(12)))))
 
 
@@ -490,7 +490,7 @@ def test_colours_are_no_numbers_and_numbers_no_colours(file) -> None:
     for mode in ("RGB", "RGBA"):
         with pytest.raises(DataError, match=f"colour image .mode {mode}.*label map"):
             read_ids(file(saved(Image.fromarray(RGB).convert(mode), "PNG")))
-    with pytest.raises(DataError, match=r"one number a pixel .mode L"):
+    with pytest.raises(DataError, match=r"one number per pixel .mode L"):
         read_colours(file(saved(Image.fromarray(GREY), "PNG")))
 
 
@@ -519,7 +519,7 @@ def test_threads_read_at_once_without_touching_what_they_share(
         try:
             return np.array_equal(rgb(paths[index % 8]), np.array(images[index % 8]))
         except DataError as error:
-            return index % 8 == 3 and "3.png is no image" in str(error)
+            return index % 8 == 3 and "3.png is not an image" in str(error)
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(read, range(200)))

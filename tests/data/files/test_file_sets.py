@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import math
 import pickle
 from collections.abc import Sequence
@@ -16,9 +17,9 @@ from PIL import Image
 from PIL.ExifTags import Base
 from torch.utils.data import DataLoader
 
-from synreal.data.files.file_sets import BoxFiles, LabelFiles, MaskFiles, SizeMismatch, existing, usable_boxes
+from synreal.data.files.file_sets import BoxFiles, LabelFiles, MaskFiles, SizeMismatch, existing
 from synreal.data.files.label_maps import LabelMap, MaskPaths
-from synreal.data.sets import Boxes
+from synreal.data.labels.boxes import Boxes, usable_boxes
 from synreal.errors import DataError
 
 CLASSES = ("a", "b")
@@ -288,7 +289,7 @@ def test_sets_without_images_or_with_missing_files_are_refused(folder: Path) -> 
 
 @pytest.mark.parametrize("label", [-1, 2])
 def test_labels_that_stand_for_no_class_are_refused(folder: Path, label: int) -> None:
-    with pytest.raises(DataError, match=rf"2\.png has label {label}, expected 0\.\.1"):
+    with pytest.raises(DataError, match=rf"2\.png: label {label}, expected 0\.\.1"):
         labelled(folder, (0, 1, label, 1))
     objects = [boxes(), boxes((0, 0, 1, 1), label=label)]
     with pytest.raises(DataError, match=r"1\.png.*expected 0\.\.1"):
@@ -385,3 +386,21 @@ def test_usable_boxes_of_nothing_are_empty() -> None:
         (0,),
     ]
     assert found.boxes.dtype == found.area.dtype == torch.float32
+
+
+def test_a_fingerprint_is_a_hash_of_names_sizes_classes_and_labels(folder: Path) -> None:
+    """Committed records name their data by fingerprints: these must never change."""
+    files = [f"{number}.png" for number in range(2)]
+    names = b"".join(f"{name}\0{(folder / name).stat().st_size}\n".encode() for name in files)
+
+    def sha256(*parts: bytes) -> str:
+        return hashlib.sha256(names + b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
+
+    classes = "\0".join(CLASSES).encode()
+    assert LabelFiles("own", "train", folder, files, [1, 0], CLASSES).fingerprint == sha256(
+        classes, np.array([1, 0], np.int64).tobytes()
+    )
+    objects = [boxes((0, 0, 3, 4)), boxes()]
+    parts = (part for each in objects for part in (each.boxes, each.labels, each.crowd, each.area))
+    held = np.array([1, 0], np.int64).tobytes() + b"".join(part.numpy().tobytes() for part in parts)
+    assert BoxFiles("own", "train", folder, files, objects, [None] * 2, CLASSES).fingerprint == sha256(classes, held)

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from synreal.data.files.label_maps import LabelMap, MaskPaths
-from synreal.data.sets import IGNORE
+from synreal.data.labels.masks import IGNORE
 from synreal.errors import DataError
 
 NUMBERS = LabelMap({0: 2, 5: 0, 9: IGNORE, 300: 1, 65_535: 254}, hints={7: "seven is a raw id."})
@@ -128,8 +128,8 @@ def test_mask_paths(tmp_path: Path) -> None:
     masks = MaskPaths(tmp_path, files, NUMBERS)
     assert [int(masks.read(index)[0, 0]) for index in range(3)] == [2, 0, IGNORE]
     assert masks.place(1) == str(tmp_path / "1.png")
-    part = masks.subset([2, 0])
-    assert [part.place(0), int(part.read(1)[0, 0])] == [str(tmp_path / "2.png"), 2]
+    assert masks.path(2) == tmp_path / "2.png"
+    part = MaskPaths(tmp_path, [files[2], files[0]], NUMBERS)
     other_map = MaskPaths(tmp_path, files, LabelMap({**NUMBERS.ids, 0: 3}))
     assert len({tuple(each.digest()) for each in (masks, part, other_map)}) == 3
     assert MaskPaths(tmp_path, files, LabelMap(NUMBERS.ids)).digest() == masks.digest()

@@ -54,7 +54,7 @@ def test_paths_below_the_root_are_joined(root: Path, relative: str, expected: st
         ("d:/data/x.png", "is absolute"),
         ("\\\\server\\share\\x.png", "is absolute"),
         ("images/x\0.png", "NUL"),
-        ("images/\ud800.png", "no Unicode"),
+        ("images/\ud800.png", "not Unicode"),
         ("", "expected the path of a file"),
         (" ", "expected the path of a file"),
     ],

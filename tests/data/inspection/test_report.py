@@ -4,118 +4,30 @@ import dataclasses
 import json
 import shutil
 from collections import Counter
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
 
-from synreal.data import registry
-from synreal.data.files.file_sets import BoxFiles, LabelFiles, MaskFiles
-from synreal.data.files.label_maps import LabelMap, MaskPaths
-from synreal.data.inspection import report as checking
-from synreal.data.inspection.report import check, duplicates, usable
-from synreal.data.registry import Policy
-from synreal.data.sets import ArrayImages, Boxes
+from synreal import data
+from synreal.data import Policy
+from synreal.data.files.file_sets import LabelFiles
+from synreal.data.inspection import duplicates as comparing
+from synreal.data.inspection import scan as checking
+from synreal.data.inspection.report import check
+from synreal.data.inspection.scan import usable
 from synreal.errors import ConfigError, DataError
-
-SIZE = (24, 32)
-SKIP = Policy("skip", "skip")
-CLASSES = ("bolt", "nut", "gear")
-
-
-def pixels(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-
-
-def picture(path: Path, seed: int, size: tuple[int, int] = SIZE) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels(seed, size)).save(path)
-
-
-def cut(path: Path, part: float = 0.5) -> None:
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * part)])
-
-
-def boxes(*corners: list[float], label: int = 0, crowd: bool = False) -> Boxes:
-    number = len(corners)
-    return Boxes(
-        torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),
-        torch.full((number,), label),
-        torch.full((number,), crowd),
-        torch.ones(number),
-    )
-
-
-class Planted(registry.FolderData):
-    """All images of a folder, by number; the fixtures below write them."""
-
-    kind: ClassVar[str] = "planted"
-    domains: ClassVar[tuple[registry.Domain, ...]] = ("source", "target")
-    tasks: ClassVar[tuple[str, ...]] = ("classification", "segmentation", "detection")
-    summary: ClassVar[str] = "For tests."
-    needs: ClassVar[str] = "a folder"
-    boxes: Any = None
-    sizes: Any = None
-    labels: Any = None
-
-    def read(self, split: str, *, task: str, seed: int, cache: Any, policy: Policy) -> Any:
-        folder = self.root / split
-        files = sorted(path.name for path in folder.iterdir() if path.is_file())
-        shared: dict[str, Any] = {"max_pixels": self.max_pixels, "dropped": {}}
-        if task == "classification":
-            labels = [self.labels[name] if self.labels else 0 for name in files]
-            return LabelFiles(self.label, split, folder, files, labels, CLASSES, **shared)
-        if task == "segmentation":
-            masks = [f"masks/{Path(name).stem}.png" for name in files]
-            label_map = LabelMap({0: 0, 1: 1, 2: 2, 9: 255})
-            paths = MaskPaths(folder, masks, label_map)
-            resize = policy.size_mismatch == "resize"
-            return MaskFiles(self.label, split, folder, files, paths, CLASSES, resize=resize, **shared)
-        shared["dropped"] = {"boxes without area left out": 2}
-        sizes = [(self.sizes or {}).get(name) for name in files]
-        objects = [boxes(*self.boxes[name][0], **self.boxes[name][1]) for name in files]
-        return BoxFiles(self.label, split, folder, files, objects, sizes, CLASSES, **shared)
-
-
-def labelled(root: Path) -> Planted:
-    """A training part with one of each fault of an image; the held-out part is sound."""
-    folder = root / "train"
-    for number in range(6):
-        picture(folder / f"sound{number}.png", number)
-    picture(folder / "truncated.png", 10)
-    cut(folder / "truncated.png")
-    picture(folder / "truncated.jpg", 11)
-    cut(folder / "truncated.jpg")
-    (folder / "empty.png").touch()
-    (folder / "page.jpg").write_text("<!DOCTYPE html><title>404</title>")
-    picture(folder / "large.png", 12, (100, 100))
-    Image.fromarray(np.zeros(SIZE, np.float32)).save(folder / "float.tif")
-    shutil.copy(folder / "sound0.png", folder / "twice.png")
-    shutil.copy(folder / "sound1.png", folder / "twice-other.png")
-    Image.new("RGB", (32, 24), (7, 7, 7)).save(folder / "black.png")
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    Image.fromarray(pixels(13)).save(folder / "turned.jpg", exif=turned, quality=95)
-    Image.fromarray(np.arange(768, dtype=np.uint16).reshape(SIZE) * 80).save(folder / "wide.png")
-    Image.fromarray(pixels(14)).convert("CMYK").save(folder / "cmyk.jpg")
-    Image.fromarray(pixels(15)).convert("P").save(folder / "palette.png")
-    for number in range(20, 23):
-        picture(root / "heldout" / f"sound{number}.png", number)
-    shutil.copytree(root / "heldout", root / "test")
-    (root / "test" / "sound22.png").unlink()
-    picture(root / "test" / "other.png", 30)
-    shutil.copy(folder / "sound5.png", root / "heldout")
-    labels = {path.name: 0 for path in root.rglob("*.*")}
-    labels |= {"sound1.png": 1, "sound2.png": 1}
-    return Planted(root=root, name="parts", max_pixels=5000, labels=labels)
-
-
-def found(findings: list[Any]) -> set[tuple[str, str, str]]:
-    return {(each.kind, each.file, each.effect) for each in findings}
+from tests.data.inspection.planted import (
+    CLASSES,
+    MASK_FAULTS,
+    SIZE,
+    SKIP,
+    Planted,
+    cut,
+    found,
+    labelled,
+    masked,
+    picture,
+)
 
 
 def test_every_planted_fault_of_images_is_found(tmp_path):
@@ -123,7 +35,7 @@ def test_every_planted_fault_of_images_is_found(tmp_path):
     entry = labelled(tmp_path / "data")
     report = check(
         entry,
-        task="classification",
+        label="classes",
         domain="source",
         cache=tmp_path / "cache",
         progress=lambda *args: told.append(args),
@@ -133,7 +45,7 @@ def test_every_planted_fault_of_images_is_found(tmp_path):
         ("truncated", "truncated.png", "stops"),
         ("truncated", "truncated.jpg", "stops"),
         ("empty file", "empty.png", "stops"),
-        ("no image", "page.jpg", "stops"),
+        ("not an image", "page.jpg", "stops"),
         ("too large", "large.png", "stops"),
         ("wrong mode", "float.tif", "stops"),
         ("duplicate", "twice.png", "note"),
@@ -174,7 +86,7 @@ def test_every_planted_fault_of_images_is_found(tmp_path):
 def test_images_of_the_target_that_are_in_the_source_break_the_claim(tmp_path):
     source, target = labelled(tmp_path / "a"), labelled(tmp_path / "b")
     (tmp_path / "b" / "test" / "sound20.png").unlink()
-    report = check(source, target=target, task="classification", policy=SKIP, cache=tmp_path)
+    report = check(source, target=target, label="classes", policy=SKIP, cache=tmp_path)
     assert [(part.data, part.part) for part in report.parts] == [
         ("parts", "train"),
         ("parts", "heldout"),
@@ -200,45 +112,9 @@ def test_classes_that_do_not_meet_stop_a_training(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Planted, "read", renamed)
     source = labelled(tmp_path / "source")
-    report = check(source, target=target, task="classification", policy=SKIP, cache=tmp_path)
+    report = check(source, target=target, label="classes", policy=SKIP, cache=tmp_path)
     assert {finding.kind for finding in report.findings if finding.effect == "stops"} == {"classes differ"}
     assert report.fails
-
-
-def masked(root: Path) -> Planted:
-    folder = root / "train"
-    (folder / "masks").mkdir(parents=True)
-    names = ("sound", "size", "ids", "colour", "cut", "ignored", "broken", "turned")
-    for number, name in enumerate(names):
-        suffix = "jpg" if name == "turned" else "png"
-        picture(folder / f"{name}.{suffix}", number)
-        mask = np.zeros(SIZE, np.uint8)
-        mask[:6] = 1
-        mask[6:8] = 9
-        Image.fromarray(mask).save(folder / "masks" / f"{name}.png")
-    masks = folder / "masks"
-    Image.fromarray(np.zeros((12, 16), np.uint8)).save(masks / "size.png")
-    Image.fromarray(np.full(SIZE, 77, np.uint8)).save(masks / "ids.png")
-    picture(masks / "colour.png", 40)
-    cut(masks / "cut.png", 0.7)
-    Image.fromarray(np.full(SIZE, 9, np.uint8)).save(masks / "ignored.png")
-    palette = Image.fromarray(np.zeros(SIZE, np.uint8), mode="P")
-    palette.putpalette([0, 0, 0, 255, 0, 0])
-    palette.save(masks / "sound.png")
-    cut(folder / "broken.png")
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    Image.fromarray(pixels(13)).save(folder / "turned.jpg", exif=turned)
-    return Planted(root=root)
-
-
-MASK_FAULTS = {
-    ("size mismatch", "size.png"),
-    ("ids out of range", "masks/ids.png"),
-    ("wrong mode", "masks/colour.png"),
-    ("truncated", "masks/cut.png"),
-    ("truncated", "broken.png"),
-}
 
 
 @pytest.mark.parametrize("mismatch", ["error", "skip", "resize"])
@@ -247,7 +123,7 @@ def test_every_planted_fault_of_masks_is_found_and_each_policy_told_apart(bad, m
     entry = masked(tmp_path / "data")
     shutil.copytree(tmp_path / "data" / "train", tmp_path / "data" / "heldout")
     policy = Policy(bad, mismatch)
-    report = check(entry, task="segmentation", domain="source", policy=policy, cache=tmp_path)
+    report = check(entry, label="masks", domain="source", policy=policy, cache=tmp_path)
     train = report.parts[0]
     effects = {"error": "stops", "skip": "skipped", "resize": "resized"}
     expected = {(kind, file, effects[mismatch if kind == "size mismatch" else bad]) for kind, file in MASK_FAULTS} | {
@@ -266,10 +142,10 @@ def test_every_planted_fault_of_masks_is_found_and_each_policy_told_apart(bad, m
 
     if "error" in policy:
         with pytest.raises(DataError, match=r"truncated|pixels|size"):
-            usable(entry.read("train", task="segmentation", seed=0, cache=None, policy=policy), policy, cache=tmp_path)
+            usable(entry.read("train", label="masks", seed=0, cache=None, policy=policy), policy, cache=tmp_path)
         return
     with pytest.warns(UserWarning, match=r"planted \(train\): .*images left out \(truncated\)"):
-        images: Any = registry.load(entry, "train", task="segmentation", policy=policy, cache=tmp_path)
+        images: Any = data.load(entry, "train", label="masks", policy=policy, cache=tmp_path)
     assert len(images) == train.usable
     assert images.dropped["images left out (truncated)"] == 2
     for index in range(len(images)):
@@ -292,7 +168,7 @@ def test_every_planted_fault_of_boxes_is_found(tmp_path):
         "nan.png": ([[2, float("nan"), 4, 14]], {}),
     }
     entry = Planted(root=tmp_path / "data", boxes=drawn, sizes={"size.png": (240, 320), "sound.png": SIZE})
-    report = check(entry, task="detection", domain="source", policy=SKIP, cache=tmp_path)
+    report = check(entry, label="boxes", domain="source", policy=SKIP, cache=tmp_path)
     train, heldout = report.parts
     assert found(train.findings) == {
         ("box outside or empty", "outside.png", "skipped"),
@@ -318,7 +194,7 @@ def test_what_cannot_be_loaded_is_a_finding_and_a_missing_file_is_named(tmp_path
         return LabelFiles("parts", split, self.root / split, ["sound0.png", "gone.png"], [0, 0], CLASSES)
 
     monkeypatch.setattr(Planted, "read", read)
-    report = check(entry, task="classification", domain="source", cache=tmp_path)
+    report = check(entry, label="classes", domain="source", cache=tmp_path)
     assert [found(part.findings) for part in report.parts] == [
         {("missing file", str(tmp_path / "data" / "train" / "gone.png"), "stops")},
         {("missing file", str(tmp_path / "data" / "heldout" / "sound0.png"), "stops")},
@@ -328,7 +204,7 @@ def test_what_cannot_be_loaded_is_a_finding_and_a_missing_file_is_named(tmp_path
         raise DataError("list.txt, line 3: expected a path and a number.")
 
     monkeypatch.setattr(Planted, "read", refuse)
-    report = check(entry, task="classification", domain="target", cache=tmp_path)
+    report = check(entry, label="classes", domain="target", cache=tmp_path)
     assert found(report.parts[0].findings) == {("cannot be loaded", "parts", "stops")}
     assert report.parts[0].findings[0].message.startswith("list.txt, line 3")
     assert report.fails
@@ -345,18 +221,18 @@ def test_warnings_of_the_loader_are_reported_and_not_raised(tmp_path, monkeypatc
         return read(self, split, **given)
 
     monkeypatch.setattr(Planted, "read", warned)
-    report = check(entry, task="classification", domain="target", cache=tmp_path)
+    report = check(entry, label="classes", domain="target", cache=tmp_path)
     assert report.parts[0].warnings == ["12,403 of 24,966 frames are there."]
 
 
 def test_a_second_check_reads_nothing_and_any_change_is_seen(tmp_path, monkeypatch):
     entry = labelled(tmp_path / "data")
-    given: dict[str, Any] = {"task": "classification", "domain": "source", "cache": tmp_path / "cache"}
+    given: dict[str, Any] = {"label": "classes", "domain": "source", "cache": tmp_path / "cache"}
     first = check(entry, **given)
     scans = []
     scan = checking._scan
     monkeypatch.setattr(checking, "_scan", lambda images, *rest: scans.append(images.split) or scan(images, *rest))
-    monkeypatch.setattr(checking, "_end", None)
+    monkeypatch.setattr(comparing, "_end", None)
     assert check(entry, **given) == first
     assert check(entry, policy=SKIP, **given).parts[0].usable == 13
     assert scans == []
@@ -387,110 +263,12 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path):
     entry = labelled(tmp_path / "data")
     (tmp_path / "file").touch()
     with pytest.warns(UserWarning, match="SYNREAL_CACHE"):
-        report = check(entry, task="classification", domain="target", cache=tmp_path / "file")
+        report = check(entry, label="classes", domain="target", cache=tmp_path / "file")
     assert report.parts[0].images == 3
 
 
-def test_usable_leaves_out_what_cannot_be_used(tmp_path):
-    entry = labelled(tmp_path / "data")
-    images = entry.read("train", task="classification", seed=0, cache=None, policy=SKIP)
-    part = usable(images, SKIP, cache=tmp_path)
-    assert len(part) == 13
-    assert set(images.files) - set(part.files) == {
-        "truncated.png",
-        "truncated.jpg",
-        "empty.png",
-        "page.jpg",
-        "large.png",
-        "float.tif",
-    }
-    assert part.dropped == {
-        "images left out (empty file)": 1,
-        "images left out (no image)": 1,
-        "images left out (too large)": 1,
-        "images left out (truncated)": 2,
-        "images left out (wrong mode)": 1,
-    }
-    assert images.dropped == {}
-    assert part.fingerprint != images.fingerprint
-    assert usable(part, SKIP, cache=tmp_path) is part
-
-
-def test_a_scan_of_a_run_that_resizes_still_tells_of_sizes(tmp_path):
-    entry = masked(tmp_path / "data")
-    shutil.copytree(tmp_path / "data" / "train", tmp_path / "data" / "heldout")
-    with pytest.warns(UserWarning, match="left out"):
-        images: Any = registry.load(
-            entry, "train", task="segmentation", policy=Policy("skip", "resize"), cache=tmp_path
-        )
-    assert "size.png" in images.files
-    assert images.resize
-    report = check(entry, task="segmentation", domain="source", cache=tmp_path)
-    assert ("size mismatch", "size.png", "stops") in found(report.parts[0].findings)
-
-
-def test_usable_ends_where_no_image_is_left(tmp_path):
-    for number in range(3):
-        picture(tmp_path / "train" / f"{number}.png", number)
-        cut(tmp_path / "train" / f"{number}.png")
-    images = Planted(root=tmp_path).read("train", task="classification", seed=0, cache=None, policy=SKIP)
-    with pytest.raises(DataError, match=r"none of 3 images can be used.*0\.png.*truncated"):
-        usable(images, SKIP, cache=tmp_path)
-    report = check(
-        Planted(root=tmp_path), task="classification", domain="source", policy=SKIP, cache=tmp_path / "cache"
-    )
-    assert "nothing left" in {finding.kind for finding in report.parts[0].findings if finding.effect == "stops"}
-
-
-@pytest.mark.parametrize("workers", [1, 5])
-def test_the_scan_is_the_same_however_many_threads_read(workers, tmp_path):
-    entry = labelled(tmp_path / "data")
-    images = entry.read("train", task="classification", seed=0, cache=None, policy=SKIP)
-    assert checking._scan(images, workers, None) == checking._scan(images, 2, None)
-
-
-def test_duplicates_are_found_by_content_alone(tmp_path):
-    count, each = 40, 3000
-    generator = np.random.default_rng(0)
-    contents = [generator.bytes(each) for _ in range(count)]
-    contents += [contents[3][:-1] + b"x", b"x" + contents[4][1:]]  # unlike at one end only, of one size
-    end = generator.bytes(5000)
-    contents += [generator.bytes(100) + end, generator.bytes(100) + end]  # alike in the last 4096 bytes
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-    order = generator.permutation(count)
-    for number in range(20):
-        (tmp_path / "a" / f"{number}.png").write_bytes(contents[number])
-    shared = set(order[:15].tolist()) & set(range(20))
-    for number in order[:15]:
-        (tmp_path / "b" / f"other{number}.png").write_bytes(contents[number])
-    (tmp_path / "a" / "long.png").write_bytes(contents[-1])
-    (tmp_path / "b" / "long.png").write_bytes(contents[-2])
-    (tmp_path / "b" / "near3.png").write_bytes(contents[-4])
-    (tmp_path / "b" / "near4.png").write_bytes(contents[-3])
-
-    def files(folder: str) -> LabelFiles:
-        names = sorted(path.name for path in (tmp_path / folder).iterdir())
-        return LabelFiles(folder, "test", tmp_path / folder, names, [0] * len(names), CLASSES)
-
-    pairs = duplicates(files("a"), files("b"), cache=tmp_path / "cache")
-    expected = {(str(tmp_path / "a" / f"{n}.png"), str(tmp_path / "b" / f"other{n}.png")) for n in shared}
-    assert len(shared) >= 5
-    assert set(pairs) == expected
-    assert len(pairs) == len(expected)
-    in_memory = ArrayImages("x", "test", torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2).long(), CLASSES)
-    assert duplicates(in_memory, files("a"), cache=tmp_path) == duplicates(files("a"), in_memory) == []
-
-
-def test_empty_files_are_not_duplicates(tmp_path):
-    for name in ("a.png", "b.png"):
-        (tmp_path / name).touch()
-    images = LabelFiles("x", "test", tmp_path, ["a.png", "b.png"], [0, 0], CLASSES)
-    assert checking._repeated(images) == []
-
-
 def test_arrays_are_checked_as_well(tmp_path):
-    report = check("uci", task="classification", cache=tmp_path)
+    report = check("uci", label="classes", cache=tmp_path)
     (part,) = report.parts
     assert (part.data, part.part, part.images, part.usable) == ("uci", "test", 1797, 1797)
     assert part.sizes["least"] == part.sizes["greatest"] == [8, 8]
@@ -500,8 +278,8 @@ def test_arrays_are_checked_as_well(tmp_path):
 
 def test_what_is_asked_for_must_fit(tmp_path):
     with pytest.raises(ConfigError, match="real data"):
-        check("uci", task="classification", domain="source", cache=tmp_path)
-    with pytest.raises(ConfigError, match="no labels for detection"):
-        check("uci", task="detection", cache=tmp_path)
+        check("uci", label="classes", domain="source", cache=tmp_path)
+    with pytest.raises(ConfigError, match="has no boxes"):
+        check("uci", label="boxes", cache=tmp_path)
     with pytest.raises(DataError, match="does not exist"):
-        check(Planted(root=tmp_path / "gone"), task="detection", cache=tmp_path)
+        check(Planted(root=tmp_path / "gone"), label="boxes", cache=tmp_path)

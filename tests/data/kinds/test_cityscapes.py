@@ -24,10 +24,10 @@ from synreal.data import Policy, check_domain, find, load
 from synreal.data.files import urban_labels
 from synreal.data.files.urban import CLASSES, NAMES, THING_NAMES, VOID, VOID_COLOURS
 from synreal.data.kinds.cityscapes import COUNTS, Cityscapes
-from synreal.data.sets import IGNORE
+from synreal.data.labels.masks import IGNORE
 from synreal.errors import ConfigError, DataError, SynrealError
+from synreal.measures import Collection
 from synreal.metrics import mean_iou
-from synreal.tasks.meters import MaskMeter
 from tests.data.urban_trees import box, cityscapes_tree, to_train_ids
 
 THINGS = {24: 0, 25: 1, 26: 2, 27: 3, 28: 4, 31: 5, 32: 6, 33: 7}
@@ -51,23 +51,21 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYNREAL_CACHE", str(tmp_path / "cache"))
 
 
-def read_and_hear(
-    root: Path, task: str = "segmentation", policy: Policy | None = None, **fields: Any
-) -> tuple[Any, str]:
+def read_and_hear(root: Path, label: str = "masks", policy: Policy | None = None, **fields: Any) -> tuple[Any, str]:
     """Load, and return what was warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        images = load(Cityscapes(root=root, **fields), "test", task=task, policy=policy or Policy())
+        images = load(Cityscapes(root=root, **fields), "test", label=label, policy=policy or Policy())
     return images, "\n".join(str(each.message) for each in caught)
 
 
-def read(root: Path, task: str = "segmentation", policy: Policy | None = None, **fields: Any) -> Any:
-    return read_and_hear(root, task, policy, **fields)[0]
+def read(root: Path, label: str = "masks", policy: Policy | None = None, **fields: Any) -> Any:
+    return read_and_hear(root, label, policy, **fields)[0]
 
 
-def refused(root: Path, task: str = "segmentation", policy: Policy | None = None, **fields: Any) -> str:
+def refused(root: Path, label: str = "masks", policy: Policy | None = None, **fields: Any) -> str:
     with pytest.raises(SynrealError) as raised:
-        read(root, task, policy, **fields)
+        read(root, label, policy, **fields)
     return str(raised.value)
 
 
@@ -109,7 +107,7 @@ def test_classes_are_those_of_cityscapesscripts() -> None:
 def test_mean_iou_agrees_with_cityscapesscripts(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Predictions are wrong in places, name void classes nowhere, and miss one class and invent another."""
     images = read(made)
-    meter = MaskMeter(images)
+    collection = Collection(["mean_iou"], images)
     truths, predicted, targets = [], [], []
     for index in range(len(images)):
         ids = raw(images, index, made)
@@ -122,12 +120,12 @@ def test_mean_iou_agrees_with_cityscapesscripts(made: Path, tmp_path: Path, monk
         truths.append(str(made / f"{images.masks.files[index]}"))
         predicted.append(guess)
         targets.append(images[index][1])
-        meter.update([guess], [targets[-1]])
+        collection.update([guess], [targets[-1]])
     for setting, value in {"quiet": True, "JSONOutput": False, "evalInstLevelScore": False}.items():
         monkeypatch.setattr(theirs.args, setting, value)
     paths = [str(tmp_path / f"pred{index}.png") for index in range(len(images))]
     expected = theirs.evaluateImgLists(paths, truths, theirs.args)
-    score = meter.compute()
+    score = collection.compute()
     assert 0.2 < score.measures["mean_iou"] < 0.9
     assert score.measures["mean_iou"] == pytest.approx(expected["averageScoreClasses"], abs=1e-12)
     assert mean_iou(torch.stack(predicted), torch.stack(targets), 19) == pytest.approx(
@@ -187,10 +185,10 @@ SQUARE: dict[str, Any] = {"label": "car", "polygon": box(0, 0, 3, 3)}
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"imgWidth": 4, "imgHei', "a.json is no JSON: Unterminated string"),
-        (b"", "a.json is no JSON"),
-        (b"\xff\xfe\x00", "a.json is no JSON"),
-        (b"[" * 100_000, "a.json is no JSON"),
+        (b'{"imgWidth": 4, "imgHei', "a.json is not JSON: Unterminated string"),
+        (b"", "a.json is not JSON"),
+        (b"\xff\xfe\x00", "a.json is not JSON"),
+        (b"[" * 100_000, "a.json is not JSON"),
         ([], "Expected imgWidth, imgHeight, and objects"),
         ({"imgWidth": 4, "imgHeight": 4}, "KeyError('objects')"),
         ({"imgWidth": 4, "imgHeight": 4, "objects": [{"label": "car"}]}, "KeyError('polygon')"),
@@ -263,7 +261,7 @@ def test_objects_are_those_found_pixel_by_pixel(numbers: np.ndarray, scale: int)
 
 @pytest.mark.parametrize("boxes", ["auto", "instance_ids", "polygons"])
 def test_boxes_enclose_visible_pixels(boxes: str, made: Path) -> None:
-    images = read(made, "detection", boxes=boxes)
+    images = read(made, "boxes", boxes=boxes)
     assert images.classes == THING_NAMES
     assert len(images) == 4
     for index, file in enumerate(files(made, "gtFine_instanceIds.png")):
@@ -283,14 +281,14 @@ def test_an_image_without_objects_is_kept(tree: Path) -> None:
     lone[31, 47] = 26_003
     lone[0, 0] = 29_000  # a caravan is no class
     Image.fromarray(lone).save(second)
-    images = read(tree, "detection")
+    images = read(tree, "boxes")
     assert len(images) == 4
     assert images[0][1].boxes.shape == (0, 4)
     assert rows(images[1][1]) == [([47, 31, 48, 32], 2, False, 1)]
 
 
 def test_boxes_are_kept_in_the_cache_until_files_change(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = read(tree, "detection")
+    before = read(tree, "boxes")
     calls: list[Path] = []
     original = urban_labels.read_instances
 
@@ -299,29 +297,29 @@ def test_boxes_are_kept_in_the_cache_until_files_change(tree: Path, monkeypatch:
         return original(path, max_pixels)
 
     monkeypatch.setattr(urban_labels, "read_instances", counted)
-    again = read(tree, "detection")
+    again = read(tree, "boxes")
     assert not calls
     assert again.fingerprint == before.fingerprint
     assert [rows(objects) for objects in again.boxes] == [rows(objects) for objects in before.boxes]
     Image.fromarray(np.zeros((32, 48), np.uint16)).save(files(tree, "gtFine_instanceIds.png")[2])
-    changed = read(tree, "detection")
+    changed = read(tree, "boxes")
     assert len(calls) == 4
     assert changed.fingerprint != before.fingerprint
     assert [len(objects.labels) for objects in changed.boxes][2] == 0
-    read(tree, "detection", boxes="polygons")
+    read(tree, "boxes", boxes="polygons")
     assert len(calls) == 4, "polygons are kept apart"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda n: Image.fromarray(n.clip(0, 255).astype(np.uint8)), "has 8 bits a pixel, but instance ids need 16"),
+        (lambda n: Image.fromarray(n.clip(0, 255).astype(np.uint8)), "has 8 bits per pixel, but instance ids need 16"),
         (lambda n: Image.fromarray(n).convert("RGB"), "is a colour image"),
         (lambda n: Image.fromarray((n * 0 + 255).astype(np.uint16)), "holds 255, which stands for no class of"),
         (lambda n: Image.fromarray((n * 0 + 255).astype(np.uint16)), "255 is a train id: expected raw ids"),
         (lambda n: Image.fromarray((n * 0 + 13_000).astype(np.uint16)), "holds 13000, which stands for no class"),
         (lambda n: Image.fromarray((n * 0 + 34).astype(np.uint16)), "holds 34, which"),
-        (None, "is no image: it is empty"),
+        (None, "is not an image: it is empty"),
     ],
 )
 def test_instance_files_of_another_kind_are_refused_or_left_out(
@@ -332,15 +330,15 @@ def test_instance_files_of_another_kind_are_refused_or_left_out(
         path.write_bytes(b"")
     else:
         change(np.array(Image.open(path))).save(path)
-    said = refused(tree, "detection")
+    said = refused(tree, "boxes")
     assert message in said
     assert str(path) in said
-    images, heard = read_and_hear(tree, "detection", Policy(bad_image="skip"))
+    images, heard = read_and_hear(tree, "boxes", Policy(bad_image="skip"))
     assert len(images) == 3
     assert "1 images whose label file cannot be read left out" in heard
     stem = path.name.removesuffix("_gtFine_instanceIds.png")
     assert not any(stem in file for file in images.files)
-    assert message in refused(tree, "detection"), "what is left out under one policy stays an error under the other"
+    assert message in refused(tree, "boxes"), "what is left out under one policy stays an error under the other"
 
 
 def test_numbers_beyond_16_bits_are_refused() -> None:
@@ -349,10 +347,10 @@ def test_numbers_beyond_16_bits_are_refused() -> None:
 
 
 def test_boxes_of_images_of_another_size_are_refused(tree: Path) -> None:
-    path = tree / read(tree, "detection").files[0]
+    path = tree / read(tree, "boxes").files[0]
     Image.open(path).resize((24, 16)).save(path)
     with pytest.raises(DataError, match="has 24 x 16 pixels, but its boxes were drawn on 48 x 32"):
-        read(tree, "detection")[0]
+        read(tree, "boxes")[0]
 
 
 # --- Which files
@@ -361,7 +359,7 @@ def test_boxes_of_images_of_another_size_are_refused(tree: Path) -> None:
 def test_it_is_known_by_name(made: Path) -> None:
     entry = find(f"cityscapes:{made}")
     assert isinstance(entry, Cityscapes)
-    assert (entry.class_names("segmentation"), entry.class_names("detection")) == (NAMES, THING_NAMES)
+    assert (entry.class_names("masks"), entry.class_names("boxes")) == (NAMES, THING_NAMES)
     assert find(entry.text()) == entry
     full = Cityscapes(root=made, split="train", labels="polygons", boxes="polygons", name="streets")
     assert find(full.text()) == full
@@ -401,7 +399,7 @@ def test_auto_takes_what_covers_most_images_and_label_ids_before_others(tree: Pa
     assert used() == "labelIds.png"
     for path in files(tree, "gtFine_instanceIds.png")[1:]:
         path.unlink()
-    assert len(read(tree, "detection")) == 3, "boxes from polygons"
+    assert len(read(tree, "boxes")) == 3, "boxes from polygons"
 
 
 def test_what_is_asked_for_and_absent_is_explained(tree: Path) -> None:
@@ -411,7 +409,7 @@ def test_what_is_asked_for_and_absent_is_explained(tree: Path) -> None:
     assert "holds no *_gtFine_labelTrainIds.png, which labels='train_ids' asks for" in message
     assert "not in the download: csCreateTrainIdLabelImgs of cityscapesscripts makes them" in message
     assert "Use labels='label_ids' or labels='polygons', or leave labels out" in message
-    message = refused(tree, "detection", boxes="instance_ids")
+    message = refused(tree, "boxes", boxes="instance_ids")
     assert "holds no *_gtFine_instanceIds.png, which boxes='instance_ids' asks for" in message
     assert "Use boxes='polygons', or leave boxes out" in message
 
@@ -458,7 +456,7 @@ def test_trees_as_archives_are_unpacked(pairs: list[tuple[str, str]], tree: Path
     images, expected = read(tree), read(made)
     assert [Path(file).name for file in images.files] == [Path(file).name for file in expected.files]
     assert (images[3][1] == expected[3][1]).all()
-    assert len(read(tree, "detection")) == 4
+    assert len(read(tree, "boxes")) == 4
 
 
 def test_a_flat_folder_of_images_gives_those_that_have_labels(tree: Path) -> None:
@@ -490,7 +488,7 @@ def test_a_missing_part_names_its_archive(gone: str, message: str, tree: Path) -
     for path in tree.glob(gone):
         shutil.rmtree(path)
     assert message in refused(tree)
-    assert message.replace("labelIds", "instanceIds") in refused(tree, "detection")
+    assert message.replace("labelIds", "instanceIds") in refused(tree, "boxes")
 
 
 def test_what_does_not_lie_in_a_city_or_was_left_behind_is_no_image(tree: Path) -> None:
@@ -539,7 +537,9 @@ def test_colours_are_refused(mode: str, tree: Path) -> None:
     for path in files(tree, "gtFine_color.png"):
         Image.open(path).convert(mode).save(path.with_name(path.name.replace("color", "labelIds")))
     message = refused(tree)
-    assert f"is a colour image (mode {mode}), expected one number a pixel. Colours are in *_gtFine_color.png" in message
+    assert (
+        f"is a colour image (mode {mode}), expected one number per pixel. Colours are in *_gtFine_color.png" in message
+    )
 
 
 def test_a_palette_does_not_change_ids(tree: Path, made: Path) -> None:

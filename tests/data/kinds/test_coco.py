@@ -16,7 +16,7 @@ from PIL.ExifTags import Base
 from pycocotools import mask as coco_mask
 
 from synreal.data import Policy, load
-from synreal.data.sets import Boxes
+from synreal.data.labels.boxes import Boxes
 from synreal.errors import ConfigError, DataError
 from tests.data.own_trees import CLASSES, coco_tree, run_lengths, scene
 
@@ -50,13 +50,13 @@ def edit(root: Path, **changes: Any) -> dict[str, Any]:
 
 
 def mask_of(root: Path, settings: str = "") -> NDArray[np.uint8]:
-    mask = load(f"coco(root='{root}'{settings})", "test", task="segmentation")[0][1]
+    mask = load(f"coco(root='{root}'{settings})", "test", label="masks")[0][1]
     assert isinstance(mask, torch.Tensor)
     return mask.numpy()
 
 
 def boxes_of(root: Path, settings: str = "") -> Boxes:
-    found = load(f"coco(root='{root}'{settings})", "test", task="detection")[0][1]
+    found = load(f"coco(root='{root}'{settings})", "test", label="boxes")[0][1]
     assert isinstance(found, Boxes)
     return found
 
@@ -70,7 +70,7 @@ BOX = {"bbox": [2, 3, 6, 4], "area": 24, **polygon(2, 3, 8, 3, 8, 7, 2, 7)}
 
 def test_masks_are_those_that_were_painted(tmp_path: Path) -> None:
     coco_tree(tmp_path, 7)
-    images = load(f"coco:{tmp_path}", "test", task="segmentation")
+    images = load(f"coco:{tmp_path}", "test", label="masks")
 
     assert images.classes == ("background", *CLASSES)
     assert len(images) == 7
@@ -82,7 +82,7 @@ def test_masks_are_those_that_were_painted(tmp_path: Path) -> None:
 
 def test_boxes_are_those_that_were_painted(tmp_path: Path) -> None:
     coco_tree(tmp_path, 7)
-    images = load(f"coco:{tmp_path}", "test", task="detection")
+    images = load(f"coco:{tmp_path}", "test", label="boxes")
 
     assert images.classes == CLASSES
     for index in range(7):
@@ -97,7 +97,7 @@ def test_boxes_are_those_that_were_painted(tmp_path: Path) -> None:
 def test_training_and_held_out_images_are_everything_once(tmp_path: Path) -> None:
     coco_tree(tmp_path, 12)
     files = {
-        part: load(f"coco(root='{tmp_path}', heldout=3)", part, task="detection").files
+        part: load(f"coco(root='{tmp_path}', heldout=3)", part, label="boxes").files
         for part in ("train", "heldout", "test")
     }
     assert len(files["heldout"]) == 3
@@ -112,16 +112,16 @@ def test_a_json_for_each_part(tmp_path: Path) -> None:
         write(tmp_path, content, f"annotations/instances_{part}2017.json")
     splits = "splits={'train': 'annotations/instances_train2017.json', 'test': 'annotations/instances_val2017.json'}"
 
-    train = load(f"coco(root='{tmp_path}', heldout=1, {splits})", "train", task="segmentation")
-    test = load(f"coco(root='{tmp_path}', {splits})", "test", task="segmentation")
+    train = load(f"coco(root='{tmp_path}', heldout=1, {splits})", "train", label="masks")
+    test = load(f"coco(root='{tmp_path}', {splits})", "test", label="masks")
 
     assert (len(train), len(test)) == (4, 3)
     assert all(name.startswith("train2017/") for name in train.files)
     assert np.array_equal(np.asarray(test[2][1]), scene(2, seed=3).mask)
     with pytest.raises(DataError, match=r"expected one JSON.*instances_train2017\.json, annotations/instances_val"):
-        load(f"coco:{tmp_path}", "test", task="detection")
+        load(f"coco:{tmp_path}", "test", label="boxes")
     with pytest.raises(DataError, match=r"no file .*nope\.json.*instances_train2017\.json"):
-        load(f"coco(root='{tmp_path}', annotations='nope.json')", "test", task="detection")
+        load(f"coco(root='{tmp_path}', annotations='nope.json')", "test", label="boxes")
 
 
 @pytest.mark.parametrize(
@@ -144,26 +144,26 @@ def test_images_are_found_where_tools_put_them(tmp_path: Path, at: str, listed: 
     content = {"images": [{"id": 1, "file_name": listed}], "annotations": [], "categories": [{"id": 1, "name": "car"}]}
     write(tmp_path, content, "coco/instances_val2017.json")
 
-    images = load(f"coco(root='{tmp_path}'{settings})", "test", task="detection")
+    images = load(f"coco(root='{tmp_path}'{settings})", "test", label="boxes")
     assert images.path(0).resolve() == (tmp_path / at / "0.png").resolve()
 
 
 def test_images_that_are_nowhere(tmp_path: Path) -> None:
     coco_tree(tmp_path, 3)
     with pytest.raises(DataError, match=r"no folder .*pictures, which images names"):
-        load(f"coco(root='{tmp_path}', images='pictures')", "test", task="detection")
+        load(f"coco(root='{tmp_path}', images='pictures')", "test", label="boxes")
     (tmp_path / "images").rename(tmp_path / "pictures")
     with pytest.raises(DataError, match=r"no image that it lists was found, e\.g\. '0000\.png'.*with images"):
-        load(f"coco:{tmp_path}", "test", task="detection")
+        load(f"coco:{tmp_path}", "test", label="boxes")
 
 
 def test_missing_images_are_an_error_or_counted(tmp_path: Path) -> None:
     coco_tree(tmp_path, 6)
     (tmp_path / "images/0002.png").unlink()
     with pytest.raises(DataError, match=r"1 of 6 images do not exist.*0002\.png"):
-        load(f"coco:{tmp_path}", "test", task="segmentation")
+        load(f"coco:{tmp_path}", "test", label="masks")
     with pytest.warns(UserWarning, match="1 missing images left out"):
-        images = load(f"coco:{tmp_path}", "test", task="segmentation", policy=Policy(bad_image="skip"))
+        images = load(f"coco:{tmp_path}", "test", label="masks", policy=Policy(bad_image="skip"))
     assert np.array_equal(np.asarray(images[2][1]), scene(3).mask)
 
 
@@ -175,7 +175,7 @@ def test_file_names_stay_in_the_root(tmp_path: Path, name: str) -> None:
     content["images"].append({"id": 2, "file_name": name})
     write(root, content)
     with pytest.raises(DataError, match=r"annotations\.json: the path .* (leads out of|is absolute|holds a NUL)"):
-        load(f"coco:{root}", "test", task="detection")
+        load(f"coco:{root}", "test", label="boxes")
 
 
 def test_chosen_classes_give_the_order_and_others_are_counted(tmp_path: Path) -> None:
@@ -185,25 +185,25 @@ def test_chosen_classes_give_the_order_and_others_are_counted(tmp_path: Path) ->
     warning = f"{kinds.count(1)} objects of classes that are not used left out"
 
     with pytest.warns(UserWarning, match=warning):
-        images = load(spec, "test", task="detection")
+        images = load(spec, "test", label="boxes")
     assert images.classes == ("plate", "bolt")
     found = [int(label) for index in range(6) for label in images[index][1].labels]
     assert found == [{2: 0, 0: 1}[label] for label in kinds if label != 1]
 
     with pytest.warns(UserWarning, match=warning):
-        masks = load(spec, "test", task="segmentation")
+        masks = load(spec, "test", label="masks")
     assert masks.classes == ("background", "plate", "bolt")
     table = np.array([0, 2, 0, 1], np.uint8)
     assert all(np.array_equal(np.asarray(masks[index][1]), table[scene(index).mask]) for index in range(6))
 
     with pytest.raises(ConfigError, match=r"plat.*Did you mean 'plate'"):
-        load(f"coco(root='{tmp_path}', classes=['plat'])", "test", task="detection")
+        load(f"coco(root='{tmp_path}', classes=['plat'])", "test", label="boxes")
 
 
 def test_a_category_may_be_the_background(tmp_path: Path) -> None:
     root = small(tmp_path, {"category_id": 2, **BOX}, names=("background", "car"))
     found = mask_of(root)
-    assert load(f"coco:{root}", "test", task="segmentation").classes == ("background", "car")
+    assert load(f"coco:{root}", "test", label="masks").classes == ("background", "car")
     assert found.sum() == 24
 
     spec = ", classes=['car', 'background']"
@@ -212,14 +212,14 @@ def test_a_category_may_be_the_background(tmp_path: Path) -> None:
 
 def test_categories_of_one_name_are_one_class(tmp_path: Path) -> None:
     root = small(tmp_path, {"category_id": 1, **BOX}, {"category_id": 2, **BOX}, names=("car", "car"))
-    assert load(f"coco:{root}", "test", task="detection").classes == ("car",)
+    assert load(f"coco:{root}", "test", label="boxes").classes == ("car",)
     assert boxes_of(root).labels.tolist() == [0, 0]
 
 
 def test_numbers_as_names_are_read_as_text(tmp_path: Path) -> None:
     root = small(tmp_path, BOX)
     edit(root, categories=[{"id": 1, "name": 7, "supercategory": "coco_annotations"}])  # BlenderProc without names
-    assert load(f"coco:{root}", "test", task="detection").classes == ("7",)
+    assert load(f"coco:{root}", "test", label="boxes").classes == ("7",)
 
 
 def test_later_objects_are_drawn_over_earlier_ones(tmp_path: Path) -> None:
@@ -323,34 +323,34 @@ def test_sizes_that_the_json_does_not_give_are_read(tmp_path: Path) -> None:
     assert mask_of(root).sum() == 24
 
 
-@pytest.mark.parametrize("task", ["segmentation", "detection"])
-def test_labels_of_the_stored_image_turn_with_it(tmp_path: Path, task: str) -> None:
+@pytest.mark.parametrize("label", ["masks", "boxes"])
+def test_labels_of_the_stored_image_turn_with_it(tmp_path: Path, label: str) -> None:
     root = small(tmp_path, BOX)
     tags = Image.Exif()
     tags[Base.Orientation] = 6  # a quarter turn clockwise
     Image.new("RGB", SIZE).save(root / "images/a.png", exif=tags)
-    if task == "detection":
+    if label == "boxes":
         assert boxes_of(root).boxes.tolist() == [[SIZE[1] - 7, 2, SIZE[1] - 3, 8]]
     else:
         rows, columns = mask_of(root).nonzero()
         assert (rows.min(), rows.max(), columns.min(), columns.max()) == (2, 7, SIZE[1] - 7, SIZE[1] - 4)
 
 
-@pytest.mark.parametrize("task", ["segmentation", "detection"])
-def test_images_of_another_size_than_the_json_says(tmp_path: Path, task: str) -> None:
+@pytest.mark.parametrize("label", ["masks", "boxes"])
+def test_images_of_another_size_than_the_json_says(tmp_path: Path, label: str) -> None:
     root = small(tmp_path, {**BOX, "segmentation": BOX["segmentation"]}, width=40, height=24)
     with pytest.raises(DataError, match=r"a\.png has 20 x 12 pixels, but its .* 40 x 24"):
-        load(f"coco:{root}", "test", task=task)[0]
-    if task == "segmentation":
-        images = load(f"coco:{root}", "test", task=task, policy=Policy(size_mismatch="resize"))
+        load(f"coco:{root}", "test", label=label)[0]
+    if label == "masks":
+        images = load(f"coco:{root}", "test", label=label, policy=Policy(size_mismatch="resize"))
         assert images[0][0].shape == (3, 24, 40)
 
 
-def test_boxes_alone_serve_no_segmentation(tmp_path: Path) -> None:
+def test_boxes_alone_give_no_masks(tmp_path: Path) -> None:
     coco_tree(tmp_path, 4, masks=False)
-    assert len(load(f"coco:{tmp_path}", "test", task="detection")) == 4
-    with pytest.raises(DataError, match=r"7 of 7 annotations have no segmentation.*boxes alone serve detection"):
-        load(f"coco:{tmp_path}", "test", task="segmentation")
+    assert len(load(f"coco:{tmp_path}", "test", label="boxes")) == 4
+    with pytest.raises(DataError, match=r"7 of 7 annotations have no segmentation.*boxes alone are read as boxes"):
+        load(f"coco:{tmp_path}", "test", label="masks")
 
 
 @pytest.mark.parametrize("empty", [[], None, {}])
@@ -434,15 +434,15 @@ def test_damaged_lists_are_named(tmp_path: Path, changes: dict[str, Any], messag
     root = small(tmp_path, BOX)
     edit(root, **changes)
     with pytest.raises(DataError, match=rf"annotations\.json.*{message}"):
-        load(f"coco:{root}", "test", task="segmentation")
+        load(f"coco:{root}", "test", label="masks")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is no JSON"),
-        ('{"images": [', "is no JSON.*truncated"),
-        ("[" * 100_000, "is no JSON"),
+        ("", "is not JSON"),
+        ('{"images": [', "is not JSON.*truncated"),
+        ("[" * 100_000, "is not JSON"),
         ('[{"image_id": 1, "score": 0.5}]', "found a list"),
         ('{"shapes": [], "version": 5}', "found shapes, version"),
     ],
@@ -451,12 +451,12 @@ def test_other_files_are_refused(tmp_path: Path, text: str, message: str) -> Non
     root = small(tmp_path)
     (root / "annotations.json").write_text(text)
     with pytest.raises(DataError, match=rf"annotations\.json.*{message}"):
-        load(f"coco:{root}", "test", task="detection")
+        load(f"coco:{root}", "test", label="boxes")
 
 
 def test_fingerprints_follow_what_is_drawn(tmp_path: Path) -> None:
     def fingerprint(*objects: dict[str, Any]) -> str:
-        return load(f"coco:{small(tmp_path, *objects)}", "test", task="segmentation").fingerprint
+        return load(f"coco:{small(tmp_path, *objects)}", "test", label="masks").fingerprint
 
     runs = {"segmentation": {"size": [12, 20], "counts": [10, 5, 225]}}
     variants = [
@@ -474,7 +474,7 @@ def test_fingerprints_follow_what_is_drawn(tmp_path: Path) -> None:
 
 def test_masks_are_sent_to_workers_in_few_bytes(tmp_path: Path) -> None:
     coco_tree(tmp_path, 12)
-    images = load(f"coco:{tmp_path}", "train", task="segmentation")
+    images = load(f"coco:{tmp_path}", "train", label="masks")
     sent = pickle.dumps(images)
 
     assert len(sent) < 20_000
@@ -488,7 +488,7 @@ def test_a_json_is_read_once_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     read_bytes = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda self: reads.append(self) or read_bytes(self))
 
-    images = load(f"coco:{tmp_path}", "test", task="segmentation")
+    images = load(f"coco:{tmp_path}", "test", label="masks")
     for index in range(6):
         images[index]
     assert [path.name for path in reads].count("annotations.json") == 1
@@ -498,6 +498,23 @@ def test_class_names_are_known_before_reading_where_they_are_given() -> None:
     from synreal.data import find
 
     spec = find("coco(root='/nowhere', classes=['car', 'bus'])")
-    assert spec.class_names("detection") == ("car", "bus")
-    assert spec.class_names("segmentation") == ("background", "car", "bus")
-    assert find("coco:/nowhere").class_names("detection") is None
+    assert spec.class_names("boxes") == ("car", "bus")
+    assert spec.class_names("masks") == ("background", "car", "bus")
+    assert find("coco:/nowhere").class_names("boxes") is None
+
+
+@pytest.mark.parametrize("label", ["masks", "boxes"])
+def test_an_image_without_size_that_cannot_be_read_is_left_out_as_the_policy_says(tmp_path: Path, label: str) -> None:
+    coco_tree(tmp_path, 4)
+    content = json.loads((tmp_path / "annotations.json").read_text())
+    for image in content["images"]:
+        del image["width"], image["height"]
+    write(tmp_path, content)
+    path = load(f"coco:{tmp_path}", "test", label).path(1)
+    assert path is not None
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match=path.name):
+        load(f"coco:{tmp_path}", "test", label)
+    with pytest.warns(UserWarning, match="1 images that cannot be read left out"):
+        images = load(f"coco:{tmp_path}", "test", label, policy=Policy(bad_image="skip"))
+    assert len(images) == 3

@@ -12,8 +12,10 @@ from scipy.io import savemat
 
 from synreal.data import Policy, check_domain, default_targets, find, load
 from synreal.data.files.urban import NAMES
+from synreal.data.inspection.duplicates import paths_of
 from synreal.data.kinds.gta5 import Gta5
-from synreal.data.sets import IGNORE, SegmentedImages
+from synreal.data.labels.masks import IGNORE
+from synreal.data.sets import SegmentedImages
 from synreal.errors import ConfigError, DataError, SynrealError
 from tests.data.urban_trees import RAW_TO_TRAIN, gta5_tree, to_train_ids
 
@@ -46,7 +48,7 @@ def read_and_hear(
     """Load, and return what was warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        images = load(Gta5(root=root, **fields), split, task="segmentation", policy=policy or Policy())
+        images = load(Gta5(root=root, **fields), split, label="masks", policy=policy or Policy())
     return images, "\n".join(str(each.message) for each in caught)  # type: ignore[return-value]
 
 
@@ -57,7 +59,7 @@ def refused(root: Path, split: str = "train", policy: Policy | None = None, **fi
 
 
 def names(images: SegmentedImages) -> list[str]:
-    return [Path(file).stem for file in images.files]  # type: ignore[attr-defined]
+    return [path.stem for path in paths_of(images)]
 
 
 def write(path: Path, *lines: str, end: str = "\n") -> None:
@@ -90,13 +92,13 @@ def test_masks_are_those_of_the_palette_indices(made: Path) -> None:
 def test_it_is_known_by_name_and_has_no_target_by_itself(made: Path) -> None:
     entry = find(f"gta5:{made}")
     assert isinstance(entry, Gta5)
-    assert entry.class_names("segmentation") == NAMES
+    assert entry.class_names("masks") == NAMES
     assert read(made).classes == NAMES
     assert find(entry.text()) == entry
     full = Gta5(root=made, frames=LIST, labels="train_ids", heldout=2, name="mine")
     assert find(full.text()) == full
     with pytest.raises(ConfigError, match="name the real data"):
-        default_targets(entry, "segmentation")
+        default_targets(entry, "masks")
     with pytest.raises(ConfigError, match="is synthetic"):
         check_domain(entry, "target")
 
@@ -146,8 +148,8 @@ def test_the_split_file_may_lie_in_the_folder_of_its_archive(place: str, tree: P
         ({"trainIds": np.array(["one"])}, "split.mat: trainIds holds <U3"),
         ({"trainIds": np.array([], np.uint16)}, "expected frame numbers"),
         ({"trainIds": np.uint16([[900], [901]])}, "none of the 2 frames that"),
-        (b"MATLAB 5.0 MAT-file" + bytes(120), "split.mat is no MATLAB file"),
-        (b"", "split.mat is no MATLAB file"),
+        (b"MATLAB 5.0 MAT-file" + bytes(120), "split.mat is not a MATLAB file"),
+        (b"", "split.mat is not a MATLAB file"),
     ],
 )
 def test_a_split_file_that_is_of_no_use(content: dict[str, np.ndarray] | bytes, message: str, tree: Path) -> None:
@@ -406,7 +408,9 @@ def test_an_image_of_another_size_than_its_mask(tree: Path) -> None:
     assert mask.shape == (16, 24)
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"", "is no image: it is empty"), (None, "image file is truncated")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "is not an image: it is empty"), (None, "image file is truncated")]
+)
 def test_a_damaged_label_file_is_named_at_once_or_passed_over(content: bytes | None, message: str, tree: Path) -> None:
     path = tree / "labels/00003.png"
     path.write_bytes(path.read_bytes()[:-60] if content is None else content)

@@ -71,7 +71,7 @@ def test_classes_are_numbered_alike_though_one_is_missing_from_the_part_that_is_
 
 def test_classes_select_and_order(root: Path) -> None:
     data = ImageFolder(root=root, classes=["plate", "bolt"])
-    assert data.class_names("classification") == ("plate", "bolt")
+    assert data.class_names("classes") == ("plate", "bolt")
     with pytest.warns(UserWarning, match=r"5 images of classes that are not used \(nut\) left out"):
         images = load(data, "test")
     assert images.classes == ("plate", "bolt")
@@ -107,7 +107,7 @@ def test_folders_of_parts_are_not_taken_for_classes(tmp_path: Path, names: list[
     for name in names:
         imagefolder_tree(tmp_path / name, size=8, per_class=2)
     train = next(name for name in names if name.lower().startswith("train"))
-    with pytest.raises(DataError, match=r"expected one folder a class") as caught:
+    with pytest.raises(DataError, match=r"expected one folder per class") as caught:
         load(f"imagefolder:{tmp_path}", "train")
     assert f"splits={{'train': '{train}', 'test': '" in str(caught.value)
     assert f"imagefolder:{tmp_path}/{train}." in str(caught.value)
@@ -128,7 +128,7 @@ def test_a_train_among_other_classes_is_a_train(tmp_path: Path) -> None:
 def test_images_without_class_folders_are_an_error(tmp_path: Path) -> None:
     put(tmp_path / "b.png")
     put(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"no folders, only 2 images such as a\.png; expected one folder a class"):
+    with pytest.raises(DataError, match=r"no folders, only 2 images such as a\.png; expected one folder per class"):
         load(f"imagefolder:{tmp_path}", "test")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no folders, only nothing that is read"):
@@ -163,7 +163,7 @@ def test_a_root_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 def test_a_damaged_image_is_an_error_when_it_is_read(root: Path) -> None:
     (root / "bolt" / "002.png").write_bytes(b"")
     images = load(f"imagefolder:{root}", "test")
-    with pytest.raises(DataError, match=r"bolt/002\.png is no image: it is empty"):
+    with pytest.raises(DataError, match=r"bolt/002\.png is not an image: it is empty"):
         images[2]
 
 
@@ -174,6 +174,6 @@ def test_max_pixels_is_passed_on(root: Path) -> None:
 
 
 def test_reading_is_announced_for_classification_alone(root: Path) -> None:
-    with pytest.raises(ConfigError, match="no labels for detection"):
-        load(f"imagefolder:{root}", "test", task="detection")
+    with pytest.raises(ConfigError, match="has no boxes"):
+        load(f"imagefolder:{root}", "test", label="boxes")
     assert find(f"imagefolder:{root}").text() == f"imagefolder:{root}"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import synreal.data as data
+from synreal.data import Policy
 from synreal.data.kinds.kitti import Kitti
-from synreal.data.registry import Policy
 from synreal.errors import ConfigError, DataError
 from tests.data.trees import colour, kitti_line, kitti_tree, write
 
@@ -26,7 +26,7 @@ def tree(built: Path, tmp_path: Path) -> Path:
 
 
 def load(root: Path, split: str = "test", **settings: object):  # type: ignore[no-untyped-def]
-    return data.load(Kitti(root=root, **settings), split, task="detection")
+    return data.load(Kitti(root=root, **settings), split, label="boxes")
 
 
 def label(tree: Path, index: int, *lines: str) -> None:
@@ -76,7 +76,7 @@ def test_folders_can_be_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds a, expected image_2 with label_2, rgb with .* Name the folders"):
         load(tmp_path)
     assert len(load(tmp_path, images="a/pictures", labels="a/texts")) == 2
-    with pytest.raises(DataError, match=r"text is no folder"):
+    with pytest.raises(DataError, match=r"text is not a folder"):
         load(tmp_path, images="a/pictures", labels="a/text")
     with pytest.raises(DataError, match="leads out of"):
         load(tmp_path / "a", images="../a/pictures", labels="../../x")
@@ -183,9 +183,9 @@ def test_names_are_those_of_the_whole_source(tree: Path) -> None:
 
 def test_images_that_cannot_be_read_are_left_out_if_asked(tree: Path) -> None:
     (tree / "training/image_2/4.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"4\.png is no image: it is empty"):
+    with pytest.raises(DataError, match=r"4\.png is not an image: it is empty"):
         load(tree)
     with pytest.warns(UserWarning, match="1 images that cannot be read left out"):
-        images = data.load(Kitti(root=tree), "test", task="detection", policy=Policy(bad_image="skip"))
+        images = data.load(Kitti(root=tree), "test", label="boxes", policy=Policy(bad_image="skip"))
     assert len(images) == 6
     assert np.array_equal([len(images[i][1].labels) for i in range(6)], [1, 2, 3, 1, 3, 1])

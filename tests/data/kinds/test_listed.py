@@ -125,7 +125,7 @@ def test_lists_that_are_wrong(
     [
         ("path,label\na.png\n", r"l\.csv, line 2: 1 columns, expected 2"),
         ("a.png,cat,x\n", r"l\.csv, line 1: 3 columns, expected 2: .*a first line that names them, e\.g\. path,label"),
-        ('"a.png,cat\n', r"l\.csv, line 1 is no line of a table"),
+        ('"a.png,cat\n', r"l\.csv, line 1 is not a line of a table"),
         ("path,label\n", r"l\.csv lists nothing"),
         ("path,label\na.png,\n", r"l\.csv, line 2: 'a\.png' has no class"),
         ("path,label\n,cat\n", r"l\.csv, line 2: expected the path of a file"),

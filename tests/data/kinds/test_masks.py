@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synreal.data import Policy, find, load
-from synreal.data.kinds.masks import pairs_of, read_pairs
-from synreal.data.registry import STRICT
+from synreal.data.datasets import STRICT
 from synreal.errors import ConfigError, DataError
 from tests.data.own_trees import CLASSES, COLOURS, masks_tree, scene
 
@@ -24,7 +23,7 @@ BY_COLOUR: dict[str, list[int]] = dict(zip(NAMES, [[0, 0, 0], *map(list, COLOURS
 def read(root: Path, split: str = "test", policy: Policy = STRICT, **settings: Any) -> Any:
     """Load through a YAML file, as people do."""
     (root / "own.yaml").write_text(yaml.safe_dump({"format": "masks", "root": ".", **settings}))
-    return load(str(root / "own.yaml"), split, task="segmentation", policy=policy)
+    return load(str(root / "own.yaml"), split, label="masks", policy=policy)
 
 
 def same(images: Any, table: list[int] | None = None, names: list[int] | None = None) -> bool:
@@ -62,7 +61,7 @@ def test_numbers_are_read_as_numbers(tmp_path: Path, encoding: str, settings: di
     images = read(tmp_path, **settings)
 
     assert images.classes == NAMES
-    assert find(str(tmp_path / "own.yaml")).class_names("segmentation") == NAMES
+    assert find(str(tmp_path / "own.yaml")).class_names("masks") == NAMES
     assert images.name == "own"
     assert same(images)
     assert np.array_equal(images[3][0].permute(1, 2, 0).numpy(), scene(3).image)
@@ -162,7 +161,7 @@ def test_label_maps_of_numbers_in_files(tmp_path: Path, name: str, text: str) ->
     images = read(tmp_path, label_map=name)
     assert images.classes == NAMES
     assert same(images)
-    assert find(str(tmp_path / "own.yaml")).class_names("segmentation") is None
+    assert find(str(tmp_path / "own.yaml")).class_names("masks") is None
 
 
 CVAT = "# label:color_rgb:parts:actions\n" + "".join(
@@ -189,23 +188,6 @@ def test_label_maps_of_colours_in_files(tmp_path: Path, name: str, text: str) ->
     assert same(images)
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("7 traffic light", ("traffic light", 7)),
-        ("traffic light 7", ("traffic light", 7)),
-        ("class 1,5", ("class 1", 5)),
-        ("250 170 30 traffic light", ("traffic light", (250, 170, 30))),
-        ("traffic light: 250, 170, 30", ("traffic light", (250, 170, 30))),
-        ("traffic light;250;170;30;255", ("traffic light", (250, 170, 30))),
-        ("person:0,0,255:hand,foot:jumping,running", ("person", (0, 0, 255))),
-    ],
-)
-def test_lines_of_label_maps(tmp_path: Path, line: str, expected: Any) -> None:
-    (tmp_path / "map.txt").write_text(f"# comment\n{line}\n")
-    assert read_pairs(tmp_path / "map.txt") == [expected]
-
-
 def test_what_cvat_exports_needs_no_settings(tmp_path: Path) -> None:
     made = masks_tree(tmp_path, 4, encoding="colour")
     (tmp_path / "images").rename(tmp_path / "JPEGImages")
@@ -214,7 +196,7 @@ def test_what_cvat_exports_needs_no_settings(tmp_path: Path) -> None:
     (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
     (tmp_path / "ImageSets/Segmentation/val.txt").write_text("0002\r\n0000.png\r\n")
 
-    assert same(load(f"masks:{tmp_path}", "test", task="segmentation"))
+    assert same(load(f"masks:{tmp_path}", "test", label="masks"))
     images = read(tmp_path, splits={"test": "ImageSets/Segmentation/val.txt"})
     assert same(images, names=[0, 2])
     assert np.array_equal(images[1][0].permute(1, 2, 0).numpy(), made[2].image)
@@ -240,11 +222,6 @@ def test_what_replicator_writes(tmp_path: Path) -> None:
     )
     assert images.classes == ("background", "pallet", "cone")
     assert [images[index][1].tolist() for index in range(2)] == [[[0, 1, 0]], [[0, 0, 2]]]
-
-
-def test_what_replicator_writes_without_colours() -> None:
-    pairs = pairs_of({"0": {"class": "BACKGROUND"}, "1": {"class": "UNLABELLED"}, "2": {"class": "car,red"}})
-    assert pairs == [("background", 0), ("UNLABELLED", 1), ("car,red", 2)]
 
 
 @pytest.mark.parametrize(
@@ -280,27 +257,6 @@ def test_label_maps_that_contradict_themselves(tmp_path: Path, values: Any, mess
     masks_tree(tmp_path, 1)
     with pytest.raises((DataError, ConfigError), match=message):
         read(tmp_path, label_map={key: value for key, value in values.items() if value != "1"})
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("map.txt", "0 background\nbolt\n", r"map\.txt, line 2: expected a name and a number or a colour, got 'bolt'"),
-        ("map.txt", "background:0,0,0::\nbolt:::\n", r"map\.txt, line 2"),
-        ("map.csv", "bolt,1,2\n", r"map\.csv, line 1"),
-        ("map.txt", "1 2\n", r"map\.txt, line 1"),
-        ("map.txt", "bolt 1 2\n", r"map\.txt, line 1"),
-        ("map.csv", "name,r,g,b\nbolt,300,0,0\n", r"map\.csv, line 2"),
-        ("map.json", "[1]", r"map\.json must hold names with numbers or colours, got a list"),
-        ("map.json", "{", r"map\.json is no JSON"),
-        ("map.json", '{"bolt": "nut"}', r"map\.json: expected a name with a number or a colour"),
-        ("map.yaml", "bolt: nut", r"map\.yaml: expected a name with a number or a colour"),
-    ],
-)
-def test_damaged_label_map_files_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
-    (tmp_path / name).write_text(text)
-    with pytest.raises(DataError, match=message):
-        read_pairs(tmp_path / name)
 
 
 def test_a_label_map_file_that_is_not_there(tmp_path: Path) -> None:
@@ -452,4 +408,4 @@ def test_settings_are_written_as_they_are_read(tmp_path: Path) -> None:
     for label_map in (BY_NUMBER, BY_COLOUR, dict(enumerate(NAMES)), "map.txt"):
         spec = find(f"masks(root='{tmp_path}', label_map={label_map!r})")
         again = find(spec.text())
-        assert again.class_names("segmentation") == spec.class_names("segmentation")
+        assert again.class_names("masks") == spec.class_names("masks")

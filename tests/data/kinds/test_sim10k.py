@@ -25,7 +25,7 @@ def tree(built: Path, tmp_path: Path) -> Path:
 
 def both(root: Path, **settings: object):  # type: ignore[no-untyped-def]
     entry = Sim10k(root=root, **settings)
-    return [data.load(entry, part, task="detection") for part in ("train", "heldout")]
+    return [data.load(entry, part, label="boxes") for part in ("train", "heldout")]
 
 
 def samples(sets) -> dict[str, tuple]:  # type: ignore[no-untyped-def, type-arg]
@@ -195,6 +195,6 @@ def test_classes_are_some_of_the_three(tree: Path, classes: list[str]) -> None:
 
 
 def test_classes_are_known_without_reading() -> None:
-    assert data.find("sim10k:/nowhere").class_names("detection") == ("car",)
+    assert data.find("sim10k:/nowhere").class_names("boxes") == ("car",)
     with pytest.raises(ConfigError, match="no split 'test'"):
-        data.load("sim10k:/nowhere", "test", task="detection")
+        data.load("sim10k:/nowhere", "test", label="boxes")

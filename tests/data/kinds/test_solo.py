@@ -34,8 +34,8 @@ def annotation(content: dict[str, Any], kind: str) -> dict[str, Any]:
     return next(each for each in annotations if each["@type"].endswith(kind))
 
 
-def read(root: Path, task: str = "detection", settings: str = "", **more: Any) -> Any:
-    return load(f"solo(root='{root}'{settings})", "test", task=task, **more)
+def read(root: Path, label: str = "boxes", settings: str = "", **more: Any) -> Any:
+    return load(f"solo(root='{root}'{settings})", "test", label=label, **more)
 
 
 def definitions(root: Path, spec: list[dict[str, Any]] | None) -> None:
@@ -63,7 +63,7 @@ def test_boxes_are_those_that_were_painted(tmp_path: Path) -> None:
 
 def test_masks_are_those_that_were_painted(tmp_path: Path) -> None:
     solo_tree(tmp_path, 5)
-    images = read(tmp_path, "segmentation")
+    images = read(tmp_path, "masks")
 
     assert images.classes == ("background", *CLASSES)
     assert all(np.array_equal(images[index][1].numpy(), scene(index).mask) for index in range(5))
@@ -72,7 +72,7 @@ def test_masks_are_those_that_were_painted(tmp_path: Path) -> None:
 def test_training_and_held_out_images_are_everything_once(tmp_path: Path) -> None:
     solo_tree(tmp_path, 8)
     spec = f"solo(root='{tmp_path}', heldout=2)"
-    parts = {part: load(spec, part, task="segmentation") for part in ("train", "heldout", "test")}
+    parts = {part: load(spec, part, label="masks") for part in ("train", "heldout", "test")}
     assert [len(parts[part]) for part in ("train", "heldout", "test")] == [6, 2, 8]
     assert sorted(parts["train"].files + parts["heldout"].files) == sorted(parts["test"].files)
     name = parts["heldout"].files[1]
@@ -85,8 +85,8 @@ def test_a_folder_for_each_part(tmp_path: Path) -> None:
     solo_tree(tmp_path / "solo_1", 2, seed=1)
     spec = f"solo(root='{tmp_path}', splits={{'train': 'solo', 'heldout': 'solo_1', 'test': 'solo_1'}})"
 
-    assert [len(load(spec, part, task="detection")) for part in ("train", "heldout", "test")] == [3, 2, 2]
-    assert np.array_equal(load(spec, "test", task="segmentation")[1][1].numpy(), scene(1, seed=1).mask)
+    assert [len(load(spec, part, label="boxes")) for part in ("train", "heldout", "test")] == [3, 2, 2]
+    assert np.array_equal(load(spec, "test", label="masks")[1][1].numpy(), scene(1, seed=1).mask)
     with pytest.raises(DataError, match=r"expected one SOLO data set in .*; found solo, solo_1"):
         read(tmp_path)
     with pytest.raises(DataError, match=r"no folder .*solo_2, which splits names"):
@@ -121,7 +121,7 @@ def test_chosen_classes_leave_others_out(tmp_path: Path) -> None:
     found = [int(label) for index in range(6) for label in images[index][1].labels]
     assert found == [{2: 0, 0: 1}[label] for label in kinds if label != 1]
 
-    masks = read(tmp_path, "segmentation", ", classes=['plate', 'bolt']")
+    masks = read(tmp_path, "masks", ", classes=['plate', 'bolt']")
     assert masks.classes == ("background", "plate", "bolt")
     table = np.array([0, 2, 255, 1], np.uint8)
     assert all(np.array_equal(masks[index][1].numpy(), table[scene(index).mask]) for index in range(6))
@@ -191,7 +191,7 @@ def test_other_simulations_name_their_labeler(tmp_path: Path) -> None:
         content["captures"][0]["annotations"] = [annotation(content, BOXES)]
         rewrite(tmp_path, content, index)
     with pytest.raises(DataError, match="SemanticSegmentationLabeler active"):
-        read(tmp_path, "segmentation")
+        read(tmp_path, "masks")
 
 
 def test_a_colour_of_two_labels_is_an_error(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_colour_of_two_labels_is_an_error(tmp_path: Path) -> None:
     annotation(content, MASKS)["instances"] = [{"labelName": "screw", "pixelValue": [*COLOURS[0], 255]}]
     rewrite(tmp_path, content, 2)
     with pytest.raises(DataError, match=r"\(200, 40, 40\) stands for 'screw', elsewhere for 'bolt'"):
-        read(tmp_path, "segmentation")
+        read(tmp_path, "masks")
 
 
 def test_colours_that_no_frame_names_are_an_error(tmp_path: Path) -> None:
@@ -209,19 +209,19 @@ def test_colours_that_no_frame_names_are_an_error(tmp_path: Path) -> None:
     pixels = np.array(Image.open(path))
     pixels[3, 3] = (1, 2, 3, 255)
     Image.fromarray(pixels).save(path)
-    images = read(tmp_path, "segmentation")
+    images = read(tmp_path, "masks")
     with pytest.raises(DataError, match=r"sequence\.1/step0.*\(1, 2, 3\)"):
         images[1]
 
 
-@pytest.mark.parametrize("task", ["segmentation", "detection"])
-def test_images_of_another_size_than_the_frame_says(tmp_path: Path, task: str) -> None:
+@pytest.mark.parametrize("label", ["masks", "boxes"])
+def test_images_of_another_size_than_the_frame_says(tmp_path: Path, label: str) -> None:
     solo_tree(tmp_path, 1)
     Image.new("RGB", (48, 32)).save(tmp_path / "sequence.0/step0.camera.png")
     with pytest.raises(DataError, match=r"48 x 32 pixels, but its .* 96 x 64"):
-        read(tmp_path, task)[0]
-    if task == "segmentation":
-        assert read(tmp_path, task, policy=Policy(size_mismatch="resize"))[0][0].shape == (3, 64, 96)
+        read(tmp_path, label)[0]
+    if label == "masks":
+        assert read(tmp_path, label, policy=Policy(size_mismatch="resize"))[0][0].shape == (3, 64, 96)
 
 
 def test_missing_images_are_an_error_or_counted(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_file_names_stay_in_their_sequence(tmp_path: Path, key: str) -> None:
     holder["filename"] = "../../secret.png"
     rewrite(tmp_path, content)
     with pytest.raises(DataError, match=r"step0\.frame_data\.json: the path .* leads out of"):
-        read(tmp_path, "segmentation")
+        read(tmp_path, "masks")
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_damaged_boxes_are_named(tmp_path: Path, damage: dict[str, Any], message
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "is no JSON"), ("[]", "must hold an object"), ('{"captures": [1]}', "expected captures to be a list")],
+    [("{", "is not JSON"), ("[]", "must hold an object"), ('{"captures": [1]}', "expected captures to be a list")],
 )
 def test_damaged_frames_are_named(tmp_path: Path, text: str, message: str) -> None:
     solo_tree(tmp_path, 2)
@@ -279,3 +279,18 @@ def test_sequences_without_frames(tmp_path: Path) -> None:
     (tmp_path / "sequence.0").mkdir()
     with pytest.raises(DataError, match=r"holds sequences but no frames, expected sequence\.0/step0\.frame_data\.json"):
         read(tmp_path)
+
+
+def test_an_image_without_size_that_cannot_be_read_is_left_out_as_the_policy_says(tmp_path: Path) -> None:
+    solo_tree(tmp_path)
+    for frame in tmp_path.rglob("*.frame_data.json"):
+        content = json.loads(frame.read_text())
+        for capture in content["captures"]:
+            capture.pop("dimension", None)
+        frame.write_text(json.dumps(content))
+    images = read(tmp_path)
+    images.path(1).write_bytes(b"")
+    with pytest.raises(DataError, match=images.path(1).name):
+        read(tmp_path)
+    with pytest.warns(UserWarning, match="1 images that cannot be read left out"):
+        assert len(read(tmp_path, policy=Policy(bad_image="skip"))) == len(images) - 1

@@ -272,7 +272,7 @@ def test_broken_files_are_left_out_and_named(tmp_path: Path, monkeypatch: pytest
     assert str(root / "food/empty.png") in found.skipped["food/empty.png"]
     assert found.counts()["food"] == {"drawn": 5, "photographed": 3}
     with pytest.warns(UserWarning, match=r"stamps: 3 files left out: .*broken\.svg cannot be rendered"):
-        load(f"stamps:{root}", "test", task="classification", cache=tmp_path)
+        load(f"stamps:{root}", "test", label="classes", cache=tmp_path)
 
 
 def test_a_picture_on_both_sides_stays_a_drawing(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def shown(image: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def test_one_photographed_stamp_on_each_image_of_the_target(cutouts: Cutouts, tmp_path: Path) -> None:
-    images = stamp_images.load_target(cutouts, task="classification", cache=tmp_path)
+    images = stamp_images.load_target(cutouts, label="classes", cache=tmp_path)
     assert isinstance(images, ArrayImages)
     assert (images.name, images.split, images.classes) == ("stamps", "test", CLASSES)
     assert len(images) == 4 * 15
@@ -455,43 +455,43 @@ def test_photographs_hold_a_crop() -> None:
         assert min(right - left, bottom - top) > 128
 
 
-@pytest.mark.parametrize("task", ["classification", "segmentation", "detection"])
+@pytest.mark.parametrize("label", ["classes", "masks", "boxes"])
 def test_the_data_set_is_loaded_by_name(
-    task: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    label: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for counts in ("COUNTS", "SCENE_COUNTS"):
         monkeypatch.setattr(stamp_images, counts, {"train": 10, "heldout": 5, "test": 6})
     monkeypatch.setattr(stamp_images, "VIEWS", 1)
     entry = find(f"stamps:{folder}")
     assert entry.parts == ("train", "heldout", "test")
-    kind = {"classification": ArrayImages, "segmentation": ArrayMasks, "detection": ArrayBoxes}[task]
+    kind = {"classes": ArrayImages, "masks": ArrayMasks, "boxes": ArrayBoxes}[label]
     for split in entry.parts:
-        images = load(entry, split, task=task, cache=tmp_path)
+        images = load(entry, split, label=label, cache=tmp_path)
         assert isinstance(images, kind)
-        assert images.classes == entry.class_names(task)
+        assert images.classes == entry.class_names(label)
         assert images.size(0) == (128, 128)
-        assert len(images) == {"train": 10, "heldout": 5, "test": 15 if task == "classification" else 6}[split]
-        other = load(entry, split, task=task, seed=1, cache=tmp_path)
+        assert len(images) == {"train": 10, "heldout": 5, "test": 15 if label == "classes" else 6}[split]
+        other = load(entry, split, label=label, seed=1, cache=tmp_path)
         assert (images.fingerprint == other.fingerprint) == (split == "test"), "the target is one fixed set"
 
 
-def test_both_tasks_of_scenes_share_them(cutouts: Cutouts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_and_boxes_share_their_scenes(cutouts: Cutouts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stamp_images, "SCENE_COUNTS", {"train": 4})
-    masks = stamp_images.load_source(cutouts, "train", task="segmentation", cache=tmp_path)
+    masks = stamp_images.load_source(cutouts, "train", label="masks", cache=tmp_path)
     (file,) = tmp_path.iterdir()
     assert file.name.startswith("scenes-stamps-v1-seed0-train-4x128px-")
-    boxes = stamp_images.load_source(cutouts, "train", task="detection", cache=tmp_path)
+    boxes = stamp_images.load_source(cutouts, "train", label="boxes", cache=tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
     assert torch.equal(masks[3][0], boxes[3][0])
 
 
 def test_wrong_requests(cutouts: Cutouts, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"Unknown stamps split 'test'"):
-        stamp_images.load_source(cutouts, "test", task="classification", cache=tmp_path)
+        stamp_images.load_source(cutouts, "test", label="classes", cache=tmp_path)
     with pytest.raises(ConfigError, match=r"seed -1, expected 0 or more"):
-        stamp_images.load_source(cutouts, "train", task="classification", seed=-1, cache=tmp_path)
-    with pytest.raises(ConfigError, match=r"Unknown task of stamps 'depth'"):
-        stamp_images.load_target(cutouts, task="depth", cache=tmp_path)
+        stamp_images.load_source(cutouts, "train", label="classes", seed=-1, cache=tmp_path)
+    with pytest.raises(ConfigError, match=r"Unknown kind of label of stamps 'depth'"):
+        stamp_images.load_target(cutouts, label="depth", cache=tmp_path)
     with pytest.raises(ConfigError, match=r"needs its folder"):
         find("stamps:")
 
@@ -507,8 +507,8 @@ def test_how_it_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert entry.text() == plain
         assert find(entry.text()) == entry
         assert entry.label == "stamps"
-        for task in entry.tasks:
-            assert default_targets(entry, task) == (plain,)
+        for label in entry.label_kinds:
+            assert default_targets(entry, label) == (plain,)
 
 
 def test_naming_it_imports_no_torch() -> None:

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 import synreal.data as data
+from synreal.data import Policy
 from synreal.data.kinds import visda17
 from synreal.data.kinds.visda17 import CLASSES, Visda17
-from synreal.data.registry import Policy
 from synreal.errors import ConfigError, DataError
 from tests.data.trees import visda17_tree, write
 
@@ -36,7 +36,7 @@ def tree(built: Path, tmp_path: Path) -> Path:
 
 def read(root: Path, part: str, **settings: object):  # type: ignore[no-untyped-def]
     entry = Visda17(root=root, **settings)
-    return entry.read(part, task="classification", seed=0, cache=None, policy=Policy())
+    return entry.read(part, label="classes", seed=0, cache=None, policy=Policy())
 
 
 def rows(images) -> list[tuple[str, int]]:  # type: ignore[no-untyped-def]
@@ -73,7 +73,7 @@ def test_images_come_as_rgb_with_the_class_of_their_folder(tree: Path) -> None:
 def test_classes_are_in_alphabetical_order_and_known_without_reading() -> None:
     assert list(CLASSES) == sorted(CLASSES)
     assert len(CLASSES) == 12
-    assert Visda17(root=Path("nowhere")).class_names("classification") == CLASSES
+    assert Visda17(root=Path("nowhere")).class_names("classes") == CLASSES
 
 
 def test_official_counts_sum_over_the_classes() -> None:
@@ -168,7 +168,7 @@ def test_the_list_of_the_test_images_may_lie_above_them_but_not_be_missing(tree:
     (tree / "validation/image_list.txt").unlink()
     assert rows(read(tree, "test")) == validation, "the list of other images is none of its"
     (tree / "image_list.txt").unlink()
-    with pytest.raises(DataError, match=r"test has no image_list\.txt, and its folders are no classes\. Fetch"):
+    with pytest.raises(DataError, match=r"test has no image_list\.txt, and its folders are not classes\. Fetch"):
         read(tree, "test", split="test")
 
 
@@ -220,7 +220,7 @@ def test_missing_images_are_counted_and_named(tree: Path) -> None:
     ):
         read(tree, "test")
     with pytest.warns(UserWarning, match="34 images; the official validation has 36"):
-        images = Visda17(root=tree).read("test", task="classification", seed=0, cache=None, policy=Policy("skip"))
+        images = Visda17(root=tree).read("test", label="classes", seed=0, cache=None, policy=Policy("skip"))
     assert len(images) == 34
     assert images.dropped == {"missing images left out": 2}
     assert {image.name for image in map(images.path, range(34))}.isdisjoint({"020000.jpg", "030002.jpg"})

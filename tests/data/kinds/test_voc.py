@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import synreal.data as data
+from synreal.data import Policy
 from synreal.data.kinds import voc
 from synreal.data.kinds.voc import Voc, half_open, read_annotation
-from synreal.data.registry import Policy
 from synreal.errors import ConfigError, DataError
 from tests.data.trees import colour, drawn, save, voc_tree, voc_xml, write
 
@@ -31,7 +31,7 @@ def tree(built: Path, tmp_path: Path) -> Path:
 
 
 def load(root: Path, split: str, **settings: object):  # type: ignore[no-untyped-def]
-    return data.load(Voc(root=root, **settings), split, task="detection")
+    return data.load(Voc(root=root, **settings), split, label="boxes")
 
 
 def stems(images) -> list[str]:  # type: ignore[no-untyped-def]
@@ -188,20 +188,20 @@ def test_images_may_lie_in_folders_below(tmp_path: Path) -> None:
 def test_images_that_cannot_be_read_are_left_out_if_asked(tree: Path) -> None:
     write(tree / "JPEGImages/000003.jpg", "<html>")
     write(tree / "Annotations/000003.xml", voc_xml([("cup", 1, 1, 9, 9)], None))
-    with pytest.raises(DataError, match=r"000003\.jpg is no image"):
+    with pytest.raises(DataError, match=r"000003\.jpg is not an image"):
         load(tree, "test")
     with pytest.warns(UserWarning, match="1 images that cannot be read left out"):
-        images = data.load(Voc(root=tree), "test", task="detection", policy=Policy(bad_image="skip"))
+        images = data.load(Voc(root=tree), "test", label="boxes", policy=Policy(bad_image="skip"))
     assert len(images) == 7
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "is no XML: no element found"),
-        ("<annotation><object>", "is no XML: no element found"),
-        ("hello", "is no XML"),
-        ('<?xml version="1.0" encoding="nonsense"?><annotation/>', "is no XML: unknown encoding"),
+        ("", "is not XML: no element found"),
+        ("<annotation><object>", "is not XML: no element found"),
+        ("hello", "is not XML"),
+        ('<?xml version="1.0" encoding="nonsense"?><annotation/>', "is not XML: unknown encoding"),
         ("<html></html>", "holds <html>, expected <annotation>"),
         ("<annotation><object><bndbox/></object></annotation>", "object 1 has no <name>"),
         ("<annotation><object><name> </name><bndbox/></object></annotation>", "object 1 has no <name>"),
@@ -256,8 +256,8 @@ def test_a_description_reads_it(tree: Path) -> None:
     entry = data.find(str(file))
     assert entry.label == "kitchen"
     assert entry.apart
-    assert entry.class_names("detection") == NAMES
-    assert len(data.load(entry, "test", task="detection")) == 2
-    assert data.find(f"voc:{tree}").class_names("detection") is None
+    assert entry.class_names("boxes") == NAMES
+    assert len(data.load(entry, "test", label="boxes")) == 2
+    assert data.find(f"voc:{tree}").class_names("boxes") is None
     with pytest.raises(ConfigError, match=r"'one_base'.*Did you mean 'one_based'"):
         data.find(str(write(tree / "wrong.yaml", "format: voc\none_base: false\n")))

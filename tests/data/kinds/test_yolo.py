@@ -12,7 +12,8 @@ from PIL import Image
 
 from synreal.data import Policy, load
 from synreal.data.kinds.yolo import Yolo, read_objects
-from synreal.data.sets import BoxedImages, check_boxes
+from synreal.data.labels.boxes import Objects
+from synreal.data.sets import BoxedImages
 from synreal.errors import ConfigError, DataError
 from tests.data.own_trees import CLASSES, scene
 from tests.data.simple_trees import yolo_tree
@@ -33,7 +34,7 @@ def root(tmp_path: Path) -> Path:
 
 def read(root: Path, split: str = "test", policy: Policy | None = None, **settings: object) -> BoxedImages:
     options = {} if policy is None else {"policy": policy}
-    return load(Yolo(root=root, **settings), split, task="detection", **options)
+    return load(Yolo(root=root, **settings), split, label="boxes", **options)
 
 
 def labelled(root: Path, text: str) -> torch.Tensor:
@@ -45,7 +46,7 @@ def labelled(root: Path, text: str) -> torch.Tensor:
 def test_boxes_are_those_that_were_painted(tmp_path: Path) -> None:
     yolo_tree(tmp_path)
     data = f"yolo:{tmp_path}"
-    parts = {part: load(data, part, task="detection") for part in ("train", "heldout", "test")}
+    parts = {part: load(data, part, label="boxes") for part in ("train", "heldout", "test")}
     assert [len(images) for images in parts.values()] == [9, 3, 3]
     assert parts["heldout"].files == parts["test"].files
     for images in parts.values():
@@ -91,7 +92,7 @@ def test_any_boxes_come_back(root: Path, rows: list[tuple[int, float, float, flo
     expected = [[label, a * W, b * H, c * W, d * H] for label, a, b, c, d in dict.fromkeys(sorted_rows)]
     found = labelled(root, text)
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float32), atol=1e-4, rtol=0)
-    check_boxes("test", read(root)[0][1], W, H, ("car", "bus"))
+    assert Objects().problem(read(root)[0][1], (H, W), ("car", "bus")) is None
 
 
 def test_lines_may_be_written_in_other_ways(root: Path) -> None:
@@ -257,7 +258,7 @@ def test_descriptions_that_are_wrong(root: Path, text: str, message: str) -> Non
 
 def test_a_description_that_is_no_yaml(root: Path) -> None:
     (root / "data.yaml").write_text("names: [car")
-    with pytest.raises(ConfigError, match=r"data\.yaml is no YAML"):
+    with pytest.raises(ConfigError, match=r"data\.yaml is not YAML"):
         read(root)
 
 
@@ -361,7 +362,7 @@ def test_lists_of_images_stay_in_the_root_and_name_what_is_missing(parts: Path) 
 
 def test_images_that_cannot_be_read_end_it_or_are_counted(parts: Path) -> None:
     (parts / "train" / "images" / "train2.png").write_bytes(b"<html>")
-    with pytest.raises(DataError, match=r"train2\.png is no image: it looks like a web page"):
+    with pytest.raises(DataError, match=r"train2\.png is not an image: it looks like a web page"):
         read(parts, splits={"test": "train"})
     with pytest.warns(UserWarning, match="1 images that cannot be read left out"):
         images = read(parts, policy=Policy(bad_image="skip"), splits={"test": "train"})

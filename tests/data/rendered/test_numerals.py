@@ -254,7 +254,7 @@ def test_no_partial_file_remains_when_writing_fails(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("key", ["", "../up", "a/b", ".hidden", "x" * 201])
 def test_cache_keys_are_file_names(key: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no portable file name"):
+    with pytest.raises(ConfigError, match="not a portable file name"):
         cached(key, dict, tmp_path)
 
 

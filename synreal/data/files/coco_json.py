@@ -1,0 +1,181 @@
+"""COCO's JSON: what is read from it, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synreal.data.files.paths import some
+from synreal.errors import DataError
+
+_KEYS: Final = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation")
+
+
+class Record(NamedTuple):
+    """An image as the JSON lists it; ``size`` is height and width, None if it does not say."""
+
+    key: Any
+    file: str
+    size: tuple[int, int] | None
+
+
+class Shape(NamedTuple):
+    """A segmentation: polygons, or run lengths, as they were or as COCO packs them, and their height and width.
+
+    ``key`` is the id of its annotation; ``few`` counts polygons that were left out because they have fewer than three
+    corners.
+    """
+
+    key: Any
+    polygons: tuple[NDArray[np.float64], ...] = ()
+    few: int = 0
+    runs: NDArray[np.uint32] | bytes | None = None
+    size: tuple[int, int] | None = None
+
+
+class Object(NamedTuple):
+    """An annotation that is used."""
+
+    key: Any
+    label: int
+    box: Any
+    area: float
+    crowd: bool
+    shape: Shape | None
+
+
+def parse(path: Path, masks: bool) -> dict[str, Any]:
+    """Read the JSON; annotations keep what is used alone, segmentations become arrays while it is parsed."""
+
+    def slim(entry: dict[str, Any]) -> dict[str, Any]:
+        if "image_id" not in entry:
+            return entry
+        kept: dict[str, Any] = {key: entry[key] for key in _KEYS if key in entry}
+        if "segmentation" in kept:
+            # Boxes need it only where the file gives no box or no area.
+            needed = masks or kept.get("bbox") is None or kept.get("area") is None
+            kept["segmentation"] = _shape(path, kept) if needed else None
+        return kept
+
+    try:
+        content = json.loads(path.read_bytes(), object_hook=slim)
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {error.strerror}.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON: {error}. It may be truncated; export it again.") from None
+    expected = ("images", "annotations", "categories")
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in expected):
+        held = ", ".join(map(str, content)) if isinstance(content, dict) else f"a {type(content).__name__}"
+        raise DataError(
+            f"{path} is not in COCO's format: expected an object with the lists images, annotations and categories, "
+            f"found {held or 'nothing'}. Another JSON is chosen with annotations."
+        )
+    return content
+
+
+def _shape(path: Path, entry: Mapping[str, Any]) -> Shape | None:
+    """Bring a segmentation to arrays; None if there is none."""
+    given, key = entry["segmentation"], entry.get("id")
+    if not given:
+        return None
+    try:
+        if isinstance(given, dict):
+            counts, (height, width) = given["counts"], given["size"]
+            runs = counts.encode("ascii") if isinstance(counts, str) else np.array(counts, dtype=np.uint32)
+            return Shape(key, runs=runs, size=(int(height), int(width)))
+        rings = given if isinstance(given[0], list) else [given]
+        polygons = [np.array(ring, dtype=np.float64) for ring in rings]
+        usable = tuple(ring for ring in polygons if ring.size >= 6)
+        if any(ring.ndim != 1 or ring.size % 2 for ring in usable) or not all(
+            np.isfinite(ring).all() for ring in usable
+        ):
+            raise ValueError("a polygon is x, y, x, y, ... in pixels")
+        return Shape(key, usable, few=len(polygons) - len(usable))
+    except (TypeError, ValueError, KeyError, OverflowError, IndexError) as error:
+        raise DataError(
+            f"{path}: the segmentation of annotation {key!r} is neither polygons [[x, y, x, y, ...], ...] "
+            f"nor run lengths {{'size': [height, width], 'counts': ...}}: {error}."
+        ) from None
+
+
+def read_records(path: Path, images: Sequence[Any], max_pixels: int) -> list[Record]:
+    """Read the list of images.
+
+    Args:
+        path: The JSON file, for messages.
+        images: Its ``"images"``.
+        max_pixels: Images said to have more are refused.
+
+    Raises:
+        DataError: If there is none, one lacks id or file name or has an impossible size, or two share an id or a file.
+    """
+    records: list[Record] = []
+    for index, entry in enumerate(images):
+        key = entry.get("id") if isinstance(entry, dict) else None
+        file = entry.get("file_name") if isinstance(entry, dict) else None
+        if not isinstance(key, (int, str)) or not isinstance(file, str) or not file:
+            raise DataError(f"{path}: images[{index}] is {entry!r}, expected an object with id and file_name.")
+        height, width = entry.get("height"), entry.get("width")
+        size: tuple[int, int] | None = None
+        if height is not None and width is not None:
+            numbers = isinstance(height, (int, float)) and isinstance(width, (int, float))
+            if not (numbers and height >= 1 and width >= 1 and height * width <= max_pixels):
+                raise DataError(
+                    f"{path}: image {file!r} is said to be {width!r} x {height!r}, expected whole numbers of pixels, "
+                    f"{max_pixels:,} at most."
+                )
+            size = (int(height), int(width))
+        records.append(Record(key, file, size))
+    if not records:
+        raise DataError(f"{path} lists no images.")
+    for what in ("key", "file"):
+        value, count = Counter(getattr(record, what) for record in records).most_common(1)[0]
+        if count > 1:
+            name = "id" if what == "key" else "file_name"
+            raise DataError(
+                f"{path} lists {count} images with the {name} {value!r}, so its annotations cannot be told apart. "
+                "Merge exports with a tool that renumbers them."
+            )
+    return records
+
+
+def by_image(
+    path: Path,
+    annotations: Sequence[Any],
+    records: Sequence[Record],
+    numbers: Mapping[Any, int | None],
+    dropped: Counter[str],
+) -> list[list[Object]]:
+    """Sort annotations to their images, and count what is left out."""
+    places = {record.key: index for index, record in enumerate(records)}
+    found: list[list[Object]] = [[] for _ in records]
+    for index, entry in enumerate(annotations):
+        image, category = (entry.get("image_id"), entry.get("category_id")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(image, (int, str)) or not isinstance(category, (int, str)):
+            raise DataError(f"{path}: annotations[{index}] has no image_id or no category_id.")
+        if image not in places:
+            dropped["annotations of images that the JSON does not list left out"] += 1
+            continue
+        if category not in numbers:
+            known = some([str(number) for number in numbers], 20)
+            raise DataError(
+                f"{path}: annotation {entry.get('id', index)!r} has category_id {category!r}, which is not among "
+                f"categories: {known}."
+            )
+        label = numbers[category]
+        if label is None:
+            dropped["objects of classes that are not used left out"] += 1
+            continue
+        area = entry.get("area")
+        area = float(area) if isinstance(area, (int, float)) else math.nan
+        key = entry.get("id", index)
+        shape = entry.get("segmentation")
+        found[places[image]].append(Object(key, label, entry.get("bbox"), area, bool(entry.get("iscrowd")), shape))
+    return found

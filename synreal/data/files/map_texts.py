@@ -1,0 +1,128 @@
+"""Label maps as people write them: which name each number or colour of a mask stands for. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from synreal.data.files.paths import read_lines
+from synreal.errors import DataError
+from synreal.parsing import read_mapping
+
+Code = int | tuple[int, int, int]
+"""What a pixel of a mask holds: a number, or red, green and blue."""
+
+_HEX = re.compile(r"#([0-9a-fA-F]{6})")
+_COLOUR = re.compile(r"[(\[]?\s*(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})\s*(?:[\s,]\s*\d{1,3}\s*)?[)\]]?")
+
+
+def read_pairs(path: Path) -> list[tuple[str, Code]]:
+    """Read a label map file.
+
+    Args:
+        path: YAML or JSON as ``pairs_of`` reads it; else text with a name and a number or colour per line, separated by
+            commas, semicolons, tabs, spaces or colons, in either order. Lines that start with ``#`` are comments, a
+            first line without numbers is a header.
+
+    Returns:
+        Names, and what they stand for.
+
+    Raises:
+        DataError: If the file is damaged or a line gives no name or no number; names file and line.
+    """
+    if path.suffix.lower() in (".json", ".yaml", ".yml"):
+        if path.suffix.lower() == ".json":
+            try:
+                values = json.loads(path.read_bytes())
+            except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+                raise DataError(f"{path} is not JSON: {error}.") from None
+        else:
+            values = read_mapping(path, "label map")
+        if not isinstance(values, dict):
+            raise DataError(f"{path} must hold names with numbers or colours, got a {type(values).__name__}.")
+        try:
+            return pairs_of(values)
+        except ValueError as error:
+            raise DataError(f"{path}: {error}.") from None
+    pairs: list[tuple[str, Code]] = []
+    for place, (number, line) in enumerate(read_lines(path)):
+        if line.startswith("#") and not _HEX.match(line):
+            continue
+        pair = _line(line)
+        if pair is not None:
+            pairs.append(pair)
+        elif place or re.search(r"\d", line):
+            raise DataError(f"{path}, line {number}: expected a name and a number or a colour, got {line!r}.")
+    return pairs
+
+
+def _line(line: str) -> tuple[str, Code] | None:
+    """Read a line of a label map; None if it does not say one name and one code."""
+    if ":" in line:  # CVAT's lines go on with parts and actions behind a second colon
+        fields = [field.strip() for field in line.split(":")[:2]]
+    elif re.search(r"[,;\t]", line):
+        fields = re.split(r"\s*[,;\t]+\s*", line)
+    else:
+        fields = line.split()
+        numbers = [field.isdigit() or _HEX.fullmatch(field) is not None for field in fields]
+        first, last = (numbers.index(False), numbers[::-1].index(False)) if False in numbers else (0, 0)
+        fields = [*fields[:first], " ".join(fields[first : len(fields) - last]), *fields[len(fields) - last :]]
+    for name, rest in ((fields[0], fields[1:]), (fields[-1], fields[:-1])):
+        code = _code(",".join(rest))
+        if name and code is not None and _code(name) is None:
+            return name, code
+    return None
+
+
+def pairs_of(values: Mapping[Any, Any]) -> list[tuple[str, Code]]:
+    """Read a label map that is a mapping: ``{name: code}``, ``{code: name}`` or Replicator's ``{code: {kind: name}}``.
+
+    A code is a number, ``[red, green, blue]``, ``"red, green, blue"`` with or without brackets and transparency, or
+    ``"#rrggbb"``.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    pairs: list[tuple[str, Code]] = []
+    for key, value in values.items():
+        name: Any = key
+        code: Code | None = None
+        if isinstance(value, Mapping):
+            name, code = value.get("class", next(iter(value.values()), None)), _code(key)
+        elif isinstance(value, (list, tuple)):
+            code = _code(",".join(map(str, value)))
+        elif isinstance(value, int) and not isinstance(key, int):
+            code = _code(value)
+        elif isinstance(value, str):
+            code = _code(value) if not value.strip().isdigit() else None
+            if code is None:
+                name, code = value, _code(key)
+        if code is None or not isinstance(name, str) or not name.strip():
+            raise ValueError(
+                f"expected a name with a number or a colour, as in {{car: 1}} or {{car: [0, 0, 142]}}, got "
+                f"{{{key!r}: {value!r}}}; quote names that YAML reads as something else"
+            )
+        pairs.append(("background" if name.strip().lower() == "background" else name.strip(), code))
+    if not pairs:
+        raise ValueError("expected at least one name")
+    return pairs
+
+
+def _code(given: Any) -> Code | None:
+    """Read a number or a colour; None if it is neither."""
+    if isinstance(given, bool) or not isinstance(given, (int, str)):
+        return None
+    if isinstance(given, int) or given.strip().isdigit():
+        number = int(given)
+        return number if 0 <= number < 65_536 else None
+    packed = _HEX.fullmatch(given.strip())
+    if packed:
+        value = int(packed[1], 16)
+        return value >> 16, value >> 8 & 255, value & 255
+    colour = _COLOUR.fullmatch(given.strip())
+    if colour and all(int(part) <= 255 for part in colour.groups()):
+        return int(colour[1]), int(colour[2]), int(colour[3])
+    return None
