@@ -1,21 +1,9 @@
 import pytest
 import torch
-from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, Mask
 
 from synreal.errors import ConfigError
 from synreal.views import AlignedViews, seeded
-
-
-def scene(height=40, width=56):
-    """An image whose red is its row, green its column; the same numbers as a mask and as one box."""
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    image = torch.stack([rows * 4, columns * 4, torch.full_like(rows, 90)]).to(torch.uint8)
-    return image, Mask((rows // 8 * 8 + columns // 8).to(torch.uint8))
-
-
-def boxes(corners, size=(40, 56)):
-    corners = torch.as_tensor(corners, dtype=torch.float32)
-    return BoundingBoxes(corners, format=BoundingBoxFormat.XYXY, canvas_size=size)
+from tests.views.images import boxes, scene
 
 
 @pytest.mark.parametrize("seed", range(12))
