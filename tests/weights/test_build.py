@@ -1,12 +1,5 @@
-import builtins
 import hashlib
-import http.client
 import importlib
-import pickle
-import time
-import urllib.error
-import urllib.request
-from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -16,11 +9,9 @@ import skimage.data
 import timm
 import torch
 from torch import nn
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from synreal import views, weights
-from synreal.core.stages import find_classifier, find_head
-from synreal.core.teachers import state_sha256
+from synreal import views
+from synreal.core.parts import find_classifier, find_head
 from synreal.errors import ConfigError, WeightsError
 from synreal.weights import (
     WeightsOrigin,
@@ -29,23 +20,12 @@ from synreal.weights import (
     load_encoder,
     load_smp_encoder,
     normalization,
+    reach,
 )
+from tests.weights.networks import LITE, SMALL, put_into_hub_cache, same_tensors, small_state
 
-LITE = [f"tf_efficientnet_lite{n}" for n in range(3)]
-SMALL = "test_resnet.r160_in1k"  # timm's own test model: weights on the hub, half a million parameters
 NO_WEIGHTS = "efficientnet_b0_gn"
 PHOTOS = {"chelsea": {"tabby", "tiger cat", "Egyptian cat"}, "coffee": {"espresso"}}
-
-ask_server = weights._reachable.__wrapped__
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch, tmp_path):
-    """An empty cache and no network, whatever the machine has."""
-    monkeypatch.setattr(weights, "_reachable", lambda endpoint: False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
 
 
 def top5(model, photo):
@@ -55,18 +35,6 @@ def top5(model, photo):
         scores = model.eval()(views.to_float(image[None], *normalization(model)))
     names = imagenet_classes()
     return {names[index].split(",")[0] for index in scores[0].topk(5).indices.tolist()}
-
-
-def small_state(num_classes=7, **kwargs):
-    torch.manual_seed(0)
-    return timm.create_model(SMALL, num_classes=num_classes, **kwargs).state_dict()
-
-
-def same_tensors(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
-# --- packaged weights are known by what they see ---
 
 
 @pytest.mark.parametrize("name", LITE)
@@ -161,41 +129,9 @@ def test_a_missing_package_is_named(monkeypatch):
         create_backbone(LITE[1], num_classes=2, weights="auto")
 
 
-@pytest.mark.parametrize(
-    ("packaged", "complaint"),
-    [
-        ({"a.weight": (2, 3)}, "carries 1 tensors, timm's network has 2"),
-        ({"a.weight": (3, 2), "a.bias": (2,)}, r"a.weight \(3, 2\) stands where timm's network has b.weight \(2, 3\)"),
-        ({"a.weight": (2, 3), "a.running_mean": (2,)}, r"a.running_mean \(2,\) stands where .* b.bias"),
-    ],
-)
-def test_mapping_by_order_checks_count_shape_and_kind(packaged, complaint):
-    packaged = {name: torch.zeros(shape) for name, shape in packaged.items()}
-    with pytest.raises(WeightsError, match=complaint):
-        weights._map_by_order(packaged, nn.ModuleDict({"b": nn.Linear(3, 2)}).state_dict(), "pkg")
-
-
-# --- auto: which way is taken ---
-
-
 def test_auto_falls_back_to_the_package_without_a_network():
     _, origin = create_backbone(LITE[0], num_classes=3)
     assert origin.source == "packaged"
-
-
-def test_offline_setting_is_not_even_probed(monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(weights, "_reachable", lambda endpoint: pytest.fail("probed although offline"))
-    assert create_backbone(LITE[0], num_classes=3)[1].source == "packaged"
-    with pytest.raises(WeightsError, match="HF_HUB_OFFLINE"):
-        create_backbone(LITE[0], num_classes=3, weights="timm")
-
-
-def test_timm_without_a_network_fails_at_once():
-    start = time.perf_counter()
-    with pytest.raises(WeightsError, match=r"timm/resnet50\.a1_in1k.*cannot be downloaded"):
-        create_backbone("resnet50", num_classes=3, weights="timm")
-    assert time.perf_counter() - start < 2
 
 
 @pytest.fixture
@@ -212,7 +148,7 @@ def hub_answers(monkeypatch):
         return model
 
     monkeypatch.setattr(timm, "create_model", download)
-    monkeypatch.setattr(weights, "_reachable", lambda endpoint: endpoint == huggingface_hub.constants.ENDPOINT)
+    monkeypatch.setattr(reach, "_reachable", lambda endpoint: endpoint == huggingface_hub.constants.ENDPOINT)
     return calls
 
 
@@ -235,25 +171,15 @@ def test_a_download_that_fails(monkeypatch, failure):
         return create(name, **kwargs)
 
     monkeypatch.setattr(timm, "create_model", fail)
-    monkeypatch.setattr(weights, "_reachable", lambda endpoint: True)
+    monkeypatch.setattr(reach, "_reachable", lambda endpoint: True)
     assert create_backbone(LITE[0], num_classes=3)[1].source == "packaged"
     with pytest.raises(WeightsError, match=f"could not be downloaded: {type(failure).__name__}"):
         create_backbone(LITE[0], num_classes=3, weights="timm")
 
 
-def put_into_hub_cache(state, repo):
-    folder = Path(huggingface_hub.constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
-    (folder / "refs").mkdir(parents=True)
-    (folder / "refs" / "main").write_text("abc")
-    file = folder / "snapshots" / "abc" / "model.safetensors"
-    file.parent.mkdir(parents=True)
-    safetensors.torch.save_file(state, file)
-    return file
-
-
 @pytest.mark.parametrize("way", ["auto", "timm"])
 def test_the_hub_cache_is_used_without_asking_the_network(monkeypatch, way):
-    monkeypatch.setattr(weights, "_reachable", lambda endpoint: pytest.fail("asked the network"))
+    monkeypatch.setattr(reach, "_reachable", lambda endpoint: pytest.fail("asked the network"))
     state = small_state(num_classes=1000)
     file = put_into_hub_cache(state, f"timm/{SMALL}")
     model, origin = create_backbone(SMALL, num_classes=1000, weights=way)
@@ -272,24 +198,6 @@ def test_a_damaged_hub_cache_is_reported_and_auto_goes_on():
         create_backbone(LITE[0], num_classes=3, weights="timm")
 
 
-def test_weights_that_timm_keeps_at_a_url(monkeypatch):
-    name = "legacy_seresnet18"
-    cfg = timm.models.get_pretrained_cfg(name)
-    assert not cfg.hf_hub_id, "this test needs a model that timm keeps outside the hub"
-    asked = []
-    monkeypatch.setattr(weights, "_reachable", asked.append)
-    assert weights._cached_file(cfg) is None
-    assert not weights._can_download(cfg)
-    assert cfg.url.startswith(asked[0] + "/")
-    assert asked[0].count("/") == 2
-    file = Path(torch.hub.get_dir()) / "checkpoints" / cfg.url.rsplit("/", 1)[1]
-    file.parent.mkdir(parents=True)
-    file.write_bytes(b"")
-    assert weights._cached_file(cfg) == file
-    cfg.url = (cfg.url, "other.pth")
-    assert weights._cached_file(cfg) is None
-
-
 def test_auto_names_every_way_out():
     with pytest.raises(WeightsError) as caught:
         create_backbone("resnet18", num_classes=3)
@@ -302,53 +210,6 @@ def test_a_backbone_without_any_pretrained_weights():
     with pytest.raises(WeightsError, match=r"timm has no pretrained weights.*No package.*weights='none'"):
         create_backbone(NO_WEIGHTS, num_classes=3)
     assert create_backbone(NO_WEIGHTS, num_classes=3, weights="none")[1].source == "none"
-
-
-@pytest.mark.parametrize(
-    ("outcome", "expected"),
-    [
-        (urllib.error.HTTPError("", 404, "not found", None, None), True),
-        (urllib.error.HTTPError("", 503, "busy", None, None), True),
-        (urllib.error.URLError("no such host"), False),
-        (TimeoutError(), False),
-        (http.client.BadStatusLine(""), False),
-        (ValueError("unknown url type"), False),
-        (None, True),
-    ],
-)
-def test_any_answer_counts_as_reachable(monkeypatch, outcome, expected):
-    class Answer:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            return None
-
-    def urlopen(request, timeout):
-        assert request.get_method() == "HEAD"
-        assert timeout <= 5
-        if outcome is not None:
-            raise outcome
-        return Answer()
-
-    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
-    assert ask_server("http://server.invalid") is expected
-
-
-def test_a_name_lookup_that_hangs_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(weights, "_PROBE_SECONDS", 0.05)
-
-    def hang(request, timeout):
-        time.sleep(1)
-        raise urllib.error.URLError("no such host")
-
-    monkeypatch.setattr(urllib.request, "urlopen", hang)
-    start = time.perf_counter()
-    assert ask_server("http://server.invalid") is False
-    assert time.perf_counter() - start < 0.9
-
-
-# --- files ---
 
 
 @pytest.mark.parametrize(
@@ -367,119 +228,10 @@ def test_a_file_is_loaded_to_the_bit(tmp_path, suffix, nested):
     assert str(tmp_path) not in str(origin)
 
 
-@pytest.mark.parametrize("kept", ["both", "none", "weight"])
-def test_a_file_for_other_classes_keeps_the_classifier_fresh(tmp_path, kept):
-    state = small_state(num_classes=1000)
-    for key in {"both": [], "none": ["fc.weight", "fc.bias"], "weight": ["fc.bias"]}[kept]:
-        del state[key]
-    torch.save(state, tmp_path / "w.pth")
-    torch.manual_seed(1)
-    fresh = timm.create_model(SMALL, num_classes=3).state_dict()
-    torch.manual_seed(1)
-    model = create_backbone(SMALL, num_classes=3, weights=str(tmp_path / "w.pth"))[0].state_dict()
-    for key, value in model.items():
-        assert torch.equal(value, fresh[key] if key.startswith("fc.") else state[key])
-
-
-def test_a_file_without_the_backbones_tensors_lists_what_is_wrong(tmp_path):
-    state = small_state()
-    missing = [key for key in state if key.endswith("running_var")][:6]
-    for key in missing:
-        del state[key]
-    first = next(iter(state))
-    state[first] = torch.zeros(2, 2)
-    state["module.extra"] = torch.zeros(1)
-    torch.save(state, tmp_path / "w.pt")
-    with pytest.raises(WeightsError) as caught:
-        create_backbone(SMALL, num_classes=7, weights=str(tmp_path / "w.pt"))
-    message = str(caught.value)
-    assert f"6 missing: {missing[0]}, {missing[1]}" in message
-    assert missing[5] not in message
-    assert "1 unexpected: module.extra" in message
-    assert f"1 of another shape: {first} (2, 2) instead of" in message
-    assert "w.pt" in message
-
-
-class Payload:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, marker):
-        self.marker = str(marker)
-
-    def __reduce__(self):
-        return builtins.open, (self.marker, "w")
-
-
-@pytest.mark.parametrize("writer", ["torch", "pickle"])
-def test_a_pickled_payload_is_refused_and_never_run(tmp_path, writer):
-    marker, file = tmp_path / "marker", tmp_path / "evil.pth"
-    if writer == "torch":
-        torch.save({"conv1.weight": torch.zeros(1), "x": Payload(marker)}, file)
-    else:
-        file.write_bytes(pickle.dumps({"x": Payload(marker)}, protocol=2))
-    with pytest.raises(WeightsError, match="unsafe"):
-        create_backbone(SMALL, num_classes=7, weights=str(file))
-    assert not marker.exists()
-    if writer == "pickle":  # the payload does what it says, or this test would prove nothing
-        pickle.loads(file.read_bytes())["x"].close()
-        assert marker.exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "complaint"),
-    [
-        ("w.ckpt", b"", "neither one of auto, timm, packaged, none nor the path"),
-        ("w.safetensors", b"nonsense", "cannot be read"),
-        ("w.pth", b"", "cannot be read"),
-        ("w.pth", b"PK\x03\x04 cut short", "cannot be read"),
-        ("w.pth", [1, 2], "holds a list without tensors"),
-        ("w.pth", {}, "holds a dict without tensors"),
-        ("w.pth", {"state_dict": {}}, "holds a dict without tensors"),
-        ("w.pth", {"epoch": 3, "model": {"a": 1}}, "no tensors, e.g. 'epoch'"),
-    ],
-)
-def test_unusable_files(tmp_path, name, content, complaint):
-    file = tmp_path / name
-    if isinstance(content, bytes):
-        file.write_bytes(content)
-    else:
-        torch.save(content, file)
-    with pytest.raises(WeightsError, match=complaint):
-        create_backbone(SMALL, num_classes=7, weights=str(file))
-
-
-@pytest.mark.parametrize("path", ["missing.safetensors", "missing.pth", "."])
-def test_paths_that_are_no_file(tmp_path, path):
-    with pytest.raises(WeightsError, match=r"does not exist|neither one of"):
-        create_backbone(SMALL, num_classes=7, weights=str(tmp_path / path))
-
-
-@pytest.mark.parametrize("word", ["imagenet", "", "None"])
-def test_words_that_are_no_mode(word):
-    with pytest.raises(WeightsError, match="neither one of auto, timm, packaged, none"):
-        create_backbone(SMALL, num_classes=7, weights=word)
-
-
-# --- names, numbers, fingerprints ---
-
-
-def test_unknown_backbones_get_the_nearest_name():
-    with pytest.raises(ConfigError, match=r"Unknown backbone 'resnet51'\. Did you mean 'resnet51q'") as caught:
-        create_backbone("resnet51", num_classes=2, weights="none")
-    assert len(str(caught.value)) < 500
-    with pytest.raises(ConfigError, match="Unknown backbone ''"):
-        create_backbone("", num_classes=2, weights="none")
-    with pytest.raises(ConfigError, match=r"Unknown pretrained tag of resnet50 'a1_in2k'\. Did you mean 'a1_in1k'"):
-        create_backbone("resnet50.a1_in2k", num_classes=2, weights="none")
-
-
 @pytest.mark.parametrize("num_classes", [-1, 2.0, True, "12"])
 def test_num_classes_must_be_a_whole_number(num_classes):
     with pytest.raises(ConfigError, match="num_classes"):
         create_backbone(SMALL, num_classes=num_classes, weights="none")
-
-
-# --- encoders: networks without their classifier ---
 
 
 @pytest.mark.parametrize(
@@ -528,37 +280,6 @@ def test_an_encoder_stays_random_only_when_asked():
     assert same_tensors(encoder.state_dict(), before)
 
 
-@pytest.mark.parametrize(
-    ("part", "complaint"),
-    [
-        ({"a_0.weight": (2, 3), "extra": (1,)}, r"has a tensor extra \(1,\), the pretrained network none of that name"),
-        ({"a_0.weight": (3, 3)}, r"has a tensor a_0.weight \(3, 3\), the pretrained network one of \(2, 3\)"),
-        ({"a_0.weight": (2, 3), "b.weight": (1,)}, "lacks tensors from within the pretrained network: pos_embed"),
-    ],
-)
-def test_an_encoder_that_is_not_the_networks(part, complaint):
-    whole = {
-        name: torch.rand(shape)
-        for name, shape in {
-            "cls_token": (1,),
-            "a.0.weight": (2, 3),
-            "pos_embed": (4,),
-            "b.weight": (1,),
-            "fc.bias": (3,),
-        }.items()
-    }
-    with pytest.raises(WeightsError, match=complaint):
-        weights._map_by_flat_name(whole, {name: torch.zeros(shape) for name, shape in part.items()}, "net")
-    mapped = weights._map_by_flat_name(whole, {"model.a_0.weight": torch.zeros(2, 3)}, "net")
-    assert same_tensors(mapped, {"model.a_0.weight": whole["a.0.weight"]})
-
-
-def test_names_that_flattening_would_mix_up():
-    whole = {"a.b_c": torch.zeros(1), "a_b.c": torch.ones(1)}
-    with pytest.raises(WeightsError, match="differ by dots alone"):
-        weights._map_by_flat_name(whole, {"a.b_c": torch.zeros(1)}, "net")
-
-
 @pytest.mark.parametrize("stride", [8, 16, 32, None])
 def test_a_dilated_classifier_has_the_same_tensors_and_finer_maps(stride):
     plain, origin = create_backbone(LITE[0], num_classes=5, weights="packaged")
@@ -573,7 +294,7 @@ def test_a_dilated_classifier_has_the_same_tensors_and_finer_maps(stride):
 
 @pytest.mark.parametrize("way", ["none", "timm", "auto"])
 def test_a_network_that_cannot_be_dilated(monkeypatch, way):
-    monkeypatch.setattr(weights, "_reachable", lambda endpoint: True)
+    monkeypatch.setattr(reach, "_reachable", lambda endpoint: True)
     with pytest.raises(ConfigError, match=r"timm cannot build 'test_vit' with output_stride=16: TypeError"):
         create_backbone("test_vit", num_classes=3, weights=way, output_stride=16)
 
@@ -598,7 +319,7 @@ def smp_encoder():
 
 
 def test_an_encoder_of_smp_from_the_cache(monkeypatch, smp_cache):
-    monkeypatch.setattr(weights, "_reachable", lambda endpoint: pytest.fail("asked the network"))
+    monkeypatch.setattr(reach, "_reachable", lambda endpoint: pytest.fail("asked the network"))
     state, file = smp_cache
     encoder = smp_encoder()
     origin = load_smp_encoder(encoder, SMP_REPO, revision=REVISION)
@@ -630,7 +351,7 @@ def test_an_encoder_of_smp_is_downloaded(monkeypatch, tmp_path, smp_cache):
         load_smp_encoder(smp_encoder(), SMP_REPO, revision=REVISION)
     for way in (SMP_REPO, "network", "HF_ENDPOINT", "copy the cache", "path of a state dict", "weights='none'"):
         assert way in str(caught.value)
-    monkeypatch.setattr(weights, "_reachable", lambda endpoint: endpoint == huggingface_hub.constants.ENDPOINT)
+    monkeypatch.setattr(reach, "_reachable", lambda endpoint: endpoint == huggingface_hub.constants.ENDPOINT)
     asked = []
 
     def download(repo, name, *, revision):
@@ -643,52 +364,3 @@ def test_an_encoder_of_smp_is_downloaded(monkeypatch, tmp_path, smp_cache):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(WeightsError, match="could not be downloaded: ZeroDivisionError"):
         load_smp_encoder(smp_encoder(), SMP_REPO, revision=REVISION)
-
-
-def test_normalization():
-    assert normalization(nn.Linear(1, 1)) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    model = timm.create_model(SMALL, pretrained_cfg_overlay={"mean": (0.1, 0.2, 0.3), "std": [1, 2, 3]})
-    assert normalization(model) == ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
-    wrapped = nn.ModuleDict({"first": nn.Linear(1, 1), "second": model})
-    assert normalization(wrapped) == ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
-    wrapped.transform = GeneralizedRCNNTransform(64, 128, [0.7, 0.8, 0.9], [4, 5, 6])
-    assert normalization(wrapped) == ((0.7, 0.8, 0.9), (4.0, 5.0, 6.0))
-    model.pretrained_cfg["mean"] = (0.5,)
-    assert normalization(model)[0] == (0.485, 0.456, 0.406)
-
-
-def test_imagenet_classes():
-    names = imagenet_classes()
-    assert len(names) == 1000
-    assert (names[0], names[281], names[967]) == ("tench, Tinca tinca", "tabby, tabby cat", "espresso")
-
-
-def test_state_sha256_tells_states_apart():
-    base = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3), "c": torch.zeros(0, 2)}
-    same = {
-        "c": torch.zeros(0, 2),
-        "b": torch.tensor(3),
-        "a": torch.arange(6.0).reshape(3, 2).T.contiguous().T.reshape(2, 3),
-    }
-    transposed_in_memory = {**base, "a": base["a"].T.contiguous().T.requires_grad_()}
-    assert state_sha256(base) == state_sha256(same) == state_sha256(transposed_in_memory)
-    others = [
-        {**base, "a": base["a"].reshape(3, 2)},
-        {**base, "a": base["a"].view(torch.int32)},
-        {**base, "a": base["a"].nextafter(torch.tensor(9.0))},
-        {**base, "b": torch.tensor([3])},
-        {**base, "c": torch.zeros(2, 0)},
-        {"a": base["a"], "b": base["b"]},
-        {"a2": base["a"], "b": base["b"], "c": base["c"]},
-        {},
-    ]
-    assert len({state_sha256(state) for state in [base, *others]}) == len(others) + 1
-    for dtype in (torch.bfloat16, torch.bool, torch.float64, torch.uint8):
-        assert len(state_sha256({"a": torch.ones(3, dtype=dtype)})) == 64
-
-
-def test_state_sha256_is_the_same_on_every_machine():
-    state = {"w": torch.tensor([1.0, -2.0]), "n": torch.tensor(5)}
-    stream = b"'n' torch.int64 () 8\n" + (5).to_bytes(8, "little")
-    stream += b"'w' torch.float32 (2,) 8\n" + bytes.fromhex("0000803f000000c0")
-    assert state_sha256(state) == hashlib.sha256(stream).hexdigest()

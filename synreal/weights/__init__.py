@@ -1,0 +1,33 @@
+"""Pretrained weights: where they come from, how state dicts fit networks, and backbones that carry them.
+
+Nothing here knows a task, a data set or a configuration.
+"""
+
+from synreal.weights.build import check_count, create_backbone, load_encoder, load_smp_encoder
+from synreal.weights.origin import (
+    IMAGENET_CLASSES,
+    Statistics,
+    Student,
+    WeightsOrigin,
+    backbones,
+    check,
+    check_file,
+    imagenet_classes,
+    normalization,
+)
+
+__all__ = [
+    "IMAGENET_CLASSES",
+    "Statistics",
+    "Student",
+    "WeightsOrigin",
+    "backbones",
+    "check",
+    "check_count",
+    "check_file",
+    "create_backbone",
+    "imagenet_classes",
+    "load_encoder",
+    "load_smp_encoder",
+    "normalization",
+]
