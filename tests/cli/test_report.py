@@ -1,8 +1,8 @@
 import io
 
 from rich.console import Console
-
 from synreal_cli.report import print_result
+
 from tests.records.test_records import detection, record
 
 
@@ -34,3 +34,13 @@ def test_classification_has_no_areas():
     assert "area" not in text
     assert cells(text, "mnist (real)") == ["10", "50.0", "50.0", "50.0"]
     assert cells(text, "b ") == ["none"] * 3
+
+
+def test_a_headline_without_values_per_class_has_one_table():
+    made = record()
+    change = {"per_class": {}, "per_class_heading": None}
+    scores = {"source_heldout": made.source_heldout.model_copy(update=change)}
+    scores["targets"] = {name: score.model_copy(update=change) for name, score in made.targets.items()}
+    text = printed(made.model_copy(update=scores))
+    assert "mean-class %" in text
+    assert "by class" not in text

@@ -14,20 +14,19 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from synreal import figures
-from synreal.data.sets import IGNORE, ArrayBoxes, ArrayImages, ArrayMasks, Boxes
+from synreal.data.labels.boxes import Boxes
+from synreal.data.labels.masks import IGNORE
+from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks
 from synreal.errors import ConfigError, DataError
-from synreal.figures import (
-    _pick,
-    box_panels,
-    box_sheet,
-    class_panels,
-    confusion_matrix,
-    contact_sheet,
-    mask_panels,
-    mask_sheet,
-    palette,
-)
+from synreal.figures import class_sheet, marks, page
+from synreal.figures.box_panels import box_panels
+from synreal.figures.box_sheet import box_sheet
+from synreal.figures.class_panels import class_panels
+from synreal.figures.class_sheet import _pick, contact_sheet
+from synreal.figures.colours import palette
+from synreal.figures.confusion import confusion_matrix
+from synreal.figures.mask_panels import mask_panels
+from synreal.figures.mask_sheet import mask_sheet
 
 PAPER = 100  # grey of images without content; in no palette
 
@@ -82,7 +81,7 @@ def test_contact_sheet_shows_every_class(
         shown.extend(wanted)
         return found
 
-    monkeypatch.setattr("synreal.figures._pick", spy)
+    monkeypatch.setattr(class_sheet, "_pick", spy)
     contact_sheet({"real": images(200, 10, ordered=ordered)}, tmp_path / "a.png", lines=3, per_class=per_class)
     assert set(shown) == set(range(10))
     assert len(shown) == (30 if per_class else 36)
@@ -155,7 +154,7 @@ def test_confusion_matrix_of_pixels_shows_percentages_and_mean_iou(drawn: list[F
     axes = drawn[0].axes[0]
     cells = [text.get_text() for text in axes.texts if len(text.get_text()) < 5]
     assert cells == ["90%", "10%", "0%", "<1%", "100%", "0%", "–", "–", "–"]
-    # Class c occurs nowhere and counts nowhere.
+    # Class c does not occur and is left out.
     mean_iou = (90 / (90 + 10 + 0.4) + 99.6 / (99.6 + 10 + 0.4)) / 2
     caption = axes.texts[0].get_text()
     assert caption == f"200,000,000 pixels · mean IoU {mean_iou:.1%} · pixel accuracy {189.6 / 200:.1%}"
@@ -198,13 +197,13 @@ def test_palette_of_nothing_is_refused() -> None:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that were written, as objects."""
     made: list[Figure] = []
-    save = figures._save
+    savefig = Figure.savefig
 
-    def spy(figure: Figure, path: Path) -> Path:
+    def spy(figure: Figure, *args: object, **options: object) -> None:
         made.append(figure)
-        return save(figure, path)
+        savefig(figure, *args, **options)
 
-    monkeypatch.setattr(figures, "_save", spy)
+    monkeypatch.setattr(Figure, "savefig", spy)
     return made
 
 
@@ -280,7 +279,7 @@ def test_the_legend_of_very_many_classes_stops(drawn: list[Figure], tmp_path: Pa
     assert picture(path).shape[0] < 1_500
 
 
-def test_pixels_that_count_nowhere_are_white(tmp_path: Path) -> None:
+def test_ignored_pixels_are_white(tmp_path: Path) -> None:
     truth, prediction = torch.zeros(2, 8, 8, dtype=torch.uint8)
     before = picture(mask_panels(tmp_path / "a.png", [blank(8, 8)], [truth], [prediction], ["a"], title="t"))
     truth[:, :4] = IGNORE
@@ -348,15 +347,15 @@ def test_crowds_are_dashed(drawn: list[Figure], tmp_path: Path) -> None:
     size=st.sampled_from([(128, 128), (40, 300), (200, 30)]),
 )
 def test_labels_lie_in_the_picture_and_cover_no_other(boxes: list[tuple[float, ...]], size: tuple[int, int]) -> None:
-    marks = [
-        figures._Mark((min(a, c), min(b, d), max(a, c), max(b, d)), int(label), f"a long name {label} 0.50")
+    found = [
+        marks.Mark((min(a, c), min(b, d), max(a, c), max(b, d)), int(label), f"a long name {label} 0.50")
         for a, b, c, d, label in boxes
     ]
-    page, axes = figures._page(3, 3)
-    cell = figures._Frame(0.5, 0.5, 2, 2)
-    frame = figures._draw(axes, np.zeros((*size, 3), np.uint8), cell)
-    figures._draw_marks(axes, frame, size[1], marks, palette(4))
-    page.canvas.draw()
+    drawing, axes = page.new_page(3, 3)
+    cell = page.Frame(0.5, 0.5, 2, 2)
+    frame = page.draw_picture(axes, np.zeros((*size, 3), np.uint8), cell)
+    marks.draw_marks(axes, frame, size[1], found, palette(4))
+    drawing.canvas.draw()
     spans = {True: [], False: []}
     for patch in axes.patches:
         left, top = patch.get_xy()
@@ -380,12 +379,10 @@ def test_class_panels_tell_right_from_wrong(drawn: list[Figure], tmp_path: Path)
     axes = drawn[0].axes[0]
     assert texts(drawn[0])[1:4] == ["true → predicted class · 3 of 5 right", "ant → ant", "bee → ant"]
     assert [text.get_color() for text in axes.texts[2:]] == [
-        {True: figures._RIGHT, False: figures._WRONG}[right] for right in (True, False, False, True, True)
+        {True: page.RIGHT, False: page.WRONG}[right] for right in (True, False, False, True, True)
     ]
     pixels = picture(tmp_path / "a.png")
-    green, red = (
-        (np.abs(pixels - np.array(to_rgb(c)) * 255).max(-1) < 2).sum() for c in (figures._RIGHT, figures._WRONG)
-    )
+    green, red = ((np.abs(pixels - np.array(to_rgb(c)) * 255).max(-1) < 2).sum() for c in (page.RIGHT, page.WRONG))
     assert green / red == pytest.approx(3 / 2, rel=0.15)
     drawn[0].canvas.draw()
     spans = sorted((text.get_window_extent() for text in axes.texts[2:]), key=lambda box: box.x0)
@@ -442,7 +439,7 @@ def test_panels_of_eight_images_are_landscape(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["class", "mask", "box"])
 def test_panels_without_images_are_refused(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"needs an image at least.*0 images"):
+    with pytest.raises(ConfigError, match=r"needs at least one image.*0 images"):
         panels(kind, tmp_path / "a.png", 0, (8, 8))
     with pytest.raises(ConfigError, match=r"written as PNG; got .*a\.jpg"):
         panels(kind, tmp_path / "a.jpg", 1, (8, 8))
@@ -556,11 +553,7 @@ def test_sheets_are_the_same_each_time_and_never_empty(sheet, make, tmp_path: Pa
         sheet(rows, tmp_path / "a.pdf")
 
 
-def test_the_label_of_pixels_that_count_nowhere() -> None:
-    assert figures._IGNORED == IGNORE
-
-
-def test_figures_leave_pyplot_and_torch_alone() -> None:
-    code = "import sys, synreal.figures; print({'torch', 'matplotlib.pyplot'} & set(sys.modules))"
+def test_figures_leave_pyplot_alone() -> None:
+    code = "import sys, synreal.figures; print({'matplotlib.pyplot'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

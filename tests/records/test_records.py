@@ -7,19 +7,24 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from synreal.errors import ConfigError
+from synreal.measures import MEASURES
 from synreal.records import (
     Protocol,
     RunRecord,
     Score,
     TargetSelected,
     aggregate,
+    best_epoch,
     mean_and_spread,
     percent,
     read_record,
     render_markdown,
+    with_unit,
     write_json,
+    written,
 )
 
 
@@ -30,8 +35,13 @@ def score(name, value, *, overall=None, fingerprint="f"):
         fingerprint=fingerprint,
         images=10,
         measures={"mean_class_accuracy": value, "accuracy": value if overall is None else overall},
+        headings={"mean_class_accuracy": "mean-class", "accuracy": "overall"},
+        units={"mean_class_accuracy": "%", "accuracy": "%"},
+        higher_is_better={"mean_class_accuracy": True, "accuracy": True},
         per_class={"a": value, "b": None},
+        per_class_heading="Recall",
         confusion=[[10, 0], [0, 0]],
+        counted="images",
     )
 
 
@@ -53,6 +63,7 @@ def record(
     return RunRecord(
         regularizers=[regularizer],
         backbone="resnet18",
+        architecture=None,
         weights={"source": "timm", "detail": "timm/resnet18", "sha256": "0"},
         config={"lr": 0.1, "seed": seed, "regularizers": [regularizer], "output": f"runs/{seed}", **(config or {})},
         protocol=Protocol(
@@ -198,7 +209,92 @@ def test_an_epoch_chosen_on_the_target_needs_every_seed():
     assert aggregate([record(0, peek=0.6), record(1)])[0].target_selected == {}
 
 
+def test_settings_in_sections_are_compared_one_by_one():
+    def sections(seed, **training):
+        return {
+            "training": {"lr": 0.1, "device": "cpu", "seed": seed, **training},
+            "data": {"source": {"name": "digits", "size": 32}},
+            "output": {"folder": f"runs/{seed}", "keep_checkpoints": seed},
+            "regularizers": [{"name": "csg", "weight": seed}],
+        }
+
+    assert aggregate([record(0, config=sections(0)), record(1, config=sections(1, device="cuda"))])[0].seeds == [0, 1]
+    with pytest.raises(ConfigError, match=r"they differ in training\.lr\.$"):
+        aggregate([record(0, config=sections(0)), record(1, config=sections(1, lr=0.2))])
+    other = sections(1)
+    other["data"]["source"]["size"] = 64
+    with pytest.raises(ConfigError, match=r"they differ in data\.source\.size\.$"):
+        aggregate([record(0, config=sections(0)), record(1, config=other)])
+
+
+def test_runs_of_other_phases_or_measures_or_that_saw_the_target_do_not_compare():
+    for change, named in (({"phases": ["head_first", "train"]}, "phases"), ({"seen_of_target": "images"}, "seen_of")):
+        with pytest.raises(ConfigError, match=f"differ in {named}"):
+            aggregate([record(0), record(1, protocol=change)])
+    with pytest.raises(ConfigError, match="differ in chance, measures, task"):
+        aggregate([record(0), detection(1, 0.5, 0.5)])
+
+
+# --- scores ---
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"headings": {"accuracy": "overall"}}, r"headings describes \['accuracy'\], expected \['accuracy', 'mean"),
+        ({"units": {}}, r"units describes \[\]"),
+        (
+            {"higher_is_better": {"accuracy": True, "mean_class_accuracy": True, "x": True}},
+            "higher_is_better describes",
+        ),
+        ({"parts": {"ap_small": "area < 32²"}}, r"parts describes \['ap_small'\], which were not measured"),
+        ({"units": {"accuracy": "m", "mean_class_accuracy": "%"}}, "units.accuracy"),
+    ],
+)
+def test_a_score_that_does_not_describe_its_measures_is_refused(change, message):
+    with pytest.raises(ValidationError, match=message):
+        Score.model_validate({**score("mnist", 0.5).model_dump(), **change})
+
+
+def history(*values):
+    return [{"step": 10 * number, "mnist": {"m": value, "n": 0.0}} for number, value in enumerate(values, 1)]
+
+
+@pytest.mark.parametrize(
+    ("values", "higher", "step"),
+    [
+        ([0.2, 0.5, 0.3], True, 20),
+        ([0.2, 0.5, 0.1], False, 30),
+        ([0.5, 0.5], True, 10),
+        ([None, 0.5, 0.6, None], False, 20),
+        ([None, None], True, None),
+        ([0.5], True, None),
+        ([], True, None),
+    ],
+)
+def test_the_best_epoch_respects_the_direction_of_its_measure(values, higher, step):
+    best = best_epoch(history(*values), "mnist", higher_is_better=higher)
+    assert best == (None if step is None else TargetSelected(measures={"m": values[step // 10 - 1], "n": 0}, step=step))
+
+
 # --- table ---
+
+
+def test_a_measure_that_is_not_a_share_is_written_as_a_plain_number():
+    def energy(seed, value):
+        made = record(seed)
+        change = {"measures": {"e": value}, "headings": {"e": "energy"}, "units": {"e": ""}}
+        change |= {"higher_is_better": {"e": False}}
+        scores = {"source_heldout": made.source_heldout.model_copy(update=change)}
+        scores["targets"] = {name: one.model_copy(update=change) for name, one in made.targets.items()}
+        return made.model_copy(update=scores)
+
+    header, _, row = render_markdown(aggregate([energy(0, 0.25), energy(1, 0.75)]), chance=None).split("\n")
+    assert cells(header)[2] == "source held-out energy"
+    assert cells(row)[2] == "0.500 ± 0.354"
+    assert written([0.5], "") == "0.500"
+    assert written([math.nan], "") == "n/a"
+    assert (with_unit("mIoU", "%"), with_unit("energy", "")) == ("mIoU %", "energy")
 
 
 def cells(line):
@@ -265,29 +361,25 @@ def test_a_record_is_read_from_its_file_and_from_its_folder(tmp_path):
     assert read_record(str(tmp_path / "result.json")) == written
 
 
-def test_a_record_of_version_1_is_read(tmp_path):
-    """That version knew classification alone, and had its two measures in fields of their own."""
-    now = record(3, peek=0.5, overall=0.75)
-    old = now.model_dump(mode="json") | {"schema_version": 1}
-    del old["protocol"]["evaluation"]
-    for part in (old["source_heldout"], *old["targets"].values(), *old["target_selected"].values()):
-        part |= part.pop("measures")
-    assert old["targets"]["mnist"]["accuracy"] == 0.75
-    write_json(tmp_path / "result.json", old)
-    assert read_record(tmp_path) == now
-
-
 def detection(seed, ap, small):
     """A record whose AP of small objects may not be defined, and that has no chance."""
     measures = {"ap": ap, "ap50": 0.75, "ap75": ap / 2, "ap_small": small, "ap_medium": ap, "ap_large": None}
     made = record(seed, protocol={"task": "detection", "chance": None})
-    scores = [made.source_heldout, *made.targets.values()]
-    return made.model_copy(
-        update={
-            "source_heldout": scores[0].model_copy(update={"measures": measures, "confusion": None}),
-            "targets": {s.data: s.model_copy(update={"measures": measures, "confusion": None}) for s in scores[1:]},
-        }
+    change = {
+        "measures": measures,
+        "headings": {name: MEASURES.get(name).heading for name in measures},
+        "units": dict.fromkeys(measures, "%"),
+        "higher_is_better": dict.fromkeys(measures, True),
+        "parts": {name: MEASURES.get(name).part for name in list(measures)[3:]},
+        "per_class_heading": "AP",
+        "confusion": None,
+        "counted": None,
+    }
+    source, *targets = (
+        Score.model_validate({**score.model_dump(), **change})
+        for score in (made.source_heldout, *made.targets.values())
     )
+    return made.model_copy(update={"source_heldout": source, "targets": {score.data: score for score in targets}})
 
 
 def test_a_table_of_detection_shows_three_measures_and_no_chance():
@@ -310,7 +402,7 @@ def test_a_measure_that_is_not_defined_is_nan_in_a_row_and_null_in_json():
 
 
 def test_a_folder_without_a_result(tmp_path):
-    with pytest.raises(ConfigError, match="the run has not finished, or this is no run folder"):
+    with pytest.raises(ConfigError, match="the run has not finished, or this is not a run folder"):
         read_record(tmp_path)
 
 
@@ -318,22 +410,23 @@ def test_a_folder_without_a_result(tmp_path):
     ("content", "expected"),
     [
         (b"{", "Invalid JSON"),
-        (b"\xff\xfe", "no result of schema version 2"),
-        (b"[]", "no result of schema version 2"),
+        (b"\xff\xfe", "result of schema version 3"),
+        (b"[]", "result of schema version 3"),
         (b"{}", "protocol"),
         (None, "surprise"),
-        (3, "schema_version"),
-        (b'{"schema_version": 1, "protocol": {}}', "targets"),
+        (2, "schema_version"),
+        (4, "schema_version"),
+        (b'{"schema_version": 3, "protocol": {}}', "targets"),
     ],
 )
-def test_files_that_are_no_result(content, expected, tmp_path):
+def test_files_that_are_not_a_result(content, expected, tmp_path):
     path = tmp_path / "result.json"
     if content is None:
         content = json.dumps({**record().model_dump(mode="json"), "surprise": 1}).encode()
-    if content == 3:
-        content = json.dumps({**record().model_dump(mode="json"), "schema_version": 3}).encode()
+    if isinstance(content, int):
+        content = json.dumps({**record().model_dump(mode="json"), "schema_version": content}).encode()
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match="is no result of schema version 2") as caught:
+    with pytest.raises(ConfigError, match="is not a result of schema version 3") as caught:
         read_record(path)
     assert str(path) in str(caught.value)
     assert expected in str(caught.value)

@@ -1,0 +1,92 @@
+"""Several measures of one test set, and the score that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+from synreal.data.sets import ImageSet
+from synreal.measures.base import Collector, Sum, check_number, of_predictions
+from synreal.records import Score
+
+C = TypeVar("C", bound=Collector)
+
+
+class Collection:
+    """Takes measures of a test set, batch by batch and over processes; measures share what they collect.
+
+    Args:
+        measures: Names, the headline first.
+        images: The set.
+
+    Raises:
+        ConfigError: If there is no measure, one is named twice or unknown, or needs more than predictions.
+    """
+
+    def __init__(self, measures: Sequence[str], images: ImageSet) -> None:
+        self.images = images
+        self.measures = of_predictions(measures)
+        self.seen = Sum()
+        self._collectors: dict[type[Collector], Collector] = {}
+        for measure in self.measures:
+            if measure.collector not in self._collectors:
+                self._collectors[measure.collector] = measure.collector(images)
+
+    def collector(self, kind: type[C]) -> C:
+        """Return the collector of a class that some measure names."""
+        found = self._collectors[kind]
+        assert isinstance(found, kind)
+        return found
+
+    def update(self, output: Any, targets: Any) -> None:
+        """Add one batch: what ``Task.predict`` gave, and the targets as the test loader gave them."""
+        for collector in self._collectors.values():
+            collector.update(output, targets)
+        self.seen.add(len(targets))
+
+    def gather(self, device: torch.device) -> None:
+        """Replace what was collected by that of all processes; once, after the last batch.
+
+        Args:
+            device: Where tensors must lie that processes exchange.
+        """
+        self.seen.gather(device)
+        for collector in self._collectors.values():
+            collector.gather(device)
+
+    def compute(self) -> Score:
+        """Return the score; the same on all processes once ``gather`` was called.
+
+        Raises:
+            TrainingError: If not every image was counted, or one twice.
+        """
+        check_number(int(self.seen.value), self.images)
+        taken = [(measure, self._collectors[measure.collector]) for measure in self.measures]
+        first, collected = taken[0]
+        per_class = [_or_none(value) for value in first.per_class(collected)]
+        counting = next((one for _, one in taken if one.confusion is not None), None)
+        return Score(
+            data=self.images.name,
+            split=self.images.split,
+            fingerprint=self.images.fingerprint,
+            images=len(self.images),
+            measures={measure.name: _or_none(measure.compute(one)) for measure, one in taken},
+            headings={measure.name: measure.heading for measure in self.measures},
+            units={measure.name: measure.unit for measure in self.measures},
+            higher_is_better={measure.name: measure.higher_is_better for measure in self.measures},
+            parts={measure.name: measure.part for measure in self.measures if measure.part is not None},
+            per_class=dict(zip(self.images.classes, per_class, strict=True)) if per_class else {},
+            per_class_heading=(first.per_class_heading or first.heading) if per_class else None,
+            confusion=None if counting is None or counting.confusion is None else counting.confusion.tolist(),
+            counted=None if counting is None else counting.counted,
+        )
+
+    def files(self) -> Mapping[str, Any]:
+        """Return what a run writes beside the score, ready for ``json.dump``, by the end of the file's name."""
+        return {end: content for one in self._collectors.values() for end, content in one.files().items()}
+
+
+def _or_none(value: float | None) -> float | None:
+    return None if value is None or value != value else float(value)

@@ -1,0 +1,39 @@
+"""What a run leaves behind for others to read, and tables of it.
+
+A record carries all that tables need: nothing here knows a measure or a task, and nothing imports torch.
+"""
+
+from synreal.records.numbers import Unit, as_number, headline_of, mean_and_spread, percent, with_unit, written
+from synreal.records.record import (
+    SCHEMA_VERSION,
+    Protocol,
+    RunRecord,
+    Score,
+    TargetSelected,
+    best_epoch,
+    read_record,
+    write_json,
+)
+from synreal.records.table import Row, aggregate, leaves, render_markdown
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Protocol",
+    "Row",
+    "RunRecord",
+    "Score",
+    "TargetSelected",
+    "Unit",
+    "aggregate",
+    "as_number",
+    "best_epoch",
+    "headline_of",
+    "leaves",
+    "mean_and_spread",
+    "percent",
+    "read_record",
+    "render_markdown",
+    "with_unit",
+    "write_json",
+    "written",
+]

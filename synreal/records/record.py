@@ -1,0 +1,210 @@
+"""What a run leaves behind for others to read: scores, how they came about, and the file that holds them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
+
+from synreal import atomic
+from synreal.errors import ConfigError
+from synreal.records.numbers import Unit, headline_of
+
+SCHEMA_VERSION: Final = 3
+
+
+class Score(BaseModel):
+    """What was measured on one set of images, and what tables need to know of the measures.
+
+    Attributes:
+        data: Name of the set.
+        split: Which part of it.
+        fingerprint: SHA-256 over its images and labels.
+        images: How many images were tested.
+        measures: Values by name, the headline first; None where a measure is not defined, e.g. the AP of small objects
+            where there are none. Shares are in [0, 1].
+        headings: What tables call each measure.
+        units: How each measure is written.
+        higher_is_better: Whether more of a measure is better, for each.
+        parts: Which part of the objects a measure is of, e.g. ``"area < 32²"``, for those of a part alone; short tables
+            leave them out.
+        per_class: The headline by class name, or what it is the mean of; None for a class that does not occur. Empty if
+            the headline has no value per class.
+        per_class_heading: What tables call the values per class, e.g. ``"IoU"``.
+        confusion: Counts of ``counted``; rows are true classes. None where no matrix was counted.
+        counted: What ``confusion`` counts, e.g. ``"images"`` or ``"pixels"``.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: str
+    split: str
+    fingerprint: str
+    images: int
+    measures: dict[str, float | None] = Field(min_length=1)
+    headings: dict[str, str]
+    units: dict[str, Unit]
+    higher_is_better: dict[str, bool]
+    parts: dict[str, str] = {}
+    per_class: dict[str, float | None]
+    per_class_heading: str | None = None
+    confusion: list[list[int]] | None = None
+    counted: str | None = None
+
+    @model_validator(mode="after")
+    def _every_measure_described(self) -> Self:
+        names = list(self.measures)
+        for field in ("headings", "units", "higher_is_better"):
+            if set(getattr(self, field)) != set(names):
+                raise ValueError(f"{field} describes {sorted(getattr(self, field))}, expected {sorted(names)}")
+        if strange := sorted(set(self.parts) - set(names)):
+            raise ValueError(f"parts describes {strange}, which were not measured; expected some of {sorted(names)}")
+        return self
+
+    @property
+    def headline_name(self) -> str:
+        """The name of the first measure."""
+        return next(iter(self.measures))
+
+    @property
+    def headline(self) -> float:
+        """The first measure; NaN where it is not defined."""
+        return headline_of(self.measures)
+
+    @property
+    def short(self) -> list[str]:
+        """Names of the measures that short tables show: those of all objects."""
+        return [name for name in self.measures if name not in self.parts]
+
+
+class TargetSelected(BaseModel):
+    """The best score among evaluated epochs, chosen on the target itself: it peeks, and is not a zero-shot result."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    measures: dict[str, float | None]
+    step: int
+
+
+class Protocol(BaseModel):
+    """How a result came about; two results compare only if these agree.
+
+    Attributes:
+        evaluation: How images reach the network when it is tested, in words.
+        test_time_flips: Whether an image's and its mirror's predictions are averaged.
+        chance: The headline of guessing; None where it has no meaning.
+        left_out: What was not used of the data, by part of the data and reason.
+        phases: What the run consisted of, in order.
+        seen_of_target: What training saw of the target; a result is zero-shot only where that is nothing.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: str
+    source: str
+    source_fingerprint: str
+    source_images: int
+    image_size: int
+    views: int
+    evaluation: str
+    test_time_flips: bool
+    checkpoint: Literal["last"]
+    seed: int
+    epochs: int
+    steps: int
+    batch_size: int
+    processes: int
+    chance: float | None
+    left_out: dict[str, dict[str, int]] = {}
+    phases: list[str] = ["train"]
+    seen_of_target: Literal["nothing", "images", "labels"] = "nothing"
+    versions: dict[str, str]
+
+
+class RunRecord(BaseModel):
+    """The ``result.json`` of a run.
+
+    Attributes:
+        schema_version: Version of this format; no other one is read.
+        regularizers: Specs as written in a configuration.
+        backbone: timm name.
+        architecture: What was built around the backbone; None for the backbone with a classifier.
+        weights: Where the pretrained weights came from (``source``, ``detail``, ``sha256``).
+        config: The whole resolved configuration.
+        protocol: How the numbers came about.
+        source_heldout: Score on synthetic images that were not trained on.
+        targets: Score on each real data set, after the last epoch.
+        target_selected: Best evaluated epoch by target, chosen on the target: never the headline.
+        seconds: Wall-clock seconds of training and of evaluation.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: Literal[3] = SCHEMA_VERSION
+    regularizers: list[dict[str, Any]]
+    backbone: str
+    architecture: str | None
+    weights: dict[str, str | None]
+    config: dict[str, Any]
+    protocol: Protocol
+    source_heldout: Score
+    targets: dict[str, Score]
+    target_selected: dict[str, TargetSelected]
+    seconds: dict[str, float]
+
+    @property
+    def method(self) -> str:
+        """Short name of the regularizers, e.g. ``"csg"`` or ``"csg+feature_l2"``."""
+        return "+".join(spec["name"] for spec in self.regularizers)
+
+    @property
+    def network(self) -> str:
+        """The backbone and, where there is one, the architecture around it, e.g. ``"unet on resnet50"``."""
+        return " on ".join(filter(None, (self.architecture, self.backbone)))
+
+
+def best_epoch(history: Sequence[Mapping[str, Any]], name: str, *, higher_is_better: bool) -> TargetSelected | None:
+    """Return the tested epoch whose headline on a set is best; the first of equals.
+
+    Args:
+        history: One row per test: its ``step``, and the measures by the name of each set.
+        name: The set.
+        higher_is_better: The direction of the headline.
+
+    Returns:
+        The epoch; None if there was no choice, or the headline was never defined.
+    """
+    values = [headline_of(row[name]) for row in history]
+    defined = [value for value in values if not math.isnan(value)]
+    if len(history) < 2 or not defined:
+        return None
+    row = history[values.index(max(defined) if higher_is_better else min(defined))]
+    return TargetSelected(measures=row[name], step=row["step"])
+
+
+def read_record(path: str | Path) -> RunRecord:
+    """Read a ``result.json`` or the run folder that holds one.
+
+    Raises:
+        ConfigError: If the file is missing, is not JSON, or has another format.
+    """
+    path = Path(path)
+    path = path / "result.json" if path.is_dir() else path
+    try:
+        return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist: the run has not finished, or this is not a run folder.") from None
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise ConfigError(
+            f"{path} is not a result of schema version {SCHEMA_VERSION}, the only one that is read: {error}"
+        ) from None
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON that every reader accepts: whole or not at all, and a NaN is an error, not an invalid word in it."""
+    atomic.write_text(Path(path), json.dumps(value, indent=2, allow_nan=False) + "\n")
