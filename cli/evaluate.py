@@ -35,4 +35,5 @@ def evaluate(
         return
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(score_table(scores, title=f"{folder}, last epoch"))
-    console.print(class_table(scores))
+    if scores["source"].per_class:
+        console.print(class_table(scores))

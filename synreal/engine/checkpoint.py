@@ -8,24 +8,99 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as pack_tensors
 from torch import Tensor
 
+from synreal import atomic
 from synreal.errors import CheckpointError
+from synreal.parsing import problems
 
-FORMAT = 2  # 1 knew the measures of classification alone
+FORMAT = 3
 _MANIFEST = "manifest.json"
+_MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+class Evaluation(BaseModel):
+    """What a test in the course of a run measured.
+
+    Attributes:
+        step: Steps of the whole run that had been made.
+        measures: Each measure, by set of images; None where it is not defined.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    step: int = Field(ge=0)
+    measures: dict[str, dict[str, float | None]]
+
+
+class Seconds(BaseModel):
+    """Wall-clock seconds that a run has spent, those before it was resumed too."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    training: float = Field(default=0.0, ge=0)
+    testing: float = Field(default=0.0, ge=0)
+
+
+class CheckpointFacts(BaseModel):
+    """What a run goes on from, besides tensors.
+
+    Attributes:
+        config: The whole resolved configuration.
+        data: Fingerprint of each part of the data.
+        processes: How many trained together.
+        threads: Of torch, in each process.
+        versions: Of Python and of the packages that numbers depend on.
+        plugins: What tells each plugin that the run uses from others, by its name.
+        scaler: State of the gradient scaler; None without one.
+        phase: Index of the phase that the run was in.
+        step: Optimizer steps made in that phase.
+        history: The tests so far, in order.
+        seconds: What the run has spent so far.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    config: dict[str, Any]
+    data: dict[str, str]
+    processes: int = Field(ge=1)
+    threads: int = Field(ge=1)
+    versions: dict[str, str]
+    plugins: dict[str, str | None]
+    scaler: dict[str, int | float] | None
+    phase: int = Field(ge=0)
+    step: int = Field(ge=0)
+    history: list[Evaluation]
+    seconds: Seconds
+
+
+class _Manifest(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format: int
+    sha256: dict[str, str]
+
+
+class _State(BaseModel):
+    """The ``state.json``: the step, the optimizer's state without its tensors, and the facts."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    step: int = Field(ge=0)
+    optimizer: dict[str, Any]
+    facts: CheckpointFacts
 
 
 @dataclass(frozen=True)
@@ -33,16 +108,16 @@ class Snapshot:
     """Everything that a run continues from.
 
     Attributes:
-        step: Optimizer steps made.
+        step: Optimizer steps made in the whole run.
         model: State of the RegularizedModel: student, heads, averages, queues.
-        optimizer: ``Optimizer.state_dict()``.
-        facts: Anything that JSON holds: configuration, fingerprints, evaluations so far.
+        optimizer: ``Optimizer.state_dict()`` of the phase's optimizer.
+        facts: Everything else.
     """
 
     step: int
     model: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
-    facts: Mapping[str, Any]
+    facts: CheckpointFacts
 
 
 def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
@@ -60,26 +135,17 @@ def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
         CheckpointError: If writing fails; older checkpoints are untouched.
     """
     final = folder / f"step-{snapshot.step:08d}"
-    aside = folder / f"{final.name}.tmp"
     tensors, skeleton = _split(snapshot.optimizer)
+    state = _State(step=snapshot.step, optimizer=skeleton, facts=snapshot.facts)
     files = {
-        "model.safetensors": pack_tensors(_own(snapshot.model)),
-        "optimizer.safetensors": pack_tensors(_own(tensors)),
-        "state.json": _json({"step": snapshot.step, "optimizer": skeleton, "facts": snapshot.facts}),
+        _MODEL: pack_tensors(_own(snapshot.model)),
+        _OPTIMIZER: pack_tensors(_own(tensors)),
+        _STATE: _json(state),
     }
-    manifest = {"format": FORMAT, "sha256": {name: hashlib.sha256(raw).hexdigest() for name, raw in files.items()}}
+    hashes = {name: hashlib.sha256(raw).hexdigest() for name, raw in files.items()}
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        for name, raw in files.items():
-            _write(aside / name, raw)
-        _write(aside / _MANIFEST, _json(manifest))
-        if final.exists():
-            shutil.rmtree(final)
-        aside.rename(final)
-        _sync(folder)
+        atomic.write_folder(final, {**files, _MANIFEST: _json(_Manifest(format=FORMAT, sha256=hashes))})
     except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
         raise CheckpointError(
             f"Cannot write the checkpoint {final}: {error.strerror or error}. Older ones are kept."
         ) from None
@@ -113,22 +179,22 @@ def load(path: Path) -> Snapshot:
     Raises:
         CheckpointError: If a file is missing, damaged or of another format; names it.
     """
-    manifest = _parse(path / _MANIFEST, _read(path / _MANIFEST))
-    if manifest.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has checkpoint format {manifest.get('format')!r}, this version reads {FORMAT}.")
-    hashes = manifest.get("sha256", {})
+    found = _parse(path / _MANIFEST, _read(path / _MANIFEST))
+    if found.get("format") != FORMAT:
+        raise CheckpointError(f"{path} has checkpoint format {found.get('format')!r}, this version reads {FORMAT}.")
+    manifest = _validated(_Manifest, path / _MANIFEST, found)
     raw: dict[str, bytes] = {}
-    for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
+    for name in (_MODEL, _OPTIMIZER, _STATE):
         raw[name] = _read(path / name)
-        if hashlib.sha256(raw[name]).hexdigest() != hashes.get(name):
+        if hashlib.sha256(raw[name]).hexdigest() != manifest.sha256.get(name):
             raise CheckpointError(f"{path / name} is damaged: its SHA-256 is not the manifest's.")
-    state = _parse(path / "state.json", raw["state.json"])
+    state = _validated(_State, path / _STATE, _parse(path / _STATE, raw[_STATE]))
     try:
-        tensors = load_tensors(raw["optimizer.safetensors"])
-        model = load_tensors(raw["model.safetensors"])
+        tensors = load_tensors(raw[_OPTIMIZER])
+        model = load_tensors(raw[_MODEL])
     except SafetensorError as error:
         raise CheckpointError(f"{path} holds no valid safetensors: {error}") from None
-    return Snapshot(state["step"], model, _join(tensors, state["optimizer"]), state["facts"])
+    return Snapshot(state.step, model, _join(tensors, state.optimizer), state.facts)
 
 
 def _split(value: Any, path: str = "") -> tuple[dict[str, Tensor], Any]:
@@ -169,18 +235,29 @@ def _own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
 
 
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+def _json(value: BaseModel) -> bytes:
+    # Python's JSON, not pydantic's: a float is read as the one that was written, and a NaN is an error.
+    return (json.dumps(value.model_dump(), indent=1, allow_nan=False) + "\n").encode()
 
 
 def _parse(path: Path, raw: bytes) -> dict[str, Any]:
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no JSON: {error}") from None
+        raise CheckpointError(f"{path} is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} must hold a JSON object.")
     return value
+
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def _validated(model: type[ModelT], path: Path, value: dict[str, Any]) -> ModelT:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise CheckpointError(f"{path} is not what checkpoint format {FORMAT} holds: {problems(error)}.") from None
 
 
 def _read(path: Path) -> bytes:
@@ -190,24 +267,9 @@ def _read(path: Path) -> bytes:
         raise CheckpointError(f"Cannot read {path}: {error.strerror}.") from None
 
 
-def _write(path: Path, raw: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _written(folder: Path) -> list[Path]:
     """Return the checkpoints that were written to their end, oldest first; they may have been damaged since."""
-    return sorted(path for path in folder.glob("step-*") if path.suffix != ".tmp")
+    return sorted(path for path in folder.glob("step-*") if not atomic.is_aside(path))
 
 
 def _prune(newest: Path, keep: int) -> None:
@@ -222,13 +284,11 @@ def _prune(newest: Path, keep: int) -> None:
 
 def export_student(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write the student alone, as a state dict that plain timm, smp or torchvision loads."""
-    aside = path.with_suffix(".tmp")
+    # One entry: safetensors writes several in random order, and two runs of one seed give one file.
+    raw = pack_tensors(_own(state), metadata={"synreal": json.dumps(metadata, sort_keys=True)})
     try:
-        # One entry: safetensors writes several in random order, and two runs of one seed give one file.
-        _write(aside, pack_tensors(_own(state), metadata={"synreal": json.dumps(metadata, sort_keys=True)}))
-        aside.replace(path)
+        atomic.write(path, raw)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from None
 
 
@@ -241,4 +301,4 @@ def read_student(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_tensors(_read(path))
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is no safetensors file: {error}") from None
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from None

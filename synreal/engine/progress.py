@@ -46,14 +46,20 @@ class RunProgress:
     ) -> None:
         self.bar.stop()
 
-    def start(self, total: int, done: int) -> None:
-        """Begin counting steps."""
+    def start(self, name: str, total: int, done: int) -> None:
+        """Begin counting the steps of a phase.
+
+        Args:
+            name: What the phase is called.
+            total: How many steps it has.
+            done: How many of them are made.
+        """
         self.total, self.first = total, done
         self.started = self.last_line = time.monotonic()
-        self.task = self.bar.add_task("train", total=total, completed=done, losses="")
+        self.task = self.bar.add_task(name, total=total, completed=done, losses="")
 
     def step(self, step: int, losses: Mapping[str, float]) -> None:
-        """Show a step that was made and its losses."""
+        """Show a step of the phase that was made, and its losses."""
         text = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
         if self.task is not None:
             self.bar.update(self.task, completed=step, losses=text)

@@ -1,33 +1,119 @@
-"""The run folder: created before anything heavy starts, never overwritten by accident."""
+"""The run folder: created before anything heavy starts, never overwritten by accident.
+
+``run.json`` says what the run is; whoever goes on with a run or tests it again reads that. Nothing of it is guessed:
+a file that is not whole is refused.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import platform
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Collection
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
-import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from synreal import atomic
 from synreal.config import RunConfig
+from synreal.engine.environment import Environment
 from synreal.errors import ConfigError
-from synreal.registry import loaded
+from synreal.parsing import problems
+from synreal.records import write_json
 
-PACKAGES = ("synreal", "torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "safetensors")
+RUN_FILE = "run.json"
+CONFIG_FILE = "config.yaml"
+STUDENT_FILE = "model.safetensors"
+METRICS_FILE = "metrics.jsonl"
+RESULT_FILE = "result.json"
+FORMAT: Final = 1
+
+
+class RunFacts(BaseModel):
+    """The ``run.json`` of a run folder: what the run is and started from.
+
+    Attributes:
+        format: Version of this format.
+        config: The whole resolved configuration, as ``RunConfig.model_dump(mode="json")`` gives it.
+        classes: Names of the classes, in the order of the student's outputs.
+        data: Fingerprint of each part of the data.
+        weights: Where the pretrained weights came from.
+        reference: Likewise of a teacher that is another network; None where there is none.
+        versions: Of Python and of the packages that numbers depend on.
+        plugins: What was loaded from outside of synreal.
+        command: Name of the program that started the run.
+        environment: The machine.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    format: Literal[1]
+    config: dict[str, Any]
+    classes: list[str]
+    data: dict[str, str]
+    weights: dict[str, str | None]
+    reference: dict[str, str | None] | None
+    versions: dict[str, str]
+    plugins: list[dict[str, Any]]
+    command: str
+    environment: Environment
+
+
+def read(folder: Path, purpose: str) -> RunFacts:
+    """Read the ``run.json`` of a run folder.
+
+    Args:
+        folder: The run folder.
+        purpose: What it is wanted for, e.g. ``"resume"``; for messages.
+
+    Raises:
+        ConfigError: If the folder holds none, or it is not whole, or not one of this format.
+    """
+    path = folder / RUN_FILE
+    if not path.is_file():
+        raise ConfigError(f"Cannot {purpose} {folder}: it holds no {RUN_FILE}, so it is not a run folder.")
+    try:
+        return _parsed(path)
+    except ConfigError as error:
+        raise ConfigError(f"Cannot {purpose} {folder}: {error}") from None
+
+
+def _parsed(path: Path) -> RunFacts:
+    advice = f"Expected what synreal writes there, in format {FORMAT}; put the file back, or start a new run."
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is empty, damaged or not JSON ({error}). {advice}") from None
+    if not isinstance(value, dict) or "format" not in value:
+        raise ConfigError(f"{path} does not describe a run of synreal. {advice}")
+    if value["format"] != FORMAT:
+        raise ConfigError(f"{path} has format {value['format']!r}, this version reads {FORMAT}.")
+    try:
+        return RunFacts.model_validate(value)
+    except ValidationError as error:
+        raise ConfigError(f"{path} does not describe a run of synreal: {problems(error)}. {advice}") from None
+
+
+def write(folder: Path, facts: RunFacts, config: RunConfig) -> None:
+    """Write ``run.json``, and a copy of the configuration for people and ``--config``; what is there already stays.
+
+    Raises:
+        OSError: If they cannot be written.
+    """
+    if not (folder / RUN_FILE).exists():
+        write_json(folder / RUN_FILE, facts.model_dump(mode="json"))
+    if not (folder / CONFIG_FILE).exists():
+        atomic.write_text(folder / CONFIG_FILE, config.to_yaml())
 
 
 def default_output(config: RunConfig) -> Path:
     """Name a new folder under ``runs/`` after task, regularizers, seed and time."""
     methods = "+".join(spec.name for spec in config.regularizers)
-    stem = f"{config.task}-{methods}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    stem = f"{config.task.name}-{methods}-seed{config.training.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     path, number = Path("runs") / stem, 2
     while path.exists():
         path, number = Path("runs") / f"{stem}-{number}", number + 1
@@ -42,7 +128,7 @@ def create(path: Path, *, overwrite: bool) -> Path:
         overwrite: Accept a run that is there already; it goes when ``clear`` is called.
 
     Raises:
-        ConfigError: If it cannot be written, or holds something and ``overwrite`` is off.
+        ConfigError: If it cannot be written, or holds something and ``overwrite`` is off, or holds what is not a run.
     """
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -53,23 +139,33 @@ def create(path: Path, *, overwrite: bool) -> Path:
                     f"The run folder {path} exists and is not empty. Give another --output, --overwrite it, or go on "
                     f"with --resume {path}."
                 )
-            if not (path / "config.yaml").is_file():
-                raise ConfigError(f"{path} is not empty and holds no config.yaml: it is no run, and is not removed.")
+            if not (path / RUN_FILE).is_file():
+                raise ConfigError(
+                    f"{path} is not empty and holds no {RUN_FILE}: it is not a run, and is not removed. "
+                    "Give another --output."
+                )
+            read(path, "overwrite")  # other programs may write a run.json too
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
         probe.write_text("")
         probe.unlink()
     except ConfigError:
         raise
-    except (OSError, ValueError) as error:  # a path with a null character is a ValueError
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"Cannot write the run folder {path}: {reason}. Give another --output.") from None
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot write the run folder {path}: {error.strerror or error}. Give another --output."
+        ) from None
+    except ValueError as error:  # a path with a null character
+        raise ConfigError(f"Cannot write the run folder {path}: {error}. Give another --output.") from None
     return path
 
 
 def clear(path: Path) -> None:
-    """Remove what an earlier run left in the folder, once it is sure that the new one can start."""
-    for entry in path.iterdir():
+    """Remove what an earlier run left in the folder, once it is sure that the new one can start.
+
+    Its ``run.json`` goes last: until then the folder is a run that can be overwritten, whatever happens.
+    """
+    for entry in sorted(path.iterdir(), key=lambda entry: entry.name == RUN_FILE):
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:
@@ -101,54 +197,4 @@ def truncate_metrics(path: Path, step: int, tested: Collection[int] = ()) -> Non
         again = any(key.startswith("eval/") for key in row) and row["step"] not in tested
         if row["step"] <= step and not again:
             kept.append(line)
-    aside = path.with_suffix(".tmp")
-    aside.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-    os.replace(aside, path)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that numbers depend on."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found
-
-
-def plugins(config: RunConfig) -> dict[str, str | None]:
-    """Return what tells each plugin with a regularizer of the run from others: its file's SHA-256, or its version."""
-    return dict(plugin.identity for plugin in loaded({"regularizers": [spec.name for spec in config.regularizers]}))
-
-
-def environment(device: torch.device, processes: int) -> dict[str, Any]:
-    """Describe machine and software; two runs of one seed are bit-equal only where these agree."""
-    return {
-        "versions": versions(),
-        "plugins": [plugin.facts() for plugin in loaded()],
-        "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
-        "threads": torch.get_num_threads(),
-        "processes": processes,
-        "platform": platform.platform(),
-        "git_commit": _git_commit(),
-        "command": Path(sys.argv[0]).name,
-    }
-
-
-def _git_commit() -> str | None:
-    """Return the commit of the checkout that synreal runs from, with ``+`` if it was changed; None elsewhere."""
-    home = Path(__file__).resolve().parents[2]
-    if not (home / ".git").exists():
-        return None
-    try:
-        commit = subprocess.run(
-            ["git", "-C", str(home), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "-C", str(home), "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return commit + ("+" if changed else "")
+    atomic.write_text(path, "".join(line + "\n" for line in kept))

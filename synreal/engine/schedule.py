@@ -19,7 +19,7 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
 
     Args:
         images: Number of training images.
-        batch_size: Images a step on each process.
+        batch_size: Images per step on each process.
         epochs: Passes over the images.
         seed: Of the order.
         most: Greatest number of steps; None for no limit.

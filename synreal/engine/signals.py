@@ -56,7 +56,7 @@ def listening() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def deaf(_: int) -> None:
+def ignore_signals(_: int) -> None:
     """Make a data-loading worker ignore signals: the main process finishes its step and ends the workers."""
     for number in _EXIT:
         signal.signal(number, signal.SIG_IGN)

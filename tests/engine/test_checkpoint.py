@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import random
+import re
 import shutil
 import signal
 import stat
@@ -16,17 +17,36 @@ import pytest
 import torch
 from torch import nn
 
-from synreal.engine import checkpoint
-from synreal.engine.checkpoint import Snapshot, export_student, load, load_latest, read_student, save
+from synreal import atomic
+from synreal.engine.checkpoint import (
+    CheckpointFacts,
+    Evaluation,
+    Seconds,
+    Snapshot,
+    export_student,
+    load,
+    load_latest,
+    read_student,
+    save,
+)
 from synreal.errors import CheckpointError
 
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
 
 
+def facts_of(step, **changes):
+    settings = {
+        "config": {"seed": step}, "data": {"train": "0" * 64}, "processes": 1, "threads": 1,
+        "versions": {"torch": "2"}, "plugins": {}, "scaler": None, "phase": 0, "step": step, "history": [],
+        "seconds": Seconds(),
+    }  # fmt: skip
+    return CheckpointFacts(**(settings | changes))
+
+
 def snapshot(step):
     model = {"weight": torch.full((2, 3), float(step)), "count": torch.tensor(step)}
     optimizer = {"state": {0: {"momentum_buffer": torch.full((2, 3), -float(step))}}, "param_groups": [{"lr": 0.5}]}
-    return Snapshot(step, model, optimizer, {"seed": step})
+    return Snapshot(step, model, optimizer, facts_of(step))
 
 
 def listing(folder):
@@ -71,11 +91,18 @@ def test_a_loaded_optimizer_goes_on_bit_for_bit(tmp_path, kind):
     optimizer = OPTIMIZERS[kind](model)
     for seed in range(3):
         take_step(model, optimizer, seed)
-    facts = {"history": [{"step": 3, "mnist": [0.1, 0.2]}], "scaler": None, "name": "größer"}
+    facts = facts_of(
+        3,
+        config={"name": "größer", "lr": 0.1, "targets": ["mnist"]},
+        scaler=torch.amp.GradScaler("cpu").state_dict(),
+        history=[Evaluation(step=3, measures={"mnist": {"accuracy": 0.1 + 0.2, "ap_small": None}})],
+        seconds=Seconds(training=1 / 3),
+    )
     save(tmp_path, Snapshot(3, model.state_dict(), optimizer.state_dict(), facts), keep=1)
     found = load_latest(tmp_path)
     assert found.step == 3
     assert found.facts == facts
+    assert type(found.facts.scaler["growth_interval"]) is int  # torch takes no float here
     assert_same_state(found.model, model.state_dict())
 
     copy, forgetful = network(), network()
@@ -94,7 +121,7 @@ def test_a_loaded_optimizer_goes_on_bit_for_bit(tmp_path, kind):
 def test_tensors_that_share_memory_or_have_strides_are_saved(tmp_path):
     base = torch.arange(12.0).reshape(3, 4)
     model = {"a": base, "b": base[0], "turned": base.T, "half": base.to(torch.bfloat16), "empty": torch.zeros(0, 8)}
-    save(tmp_path, Snapshot(1, model, {}, {}), keep=1)
+    save(tmp_path, Snapshot(1, model, {}, facts_of(1)), keep=1)
     assert_same_state(load_latest(tmp_path).model, model)
 
 
@@ -118,8 +145,8 @@ def test_files_are_readable_by_others(tmp_path):
 
 def test_manifest_is_written_last_and_aside(tmp_path, monkeypatch):
     written = []
-    original = checkpoint._write
-    monkeypatch.setattr(checkpoint, "_write", lambda path, raw: (written.append(path), original(path, raw)))
+    original = atomic._write_synced
+    monkeypatch.setattr(atomic, "_write_synced", lambda path, raw: (written.append(path), original(path, raw)))
     path = save(tmp_path, snapshot(1), keep=1)
     assert sorted(file.name for file in written) == sorted(FILES)
     assert written[-1].name == "manifest.json"
@@ -175,7 +202,7 @@ def test_a_folder_set_aside_is_never_chosen(tmp_path):
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_a_full_disk_keeps_the_old_checkpoints(tmp_path, monkeypatch, number):
     save(tmp_path, snapshot(1), keep=1)
-    original = checkpoint._write
+    original = atomic._write_synced
     calls = []
 
     def write(path, raw):
@@ -186,7 +213,7 @@ def test_a_full_disk_keeps_the_old_checkpoints(tmp_path, monkeypatch, number):
         original(path, raw)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_write", write)
+        patch.setattr(atomic, "_write_synced", write)
         with pytest.raises(CheckpointError, match=r"step-00000002: No space left on device"):
             save(tmp_path, snapshot(2), keep=1)
     assert len(calls) == number
@@ -269,9 +296,9 @@ def test_a_damaged_later_checkpoint_does_not_push_out_whole_ones(tmp_path):
 
 def test_saving_a_step_again_replaces_it(tmp_path):
     save(tmp_path, snapshot(5), keep=2)
-    save(tmp_path, replace(snapshot(5), facts={"seed": "new"}), keep=2)
+    save(tmp_path, replace(snapshot(5), facts=facts_of(5, config={"seed": "new"})), keep=2)
     assert listing(tmp_path) == ["step-00000005"]
-    assert load_latest(tmp_path).facts == {"seed": "new"}
+    assert load_latest(tmp_path).facts.config == {"seed": "new"}
 
 
 def test_a_failed_delete_only_warns(tmp_path, monkeypatch):
@@ -326,18 +353,70 @@ def test_a_pickle_is_never_executed(tmp_path, name):
         assert load_latest(folder).step == 1
     export = tmp_path / "model.safetensors"
     export.write_bytes(raw)
-    with pytest.raises(CheckpointError, match="no safetensors file"):
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
         read_student(export)
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("number", [0, 1, 3, "2", None])
+@pytest.mark.parametrize("number", [0, 1, 2, 4, "3", None])
 def test_another_format_is_refused(tmp_path, number):
     path = save(tmp_path, snapshot(1), keep=1)
     manifest = json.loads((path / "manifest.json").read_text())
     (path / "manifest.json").write_text(json.dumps({**manifest, "format": number}))
-    with pytest.raises(CheckpointError, match=rf"has checkpoint format {number!r}, this version reads 2"):
+    with pytest.raises(CheckpointError, match=rf"has checkpoint format {number!r}, this version reads 3"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (("facts", "history"), r"facts\.history: Field required"),
+        (("facts", "phase"), r"facts\.phase: Field required"),
+        (("step",), "step: Field required"),
+        (("optimizer",), "optimizer: Field required"),
+    ],
+)
+def test_a_state_that_lacks_something_is_refused(tmp_path, keys, message):
+    path = save(tmp_path, snapshot(1), keep=1)
+    rewrite_state(path, lambda state: nested(state, keys[:-1]).pop(keys[-1]))
+    with pytest.raises(CheckpointError, match=rf"state\.json is not what checkpoint format 3 holds: {message}"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("facts", "step"), "3"),
+        (("facts", "phase"), -1),
+        (("facts", "threads"), True),
+        (("facts", "seconds", "training"), "1"),
+        (("facts", "seconds", "resting"), 1.0),
+        (("facts", "history"), [{"step": 1, "mnist": {"accuracy": 0.5}}]),
+        (("facts", "more"), {}),
+    ],
+)
+def test_a_state_with_something_else_in_it_is_refused(tmp_path, keys, value):
+    path = save(tmp_path, snapshot(1), keep=1)
+    rewrite_state(path, lambda state: nested(state, keys[:-1]).update({keys[-1]: value}))
+    with pytest.raises(CheckpointError, match=re.escape(f"holds: {'.'.join(keys)}")):
+        load(path)
+
+
+def nested(value, keys):
+    for key in keys:
+        value = value[key]
+    return value
+
+
+def rewrite_state(path, change):
+    """Change a checkpoint's state, and make its manifest fit."""
+    state = json.loads((path / "state.json").read_text())
+    change(state)
+    raw = json.dumps(state).encode()
+    (path / "state.json").write_bytes(raw)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["sha256"]["state.json"] = hashlib.sha256(raw).hexdigest()
+    (path / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_exported_student_is_one_file_however_often_it_is_written(tmp_path):

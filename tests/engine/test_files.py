@@ -8,14 +8,15 @@ import torch
 import yaml
 from PIL import Image
 from safetensors import safe_open
+from synreal_cli.app import main
 
-from synreal import data, figures
+from synreal import data
 from synreal.config import RunConfig
 from synreal.data.rendered import stamp_images
 from synreal.engine.checkpoint import read_student
 from synreal.records import read_record
+from synreal.tasks import TASKS
 from synreal.tasks.classification import Classification
-from synreal_cli.app import main
 from tests.data import own_trees, simple_trees, trees, urban_trees
 from tests.data.stamp_trees import stamp_tree
 from tests.engine import tiny
@@ -33,8 +34,7 @@ QUICK += ["--workers", "0", "--set", "checkpoint_every=null", "--set", "eval_eve
 
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch, tmp_path):
-    for name in tiny.FIGURES:
-        monkeypatch.setattr(figures, name, lambda *args, **kwargs: None)
+    tiny.draw_nothing(monkeypatch.setattr)
     monkeypatch.setenv("SYNREAL_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 
@@ -87,7 +87,7 @@ def test_the_papers_pairs_run_from_recipe_to_result(pair, method, tmp_path, synr
     assert (code, err) == (0, "")
     recipe = yaml.safe_load(out)
     assert set(recipe) == set(RunConfig.model_fields)
-    assert (recipe["preset"], recipe["source"], recipe["targets"]) == (preset, source[0], targets)
+    assert (recipe["preset"], recipe["data"]["source"], recipe["data"]["targets"]) == (preset, source[0], targets)
     code, out, err = synreal(*words, *QUICK, *NETWORKS[task], "--output", "here")
     assert code == 0, err
     record = read_record(tmp_path / "here")
@@ -99,7 +99,9 @@ def test_the_papers_pairs_run_from_recipe_to_result(pair, method, tmp_path, synr
         assert 0 <= score.headline <= 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a few images instead of thousands
-        parts = [len(data.load(source[0], part, task=record.protocol.task)) for part in ("train", "heldout")]
+        parts = [
+            len(data.load(source[0], part, TASKS.get(record.protocol.task).label)) for part in ("train", "heldout")
+        ]
     assert [record.protocol.source_images, record.source_heldout.images] == parts
 
 
@@ -178,7 +180,7 @@ def test_images_that_are_trained_and_tested_on_are_told(folders, tmp_path, synre
         (tmp_path / "photos" / "nut" / f"x{name}").write_bytes(data_of)
     _, _, err = synreal(*folders, "--epochs", 0, "--output", "here")
     assert "images of target 'imagefolder' are also trained on" in err
-    assert "no zero-shot result" in err
+    assert "not a zero-shot result" in err
 
 
 def test_classes_are_matched_by_name_and_differences_told(folders, tmp_path, synreal):

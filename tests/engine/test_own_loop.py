@@ -11,6 +11,7 @@ import synreal
 from synreal.engine.checkpoint import read_student
 from synreal.engine.schedule import BatchPlan
 from synreal.regularizers import get
+from synreal.tasks import TASKS
 from synreal.tasks.networks import create_detector, create_segmenter
 from synreal.views import AlignedViews, derive_seed, seeded, to_float, training_views
 from synreal.weights import create_backbone, normalization
@@ -100,7 +101,7 @@ def test_the_same_draws_give_the_same_weights(own, regularizer, tmp_path, monkey
     run(tmp_path / "run", regularizers=regularizer, eval_every=0, **settings, **own.config)
     theirs = read_student(tmp_path / "run" / "model.safetensors")
 
-    images = tiny.load("digits", "train", task=own.task)
+    images = tiny.load("digits", "train", TASKS.get(own.task).label)
     torch.manual_seed(derive_seed(SEED, "build"))
     student = own.student().to(memory_format=torch.channels_last)
     before = {name: value.clone() for name, value in student.state_dict().items()}

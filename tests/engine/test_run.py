@@ -1,4 +1,5 @@
 import contextlib
+import importlib
 import json
 import math
 import shutil
@@ -10,22 +11,23 @@ import yaml
 from torch.utils.data import DataLoader
 
 import synreal
-from synreal import data, figures
-from synreal.engine import evaluate, loop
+from synreal import data
+from synreal.engine import building, checkpoint, evaluate, preflight
 from synreal.engine.checkpoint import load_latest, read_student
 from synreal.engine.progress import RunProgress
 from synreal.engine.signals import StopRequest
 from synreal.errors import CheckpointError, ConfigError, Interrupted, TrainingError, WeightsError
+from synreal.measures import Collection
 from synreal.optim import warmup_poly
 from synreal.records import RunRecord, read_record
 from synreal.tasks.classification import Classification
-from synreal.tasks.meters import AccuracyMeter
 from tests.engine import tiny
 from tests.engine.tiny import outcome, rows, run, steps_saved
 
 pytestmark = pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 
 REGULARIZERS = synreal.list_regularizers()
+running = importlib.import_module("synreal.engine.run")  # as an attribute of the package it is the function
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -64,7 +66,7 @@ def after_step(patch, number, act):
         if made == number:
             act(requests[-1])
 
-    patch.setattr(loop, "listening", listening)
+    patch.setattr(running, "listening", listening)
     patch.setattr(RunProgress, "step", step)
 
 
@@ -86,7 +88,7 @@ def stop_run(output, step, *, resume=False, act=ask, error=Interrupted, **change
 
 def stop_in_test(output, batch, **changes):
     """Make a run that is asked to stop in the ``batch``-th batch that it tests."""
-    original, seen = AccuracyMeter.update, []
+    original, seen = Collection.update, []
     with pytest.MonkeyPatch.context() as patch:
         requests = []
 
@@ -101,8 +103,8 @@ def stop_in_test(output, batch, **changes):
             if len(seen) == batch:
                 ask(requests[-1])
 
-        patch.setattr(loop, "listening", listening)
-        patch.setattr(AccuracyMeter, "update", update)
+        patch.setattr(running, "listening", listening)
+        patch.setattr(Collection, "update", update)
         with pytest.raises(Interrupted):
             run(output, **changes)
     assert len(seen) == batch
@@ -131,12 +133,12 @@ def no_data(monkeypatch):
 
 
 def test_a_run_leaves_its_folder(tmp_path, monkeypatch):
-    for name, draw in tiny.drawing.items():
-        monkeypatch.setattr(figures, name, draw)
+    for figure, draw in tiny.drawing.items():
+        monkeypatch.setattr(figure, "draw", draw)
     output = tmp_path / "some" / "run"
     result = run(output)
     assert result.folder == output
-    files = {"config.yaml", "environment.json", "metrics.jsonl", "model.safetensors", "result.json"}
+    files = {"config.yaml", "run.json", "metrics.jsonl", "model.safetensors", "result.json"}
     assert {path.name for path in output.iterdir()} == files | {"checkpoints", "figures"}
     assert steps_saved(output) == ["step-00000004", "step-00000008"]
     pictures = sorted((output / "figures").iterdir())
@@ -144,17 +146,23 @@ def test_a_run_leaves_its_folder(tmp_path, monkeypatch):
         f"{kind}-{name}.png" for kind in ("confusion", "predictions") for name in ("mnist", "source", "uci")
     ]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
-    assert yaml.safe_load((output / "config.yaml").read_text()) == tiny.make_config(output).model_dump(mode="json")
+    config = tiny.make_config(output).model_dump(mode="json")
+    assert yaml.safe_load((output / "config.yaml").read_text()) == config
     assert result.record == read_record(output)
 
-    environment = json.loads((output / "environment.json").read_text())
-    assert environment["threads"] == torch.get_num_threads()
-    assert environment["processes"] == 1
-    assert environment["device"] == "cpu"
-    assert torch.__version__.startswith(environment["versions"]["torch"])
-    assert environment["weights"] == {"source": "none", "detail": "random initialisation", "sha256": None}
+    facts = json.loads((output / "run.json").read_text())
+    assert facts["format"] == 1
+    assert facts["config"] == config
+    assert facts["classes"] == [str(digit) for digit in range(10)]
+    assert facts["environment"]["threads"] == torch.get_num_threads()
+    assert facts["environment"]["processes"] == 1
+    assert facts["environment"]["device"] == "cpu"
+    assert torch.__version__.startswith(facts["versions"]["torch"])
+    assert facts["weights"] == {"source": "none", "detail": "random initialisation", "sha256": None}
     prints = {name: tiny.load(*name).fingerprint for name in tiny.COUNTS}
-    assert environment["data"] == {
+    assert facts["reference"] is None
+    assert facts["plugins"] == []
+    assert facts["data"] == {
         "train": prints["digits", "train"], "source": prints["digits", "heldout"],
         "mnist": prints["mnist", "test"], "uci": prints["uci", "test"],
     }  # fmt: skip
@@ -218,13 +226,13 @@ def test_the_record_tells_the_protocol(whole, regularizer, views):
 def test_plain_timm_loads_the_student_and_gives_the_same_logits(whole, monkeypatch):
     path = whole()
     seen = {}
-    original = AccuracyMeter.update
+    original = Collection.update
 
     def update(self, output, targets):
         seen.setdefault(self.images.name, []).append(output.clone())
         original(self, output, targets)
 
-    monkeypatch.setattr(AccuracyMeter, "update", update)
+    monkeypatch.setattr(Collection, "update", update)
     evaluate(path, device="cpu", show_progress=False)
 
     model = timm.create_model("test_efficientnet", num_classes=10).eval()
@@ -277,8 +285,8 @@ def attached(monkeypatch, output, **changes):
         seen.append((loop_attach(*args, **kwargs), kwargs))
         return seen[-1][0]
 
-    loop_attach = loop.attach
-    monkeypatch.setattr(loop, "attach", attach)
+    loop_attach = building.attach
+    monkeypatch.setattr(building, "attach", attach)
     run(output, **changes)
     return seen[0]
 
@@ -294,20 +302,20 @@ def test_kl_compares_through_the_pretrained_classifier(tmp_path, monkeypatch):
     model, kwargs = attached(monkeypatch, tmp_path / "run", regularizers=("kl",))
     assert kwargs["reference"].num_classes == 1000
     assert model.student.num_classes == 10
-    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
-    assert environment["reference"]["source"] == "none"
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["reference"]["source"] == "none"
 
 
 def test_another_network_can_be_the_teacher(tmp_path, monkeypatch):
-    create = loop.create_backbone
+    create = building.create_backbone
     names = []
 
     def untrained(name, *, num_classes, weights="auto"):
         names.append((name, weights))
         return create(name, num_classes=num_classes, weights="none")
 
-    monkeypatch.setattr(loop, "create_backbone", untrained)
-    monkeypatch.setattr(loop.weights, "check", lambda *args: None)
+    monkeypatch.setattr(building, "create_backbone", untrained)
+    monkeypatch.setattr(preflight.weights, "check", lambda *args: None)
     spec = "guidance(adapter=true, stages=[3, 4])"
     model, _ = attached(monkeypatch, tmp_path / "run", regularizers=(spec,), reference="test_resnet")
     assert names == [("test_resnet", "auto")]
@@ -358,10 +366,11 @@ def test_resumed_after_a_crash_before_the_first_checkpoint(tmp_path, whole):
     stop_run(output, 3, act=crash, error=Crash)
     assert [row["step"] for row in rows(output)] == [1, 2]
     assert not (output / "checkpoints").exists()
-    (output / "environment.json").unlink()  # killed even earlier
+    (output / "config.yaml").unlink()  # killed even earlier
     run(output, resume=True)
     assert outcome(output) == outcome(whole())
-    assert json.loads((output / "environment.json").read_text())["processes"] == 1
+    config = tiny.make_config(output).model_dump(mode="json")
+    assert yaml.safe_load((output / "config.yaml").read_text()) == config
 
 
 def test_rows_past_the_checkpoint_are_dropped(tmp_path, whole):
@@ -394,9 +403,9 @@ def test_a_stop_in_the_last_test_is_bit_equal(tmp_path, whole):
 
 def test_a_stop_in_a_test_does_not_touch_a_checkpoint_of_that_step(tmp_path, monkeypatch):
     saved = []
-    original = loop.checkpoint.save
+    original = checkpoint.save
     monkeypatch.setattr(
-        loop.checkpoint, "save", lambda folder, snapshot, keep: saved.append(original(folder, snapshot, keep=keep))
+        checkpoint, "save", lambda folder, snapshot, keep: saved.append(original(folder, snapshot, keep=keep))
     )
     output = tmp_path / "run"
     stop_in_test(output, tiny.BATCHES_PER_TEST + 1)
@@ -408,7 +417,7 @@ def test_a_stop_in_a_test_does_not_touch_a_checkpoint_of_that_step(tmp_path, mon
 def test_a_crash_after_the_last_test_gives_no_row_twice(tmp_path, whole, monkeypatch):
     output = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "_finish", lambda self, meters, scores: crash(None))
+        patch.setattr(running, "_finish", lambda state, meters, scores: crash(None))
         with pytest.raises(Crash):
             run(output)
     assert [row["step"] for row in rows(output)][-2:] == [8, 8]
@@ -424,7 +433,7 @@ def test_a_resumed_run_can_be_resumed(tmp_path, whole):
     stop_run(output, 7, resume=True, eval_batch_size=3, checkpoint_every=5)
     run(output, resume=True)
     after = outcome(output)
-    after["result"]["config"]["checkpoint_every"] = None
+    after["result"]["config"]["output"]["checkpoint_every"] = None
     assert after == outcome(whole())
 
 
@@ -458,7 +467,7 @@ def test_resume_refuses_another_configuration(halfway, no_data):
 
 def test_resume_refuses_other_data(halfway, monkeypatch):
     monkeypatch.setattr(
-        data, "load", lambda name, split, seed=0, **_: tiny.load(name, split, seed=5 if split == "train" else 0)
+        data, "load", lambda name, split, label, **_: tiny.load(name, split, label, seed=5 if split == "train" else 0)
     )
     with pytest.raises(CheckpointError, match=r"The data changed since the checkpoint was made: train\."):
         run(halfway, resume=True)
@@ -469,9 +478,9 @@ def test_resume_refuses_another_teacher(halfway, monkeypatch):
     build = Classification.build_student
 
     def build_other(self):
-        network, origin = build(self)
-        network.conv_stem.weight.data.mul_(2)
-        return network, origin
+        student = build(self)
+        student.network.conv_stem.weight.data.mul_(2)
+        return student
 
     monkeypatch.setattr(Classification, "build_student", build_other)
     with pytest.raises(CheckpointError, match="another teacher"):
@@ -479,7 +488,7 @@ def test_resume_refuses_another_teacher(halfway, monkeypatch):
 
 
 def test_resume_needs_a_run_folder(tmp_path, no_data):
-    with pytest.raises(ConfigError, match=r"holds no config\.yaml"):
+    with pytest.raises(ConfigError, match=r"holds no run\.json"):
         run(tmp_path, resume=True)
 
 
@@ -681,7 +690,7 @@ def test_a_run_that_cannot_start_overwrites_nothing(finished):
 
 def test_a_folder_that_is_no_run_is_never_removed(tmp_path, no_data):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ConfigError, match="is no run, and is not removed"):
+    with pytest.raises(ConfigError, match="is not a run, and is not removed"):
         run(tmp_path, overwrite=True)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
@@ -714,7 +723,7 @@ def test_evaluate_gives_the_numbers_of_the_record(whole):
 
 
 @pytest.mark.parametrize(
-    ("target", "message"), [("mnits", "Did you mean 'mnist'"), ("digits", "'digits' is synthetic: it is no target")]
+    ("target", "message"), [("mnits", "Did you mean 'mnist'"), ("digits", "'digits' is synthetic: it is not a target")]
 )
 def test_evaluate_refuses_what_is_no_target(finished, no_data, target, message):
     with pytest.raises(ConfigError, match=message):
@@ -722,15 +731,15 @@ def test_evaluate_refuses_what_is_no_target(finished, no_data, target, message):
 
 
 def test_evaluate_needs_a_finished_run(tmp_path, halfway, no_data):
-    with pytest.raises(ConfigError, match=r"holds no config\.yaml"):
+    with pytest.raises(ConfigError, match=r"holds no run\.json"):
         evaluate(tmp_path, device="cpu", show_progress=False)
     with pytest.raises(CheckpointError, match=r"model\.safetensors: No such file"):
         evaluate(halfway, device="cpu", show_progress=False)
 
 
 def test_evaluate_refuses_a_student_of_another_network(finished):
-    text = (finished / "config.yaml").read_text()
-    (finished / "config.yaml").write_text(text.replace("test_efficientnet", "test_resnet"))
+    text = (finished / "run.json").read_text()
+    (finished / "run.json").write_text(text.replace("test_efficientnet", "test_resnet"))
     with pytest.raises(CheckpointError, match="does not fit the run's configuration"):
         evaluate(finished, device="cpu", show_progress=False)
 
@@ -739,13 +748,13 @@ def test_a_full_disk_ends_the_run_with_a_message(monkeypatch, tmp_path):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "result.json")
 
-    monkeypatch.setattr(loop, "write_json", full)
+    monkeypatch.setattr(running, "write_json", full)
     with pytest.raises(TrainingError, match=r"cannot go on: .*No space left on device"):
         run(tmp_path / "run", regularizers="none")
 
 
 def test_a_checkpoint_counts_the_time_of_training_up_to_it(tmp_path):
     result = run(tmp_path / "run", regularizers="none", epochs=1, eval_every=0)
-    spent = load_latest(result.folder / "checkpoints").facts["seconds"]
-    assert spent["training"] > 0
-    assert spent["testing"] == 0
+    spent = load_latest(result.folder / "checkpoints").facts.seconds
+    assert spent.training > 0
+    assert spent.testing == 0

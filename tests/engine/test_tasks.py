@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,8 +11,7 @@ from safetensors import safe_open
 from torch.utils.data import DataLoader
 
 import synreal
-from synreal import figures
-from synreal.engine import evaluate, loop
+from synreal.engine import building, evaluate, saving
 from synreal.engine.checkpoint import read_student
 from synreal.records import read_record
 from tests.distributed.launch import two_processes
@@ -49,8 +49,8 @@ def test_every_regularizer_runs_and_reports(name, task, tmp_path):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_run_leaves_figures_and_files(task, tmp_path, monkeypatch):
-    for name, draw in tiny.drawing.items():
-        monkeypatch.setattr(figures, name, draw)
+    for figure, draw in tiny.drawing.items():
+        monkeypatch.setattr(figure, "draw", draw)
     path = run(tmp_path / "run", regularizers="none", task=task, **SHORT, **QUICK[task]).folder
     pictures = sorted(one.name for one in (path / "figures").iterdir())
     kinds = ("confusion", "predictions") if task == "seg" else ("predictions",)
@@ -64,14 +64,14 @@ def test_a_run_leaves_figures_and_files(task, tmp_path, monkeypatch):
 
 def stopped_and_resumed(path, monkeypatch, settings):
     """A run that dies after its first checkpoint and is resumed."""
-    save = loop._Run._save
+    save = saving.save
 
-    def save_and_die(self):
-        save(self)
+    def save_and_die(state):
+        save(state)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "_save", save_and_die)
+        patch.setattr(saving, "save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             run(path, **settings)
     run(path, resume=True, **settings)
@@ -129,10 +129,10 @@ torch.save(model, {str(tmp_path / "plain.pt")!r})
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     config = tiny.make_config(path, task=task, regularizers="csg", **SHORT)
-    built = loop.task_class(task).load(config)
-    student, _ = built.build_student()
-    student.load_state_dict(read_student(path / "model.safetensors"))
-    student.eval()
+    built = building.load_task(config)
+    student = built.build_student()
+    student.network.load_state_dict(read_student(path / "model.safetensors"))
+    student.network.eval()
     images, _ = next(iter(DataLoader(built.test_data("mnist"), 4, collate_fn=built.collate_test)))
     namespace = {}
     exec(header["build"], namespace)
@@ -141,7 +141,7 @@ torch.save(model, {str(tmp_path / "plain.pt")!r})
     plain.eval()
     with torch.no_grad():
         ours = built.predict(student, images, torch.device("cpu"))
-        theirs = built.predict(plain, images, torch.device("cpu"))
+        theirs = built.predict(replace(student, network=plain), images, torch.device("cpu"))
     for one, other in zip(ours, theirs, strict=True):
         pairs = [(one[key], other[key]) for key in one] if task == "det" else [(one, other)]
         assert all(torch.equal(a, b) for a, b in pairs)

@@ -39,7 +39,7 @@ def test_there_is_one_run_folder(together):
     found = rows(together / "run")
     assert [row["step"] for row in found if "loss" in row] == list(range(1, 9))
     assert [row["step"] for row in found if "eval/uci/accuracy" in row] == [4, 8]
-    assert json.loads((together / "run" / "environment.json").read_text())["processes"] == 2
+    assert json.loads((together / "run" / "run.json").read_text())["environment"]["processes"] == 2
 
 
 def test_both_processes_have_the_same_result(together):

@@ -15,14 +15,17 @@ from pathlib import Path
 
 import torch
 
-from synreal import data, distributed, engine, figures
+from synreal import atomic, data, distributed, engine
 from synreal.config import RunConfig
 from synreal.core.teachers import UntrainedTeacherWarning
-from synreal.data import registry
-from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks, Boxes
-from synreal.engine import checkpoint, run_folder
+from synreal.data import loading
+from synreal.data.labels.boxes import Boxes
+from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks
+from synreal.engine import environment
 from synreal.engine.progress import RunProgress
 from synreal.errors import Interrupted
+from synreal.figures import FIGURES, Figure
+from synreal.plugins import load_plugin
 from synreal.tasks.classification import Classification
 from synreal.views import derive_seed
 from tests.regularizers.contract import tiny as tiny_spec
@@ -31,27 +34,27 @@ ROOT = Path(__file__).parents[2]
 COUNTS = {("digits", "train"): 24, ("digits", "heldout"): 10, ("mnist", "test"): 11, ("uci", "test"): 7}
 STEPS_PER_EPOCH = 4
 STEPS = 8
+PHASES = ["train"]  # of every run here; tests change it
 BATCHES_PER_TEST = 8  # batches of 4 of 10, 11 and 7 images
 
-FIGURES = ("confusion_matrix", "class_panels", "mask_panels", "box_panels")
-drawing = {name: getattr(figures, name) for name in FIGURES}
+drawing = {figure: figure.draw for figure in FIGURES.classes().values() if issubclass(figure, Figure)}
 
 
-def load(value, split, *, task="classification", seed=0, cache=None, policy=None):
+def load(value, split, label="classes", *, seed=0, cache=None, policy=None):
     """What ``synreal.data.load`` gives, with random images."""
     name = data.find(value).label
     if (name, split) not in COUNTS:  # files of a test's own
-        return registry.load(value, split, task=task, seed=seed, cache=cache, policy=policy or data.Policy())
-    count, classes = COUNTS[name, split], data.find(name).class_names(task)
+        return loading.load(value, split, label, seed=seed, cache=cache, policy=policy or data.Policy())
+    count, classes = COUNTS[name, split], data.find(name).class_names(label)
     generator = torch.Generator().manual_seed(derive_seed(name, split, seed))
-    side = 32 if task == "classification" else 64
+    side = 32 if label == "classes" else 64
     images = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
-    if task == "classification":
+    if label == "classes":
         return ArrayImages(name, split, images, torch.arange(count) % 10, classes)
     corners = torch.randint(0, 40, (count, 2, 2), generator=generator).float()
     boxes = torch.cat([corners, corners + torch.randint(12, 24, (count, 2, 2), generator=generator)], 2)
     labels = torch.arange(2 * count).view(count, 2) % 10
-    if task == "detection":
+    if label == "boxes":
         rest = torch.zeros(2, dtype=torch.bool), torch.full((2,), 200.0)
         objects = [Boxes(boxes[index], labels[index], *rest) for index in range(count)]
         return ArrayBoxes(name, split, images, objects, classes)
@@ -67,15 +70,20 @@ def install(setattr=setattr, drop_rate=0.3):
     build = Classification.build_student
 
     def build_student(self):
-        student, origin = build(self)
-        student.drop_rate = drop_rate
-        return student, origin
+        student = build(self)
+        student.network.drop_rate = drop_rate
+        return student
 
     setattr(data, "load", load)
     setattr(Classification, "build_student", build_student)
-    for name in FIGURES:
-        setattr(figures, name, lambda *args, **kwargs: None)
-    setattr(run_folder, "_git_commit", lambda: None)
+    draw_nothing(setattr)
+    setattr(environment, "_git_commit", lambda: None)
+
+
+def draw_nothing(setattr=setattr):
+    """Let runs leave no figures."""
+    for figure in drawing:
+        setattr(figure, "draw", lambda self, outcome, path: path)
 
 
 def make_config(output, **changes):
@@ -95,6 +103,7 @@ def make_config(output, **changes):
         "device": "cpu",
         "workers": 0,
         "output": output,
+        "phases": PHASES,
         **changes,
     }
     if isinstance(settings["regularizers"], str):
@@ -114,8 +123,13 @@ def outcome(path):
     """Everything that two runs of one seed must share to the bit; digests keep a failure's message short."""
     result = json.loads((path / "result.json").read_text(encoding="utf-8"))
     del result["seconds"]
-    for free in ("output", "workers", "keep_checkpoints", "eval_batch_size"):
-        del result["config"][free]
+    for section, free in (
+        ("output", "folder"),
+        ("output", "keep_checkpoints"),
+        ("data", "workers"),
+        ("testing", "eval_batch_size"),
+    ):
+        del result["config"][section][free]
     return {
         "model": hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest(),
         "metrics": (path / "metrics.jsonl").read_text(encoding="utf-8"),
@@ -148,16 +162,17 @@ def hold(at, marker, *, deaf=False):
 
 def die_while_writing(at):
     """Kill this very process when half of the ``at``-th file of its checkpoints is written."""
-    original, written = checkpoint._write, []
+    original, written = atomic._write_synced, []
 
     def write(path, raw):
-        written.append(path)
+        if "checkpoints" in path.parts:
+            written.append(path)
         if len(written) == at:
             path.write_bytes(raw[: len(raw) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
         original(path, raw)
 
-    checkpoint._write = write
+    atomic._write_synced = write
 
 
 def main(order):
@@ -175,6 +190,8 @@ def single(order):
     install(drop_rate=order.get("drop_rate", 0.3))
     if "hold" in order:
         hold(order["hold"], order["marker"], deaf=order.get("deaf_hold", False))
+    if "plugin" in order:
+        load_plugin(order["plugin"])
     if "die_while_writing" in order:
         die_while_writing(order["die_while_writing"])
     path = Path(order["config"].pop("output"))

@@ -1,0 +1,240 @@
+"""From a configuration to the state of a run: task, network, regularizers, and what each phase begins with."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from synreal.config import RunConfig
+from synreal.core.attach import attach
+from synreal.engine import saving
+from synreal.engine.checkpoint import Evaluation, Seconds, Snapshot
+from synreal.engine.loading import length
+from synreal.engine.phases import Phase
+from synreal.engine.progress import RunProgress
+from synreal.engine.schedule import BatchPlan
+from synreal.engine.signals import StopRequest
+from synreal.engine.state import Job, RunState, source_plan
+from synreal.tasks.base import MEMORY_FORMATS, Task
+from synreal.transforms import Transform
+from synreal.views import derive_seed
+from synreal.weights import IMAGENET_CLASSES, Student, WeightsOrigin, create_backbone
+
+
+def phases_of(config: RunConfig) -> tuple[Phase, ...]:
+    """Return the phases of a run, in order."""
+    return cast("tuple[Phase, ...]", config.phases)
+
+
+def build(
+    config: RunConfig,
+    path: Path,
+    accelerator: Accelerator,
+    phases: Sequence[Phase],
+    progress: RunProgress,
+    request: StopRequest,
+    snapshot: Snapshot | None = None,
+) -> RunState:
+    """Build all that a run needs, at its start or where a snapshot was taken.
+
+    Args:
+        config: The configuration.
+        path: The run folder; nothing is written there.
+        accelerator: Device, precision and the other processes.
+        phases: The phases, in order.
+        progress: What people see.
+        request: Whether the run was asked to stop.
+        snapshot: What to go on from.
+
+    Raises:
+        ConfigError: If settings do not fit the data or the network.
+        DataError: If data are missing or damaged.
+        WeightsError: If pretrained weights are not available.
+        CheckpointError: If the run cannot go on from the snapshot.
+    """
+    job = _build_job(config, path, accelerator, phases, progress, request)
+    if snapshot is None:
+        state = _begin(job, phases, 0, before=0, history=[], seconds=Seconds(), saved=-1)
+    else:
+        saving.check(snapshot, job)
+        facts = snapshot.facts
+        state = _begin(
+            job,
+            phases,
+            facts.phase,
+            before=snapshot.step - facts.step,
+            history=list(facts.history),
+            seconds=facts.seconds.model_copy(),
+            saved=snapshot.step,
+            snapshot=snapshot,
+        )
+    job.model.calibrate(_source_images(job, state.plan.images))
+    return state
+
+
+def advance(state: RunState, phases: Sequence[Phase]) -> RunState:
+    """End a phase and begin the next one.
+
+    Args:
+        state: The run at the end of a phase that is not its last; not to be used afterwards.
+        phases: The phases, in order.
+    """
+    job = state.job
+    for parameter in state.frozen:
+        parameter.requires_grad_(True)
+    # Accelerate keeps what it has prepared, and would hand the same network back as it is.
+    job.accelerator.free_memory()
+    for name in ("_is_accelerate_prepared", "_original_forward", "forward"):
+        vars(job.model).pop(name, None)
+    return _begin(
+        job,
+        phases,
+        state.phase + 1,
+        before=state.made,
+        history=state.history,
+        seconds=state.seconds,
+        saved=state.saved,
+    )
+
+
+def build_student(task: Task[Any], config: RunConfig) -> Student:
+    """Build a task's network with its head; the only place that asks a task for one."""
+    student = task.build_student()
+    student.network.to(memory_format=_memory_format(config))
+    return student
+
+
+def transform(student: Student, config: RunConfig) -> None:
+    """Apply the run's transforms to a network, in place and in order."""
+    for each in cast("tuple[Transform, ...]", config.student.transforms):
+        each.apply(student.network)
+
+
+def load_task(config: RunConfig) -> Task[Any]:
+    """Read the data of a run's task."""
+    return config.task.load(config.setup)
+
+
+def _memory_format(config: RunConfig) -> torch.memory_format:
+    found: torch.memory_format = getattr(torch, MEMORY_FORMATS[config.student.memory_format])
+    return found
+
+
+def _build_job(
+    config: RunConfig,
+    path: Path,
+    accelerator: Accelerator,
+    phases: Sequence[Phase],
+    progress: RunProgress,
+    request: StopRequest,
+) -> Job:
+    task = load_task(config)
+    views = max(spec.views for spec in config.terms)
+    data = task.training_data(views)
+    epoch = source_plan(config, length(data), accelerator, epochs=1).steps_per_epoch
+    torch.manual_seed(derive_seed(config.training.seed, "build"))
+    student = build_student(task, config)
+    reference, reference_origin = _build_reference(config, task)
+    if reference is None and config.student.transforms and any(spec.needs_reference for spec in config.terms):
+        reference = copy.deepcopy(student.network)  # the teacher stays as it was pretrained
+    transform(student, config)
+    specs = [spec.scheduled(epoch) for spec in config.terms]
+    model = attach(student.network, specs, reference=reference, norm=config.student.norm)
+    return Job(
+        config=config,
+        path=path,
+        accelerator=accelerator,
+        phases=tuple(phase.name for phase in phases),
+        task=task,
+        views=views,
+        data=data,
+        model=model,
+        student=student,
+        reference=reference_origin,
+        progress=progress,
+        request=request,
+    )
+
+
+def _build_reference(config: RunConfig, task: Task[Any]) -> tuple[nn.Module | None, WeightsOrigin | None]:
+    """Build the teacher where it is not simply the student as it is: another network, or one with its classifier."""
+    if config.reference is not None:
+        network, origin = create_backbone(config.reference, num_classes=IMAGENET_CLASSES)
+    elif any(spec.needs_classifier for spec in config.terms):
+        network, origin = task.build_classifier()
+    else:
+        return None, None
+    return network.to(memory_format=_memory_format(config)), origin
+
+
+def _begin(
+    job: Job,
+    phases: Sequence[Phase],
+    index: int,
+    *,
+    before: int,
+    history: list[Evaluation],
+    seconds: Seconds,
+    saved: int,
+    snapshot: Snapshot | None = None,
+) -> RunState:
+    """Begin a phase, or go on with it from a snapshot."""
+    phase = phases[index]
+    plan: BatchPlan = phase.make_plan(job)
+    made = phase.make_optimizer(job)
+    rates = tuple(float(group["lr"]) for group in made.param_groups)
+    frozen = _freeze_others(job.model, made)
+    wrapped, optimizer = job.accelerator.prepare(job.model, made)
+    job.model.bind(optimizer)
+    if snapshot is not None:
+        job.model.load_state_dict(snapshot.model)
+        _load_optimizer(optimizer, snapshot)
+        if job.accelerator.scaler and snapshot.facts.scaler:
+            job.accelerator.scaler.load_state_dict(snapshot.facts.scaler)
+    return RunState(
+        job=job,
+        phase=index,
+        before=before,
+        plan=plan,
+        optimizer=optimizer,
+        rates=rates,
+        wrapped=wrapped,
+        frozen=frozen,
+        step=0 if snapshot is None else snapshot.facts.step,
+        history=history,
+        seconds=seconds,
+        saved=saved,
+    )
+
+
+def _freeze_others(model: nn.Module, optimizer: Optimizer) -> tuple[nn.Parameter, ...]:
+    """Freeze the parameters that a phase does not train: DDP waits for the gradient of each one that takes some."""
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    others = tuple(p for p in model.parameters() if p.requires_grad and id(p) not in held)
+    for parameter in others:
+        parameter.requires_grad_(False)
+    return others
+
+
+def _load_optimizer(optimizer: Optimizer, snapshot: Snapshot) -> None:
+    optimizer.load_state_dict(dict(snapshot.optimizer))
+    for parameter, held in optimizer.state.items():
+        for name, value in held.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                held[name] = torch.empty_like(parameter).copy_(value)  # in the order of the parameter, for its bits
+
+
+def _source_images(job: Job, images: int) -> Iterator[Tensor]:
+    """Give training images one by one, the same on all processes, to terms that look at some before training."""
+    data: Any = job.data
+    order = BatchPlan(images, 1, 1, derive_seed(job.config.training.seed, "calibrate"))
+    for ((_, index),) in order:
+        views, _ = job.task.collate([data[0, index]])
+        yield job.task.entry_images(views, job.student, job.accelerator.device)

@@ -1,0 +1,92 @@
+"""What else a run's numbers depend on: versions, plugins, machine."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from synreal.registry import loaded
+
+PACKAGES = ("synreal", "torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "safetensors")
+
+
+class Environment(BaseModel):
+    """The machine of a run, and how the run was spread over it; two runs of one seed are bit-equal where these agree.
+
+    Attributes:
+        device: As torch calls it, e.g. ``"cuda:0"``.
+        device_name: The GPU's or the processor's name.
+        threads: Of torch, in each process.
+        processes: How many trained together.
+        platform: Operating system and machine.
+        git_commit: Of the checkout that synreal runs from, with ``+`` if it was changed; None elsewhere.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    device: str
+    device_name: str
+    threads: int
+    processes: int
+    platform: str
+    git_commit: str | None
+
+
+def describe(device: torch.device, processes: int) -> Environment:
+    """Describe this machine.
+
+    Args:
+        device: Where the run trains.
+        processes: How many train together.
+    """
+    return Environment(
+        device=str(device),
+        device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+        threads=torch.get_num_threads(),
+        processes=processes,
+        platform=platform.platform(),
+        git_commit=_git_commit(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found
+
+
+def plugins(used: Mapping[str, Iterable[str]]) -> dict[str, str | None]:
+    """Return what tells each plugin that a run uses from others: its file's SHA-256, or its version.
+
+    Args:
+        used: Names of what the run uses, by the kind's plural.
+    """
+    return dict(plugin.identity for plugin in loaded(used))
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the checkout that synreal runs from, with ``+`` if it was changed; None elsewhere."""
+    home = Path(__file__).resolve().parents[2]
+    if not (home / ".git").exists():
+        return None
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(home), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "-C", str(home), "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if changed else "")

@@ -1,0 +1,61 @@
+"""What is checked before data are read or networks built: the configuration's names, then the machine."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
+
+from synreal import distributed, weights
+from synreal.config import RunConfig
+from synreal.data.labels import LABELS
+from synreal.errors import ConfigError
+from synreal.figures import figures_of
+from synreal.measures import check_measures
+from synreal.views import ViewPipeline
+
+
+def check(config: RunConfig) -> None:
+    """Check what a configuration names, without data, network or the machine that will run it.
+
+    Raises:
+        ConfigError: If a network is unknown, or a view, measure or figure does not suit the task.
+        WeightsError: If pretrained weights are not available in any circumstances.
+    """
+    config.task.check(config.setup)
+    ViewPipeline(config.setup.views, 1, config.data.image_size, LABELS.get(config.task.label)())
+    check_measures((*config.task.measures, *config.testing.measures), config.task.label)
+    figures_of((*config.task.figures, *config.testing.figures), config.task.label)
+    if config.reference is not None:
+        weights.check(config.reference)
+
+
+def accelerator(config: RunConfig) -> Accelerator:
+    """Check that this machine can do what is asked for, and make the Accelerator that does it.
+
+    Raises:
+        ConfigError: If device or precision is not available here.
+    """
+    device, precision = config.training.device, config.training.precision
+    kind = device.partition(":")[0]
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {device!r} was asked for, but this machine has no CUDA device.")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device 'mps' was asked for, but this machine has none.")
+    if device.startswith("cuda:"):
+        if int(device[5:]) >= torch.cuda.device_count():
+            raise ConfigError(f"device {device!r}: this machine has {torch.cuda.device_count()} CUDA device(s).")
+        torch.cuda.set_device(device)
+    if not distributed.is_distributed():
+        # Accelerate keeps the first run's precision and device for the whole process otherwise.
+        AcceleratorState._reset_state(reset_partial_state=True)
+    made = Accelerator(
+        cpu=kind == "cpu",
+        mixed_precision={"fp32": "no"}.get(precision, precision),
+        # Queues are equal on all ranks by construction: sending them each step would cost megabytes.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    if precision == "fp16" and made.device.type == "cpu":
+        raise ConfigError("precision 'fp16' needs a GPU: on a CPU it would silently run in float32. Use bf16 or fp32.")
+    return made

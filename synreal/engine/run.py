@@ -1,0 +1,216 @@
+"""One run, from a checked configuration to its result."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from synreal.config import RunConfig, make_config
+from synreal.engine import building, checkpoint, environment, preflight, run_folder, saving
+from synreal.engine.building import phases_of
+from synreal.engine.checkpoint import Snapshot
+from synreal.engine.loading import length
+from synreal.engine.phases import seen_of_target
+from synreal.engine.progress import RunProgress
+from synreal.engine.run_folder import RunFacts
+from synreal.engine.signals import StopRequest, listening
+from synreal.engine.state import Job, RunState
+from synreal.engine.testing import score_run
+from synreal.errors import ConfigError, SynrealError, TrainingError
+from synreal.measures import Collection
+from synreal.records import Protocol, RunRecord, Score, TargetSelected, best_epoch, leaves, read_record, write_json
+from synreal.registry import loaded
+
+# What may change when a run is resumed: it moves no number of the result.
+_FREE_ON_RESUME = frozenset(
+    {
+        "output.folder",
+        "output.keep_checkpoints",
+        "output.checkpoint_every",
+        "training.device",
+        "data.workers",
+        "testing.eval_batch_size",
+    }
+)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        folder: The run folder.
+        record: What ``result.json`` holds.
+    """
+
+    folder: Path
+    record: RunRecord
+
+
+def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False, show_progress: bool = True) -> RunResult:
+    """Train on synthetic images, test on real ones, and leave a run folder.
+
+    Args:
+        config: The configuration.
+        resume: Go on with the run in ``config.output.folder``, from its newest whole checkpoint.
+        overwrite: Replace a run in ``config.output.folder``.
+        show_progress: Write progress to stderr.
+
+    Returns:
+        The result; its headline is the last epoch.
+
+    Raises:
+        ConfigError: If a setting is wrong or the run folder cannot be used; before any data are read.
+        DataError: If data are missing or damaged.
+        WeightsError: If pretrained weights are not available.
+        CheckpointError: If a run cannot be resumed.
+        TrainingError: If a loss is not finite.
+        Interrupted: If the run was asked to stop; it has saved a checkpoint.
+    """
+    preflight.check(config)
+    accelerator = preflight.accelerator(config)
+    path = config.output.folder or run_folder.default_output(config)
+    if resume:
+        stored = run_folder.read(path, "resume")
+        if (path / run_folder.RESULT_FILE).is_file():
+            return RunResult(path, read_record(path))
+        _check_same_config(path, stored, config)
+    elif accelerator.is_main_process:
+        run_folder.create(path, overwrite=overwrite)
+    with listening() as request, RunProgress(show=show_progress and accelerator.is_main_process) as progress:
+        try:
+            return _run(config, path, accelerator, progress, request, resume=resume)
+        except OSError as error:  # a full disk, a folder that went away
+            raise TrainingError(f"The run in {path} cannot go on: {error}. Its checkpoints are whole.") from error
+
+
+def _run(
+    config: RunConfig,
+    path: Path,
+    accelerator: Accelerator,
+    progress: RunProgress,
+    request: StopRequest,
+    *,
+    resume: bool,
+) -> RunResult:
+    phases = building.phases_of(config)
+    snapshot = checkpoint.load_latest(saving.checkpoints(path)) if resume else None
+    try:
+        state = building.build(config, path, accelerator, phases, progress, request, snapshot)
+    except SynrealError:
+        if accelerator.is_main_process and not resume:
+            run_folder.discard(path)
+        raise
+    if resume:
+        _take_up(state, snapshot)
+    if state.job.main:
+        if not resume:
+            run_folder.clear(path)
+        run_folder.write(path, _run_facts(state.job), config)
+    accelerator.wait_for_everyone()
+    phases[state.phase].run(state)
+    while not state.last:
+        state = building.advance(state, phases)
+        phases[state.phase].run(state)
+    collections, scores = score_run(state)
+    return _finish(state, collections, scores)
+
+
+def _check_same_config(path: Path, facts: RunFacts, config: RunConfig) -> None:
+    stored = leaves(make_config(facts.config).model_dump(mode="json"))
+    given = leaves(config.model_dump(mode="json"))
+    different = [key for key in given | stored if key not in _FREE_ON_RESUME and stored.get(key) != given.get(key)]
+    if different:
+        raise ConfigError(
+            f"Cannot resume {path} with another configuration: "
+            + "; ".join(f"{key} was {stored.get(key)!r}, now {given.get(key)!r}" for key in different)
+            + ". Start a new run instead."
+        )
+
+
+def _take_up(state: RunState, snapshot: Snapshot | None) -> None:
+    """Say where a run goes on, and drop the rows that it writes again."""
+    path, progress = state.job.path, state.job.progress
+    if snapshot is None:
+        progress.say(f"{path} holds no checkpoint yet: starting at step 0.")
+    if state.job.main:
+        tested = [evaluation.step for evaluation in state.history]
+        run_folder.truncate_metrics(path / run_folder.METRICS_FILE, state.made, tested)
+    if snapshot is not None:
+        progress.say(f"Resuming {path} at step {state.made}.")
+
+
+def _run_facts(job: Job) -> RunFacts:
+    return RunFacts(
+        format=run_folder.FORMAT,
+        config=job.config.model_dump(mode="json"),
+        classes=list(job.task.classes),
+        data=job.task.fingerprints,
+        weights=job.student.origin.as_dict(),
+        reference=None if job.reference is None else job.reference.as_dict(),
+        versions=environment.versions(),
+        plugins=[plugin.facts() for plugin in loaded()],
+        command=Path(sys.argv[0]).name,
+        environment=environment.describe(job.accelerator.device, job.accelerator.num_processes),
+    )
+
+
+def _finish(state: RunState, collections: dict[str, Collection], scores: dict[str, Score]) -> RunResult:
+    job = state.job
+    config, task = job.config, job.task
+    record = RunRecord(
+        regularizers=[spec.model_dump(mode="json") for spec in config.regularizers],
+        backbone=config.student.backbone,
+        architecture=config.task.built_around,
+        weights=job.student.origin.as_dict(),
+        config=config.model_dump(mode="json"),
+        protocol=Protocol(
+            task=config.task.name,
+            source=config.data.source.label,
+            source_fingerprint=task.fingerprints["train"],
+            source_images=length(job.data),
+            image_size=config.data.image_size,
+            views=job.views,
+            evaluation=task.evaluation,
+            test_time_flips=task.flips,
+            checkpoint="last",
+            seed=config.training.seed,
+            epochs=config.training.epochs,
+            steps=state.made,
+            batch_size=config.training.batch_size,
+            processes=job.accelerator.num_processes,
+            chance=task.chance,
+            left_out=task.left_out,
+            phases=list(job.phases),
+            seen_of_target=seen_of_target(phases_of(config)),
+            versions=environment.versions(),
+        ),
+        source_heldout=scores["source"],
+        targets={name: score for name, score in scores.items() if name != "source"},
+        target_selected=_target_selected(state, scores),
+        seconds={name: round(value, 1) for name, value in state.seconds},
+    )
+    if job.main:
+        metadata = {"backbone": config.student.backbone, "classes": task.classes, "library": config.task.library}
+        metadata |= task.recipe
+        checkpoint.export_student(job.path / run_folder.STUDENT_FILE, job.model.student.state_dict(), metadata)
+        for name, collection in collections.items():
+            title = f"{scores[name].data} ({scores[name].split}), {record.method}, seed {config.training.seed}"
+            task.report(name, collection, scores[name], job.student, job.path, title, config.testing.figures)
+        write_json(job.path / run_folder.RESULT_FILE, record.model_dump(mode="json"))
+    job.accelerator.wait_for_everyone()
+    return RunResult(job.path, record)
+
+
+def _target_selected(state: RunState, scores: Mapping[str, Score]) -> dict[str, TargetSelected]:
+    best = {}
+    history = [{"step": row.step, **row.measures} for row in state.history]
+    for name, score in scores.items():
+        higher = score.higher_is_better[score.headline_name]
+        if name != "source" and (chosen := best_epoch(history, name, higher_is_better=higher)) is not None:
+            best[name] = chosen
+    return best

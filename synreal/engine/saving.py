@@ -1,0 +1,102 @@
+"""From a run's state to a checkpoint, and what must hold for the way back."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import torch
+
+from synreal.engine import checkpoint, environment
+from synreal.engine.checkpoint import CheckpointFacts, Snapshot
+from synreal.engine.signals import StopRequest
+from synreal.engine.state import Job, RunState
+from synreal.errors import CheckpointError, Interrupted, TrainingError
+from synreal.registry import loaded
+
+
+def save(state: RunState) -> None:
+    """Make a checkpoint of a run between two steps.
+
+    Raises:
+        TrainingError: If a tensor is not finite; no checkpoint is made then.
+        CheckpointError: If it cannot be written.
+    """
+    job = state.job
+    state.count_training()
+    state.share_norm_stats()
+    tensors = state.model.state_dict()
+    broken = [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise TrainingError(
+            f"After step {state.made} {len(broken)} tensors are not finite, e.g. {broken[0]}: no checkpoint was "
+            f"made of them; earlier ones are in {checkpoints(job.path)}. Lower lr, or set clip_norm."
+        )
+    if job.main:
+        snapshot = Snapshot(state.made, tensors, state.optimizer.state_dict(), _facts(state))
+        checkpoint.save(checkpoints(job.path), snapshot, keep=job.config.output.keep_checkpoints)
+    state.saved = state.made
+    job.accelerator.wait_for_everyone()
+
+
+def _facts(state: RunState) -> CheckpointFacts:
+    job = state.job
+    scaler = job.accelerator.scaler
+    return CheckpointFacts(
+        config=job.config.model_dump(mode="json"),
+        data=job.task.fingerprints,
+        processes=job.accelerator.num_processes,
+        threads=torch.get_num_threads(),
+        versions=environment.versions(),
+        plugins=environment.plugins(job.used),
+        scaler=scaler.state_dict() if scaler else None,
+        phase=state.phase,
+        step=state.step,
+        history=state.history,
+        seconds=state.seconds,
+    )
+
+
+def checkpoints(path: Path) -> Path:
+    """Return where a run folder keeps its checkpoints."""
+    return path / "checkpoints"
+
+
+def check(snapshot: Snapshot, job: Job) -> None:
+    """Check that a run can go on from a snapshot; say what keeps it from giving the same bits.
+
+    Raises:
+        CheckpointError: If the data changed, or the run has not so many phases.
+    """
+    facts = snapshot.facts
+    if facts.data != job.task.fingerprints:
+        changed = sorted(key for key, value in job.task.fingerprints.items() if facts.data.get(key) != value)
+        raise CheckpointError(f"The data changed since the checkpoint was made: {', '.join(changed)}.")
+    if facts.phase >= len(job.phases):
+        raise CheckpointError(
+            f"The checkpoint is of phase {facts.phase + 1}, but the run has {len(job.phases)}: {', '.join(job.phases)}."
+        )
+    here = {
+        "processes": (facts.processes, job.accelerator.num_processes),
+        "threads": (facts.threads, torch.get_num_threads()),
+        "versions": (facts.versions, environment.versions()),
+        "plugins": (facts.plugins, environment.plugins(job.used)),
+    }
+    for name, (then, now) in here.items():
+        if then != now:
+            job.progress.say(f"Not bit-exact: {name} changed from {then} to {now}.")
+
+
+def stopped(request: StopRequest, path: Path, step: int) -> Interrupted:
+    """Build what ends a run that was asked to stop and has saved everything.
+
+    Args:
+        request: Who asked.
+        path: The run folder.
+        step: Steps made in the whole run.
+    """
+    files = "".join(f" --plugin {shlex.quote(str(plugin.path))}" for plugin in loaded() if plugin.path)
+    return Interrupted(
+        f"Stopped at step {step}; everything is saved. Go on with: synreal run --resume {path}{files}",
+        request.exit_code,
+    )

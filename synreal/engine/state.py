@@ -1,0 +1,180 @@
+"""The state of a run: what stays the same throughout, and what each phase and step changes."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.data import Dataset
+
+from synreal import distributed
+from synreal.config import RunConfig
+from synreal.core.norm_stats import norm_layers
+from synreal.core.regularized import RegularizedModel
+from synreal.engine import run_folder
+from synreal.engine.checkpoint import Evaluation, Seconds
+from synreal.engine.loading import length
+from synreal.engine.progress import RunProgress
+from synreal.engine.schedule import BatchPlan
+from synreal.engine.signals import StopRequest
+from synreal.tasks.base import Task
+from synreal.weights import Student, WeightsOrigin
+
+
+@dataclass(frozen=True)
+class Job:
+    """What stays the same in all phases of a run.
+
+    Attributes:
+        config: The configuration.
+        path: The run folder.
+        accelerator: Device, precision and the other processes.
+        phases: Names of the phases, in order.
+        task: The task, with its data.
+        views: How many views of a training image the regularizers ask for.
+        data: The source's training items, read by ``(epoch, index)``.
+        model: Student and regularizers.
+        student: The network that is trained, where its weights came from, and how its images are normalised.
+        reference: Where the weights came from of a teacher that is another network.
+        progress: What people see.
+        request: Whether the run was asked to stop.
+    """
+
+    config: RunConfig
+    path: Path
+    accelerator: Accelerator
+    phases: tuple[str, ...]
+    task: Task[Any]
+    views: int
+    data: Dataset[Any]
+    model: RegularizedModel
+    student: Student
+    reference: WeightsOrigin | None
+    progress: RunProgress
+    request: StopRequest
+
+    @property
+    def main(self) -> bool:
+        """Whether this process is the one that writes."""
+        return bool(self.accelerator.is_main_process)
+
+    @property
+    def used(self) -> dict[str, list[str]]:
+        """Names of what the run uses that a plugin may have brought, by the kind's plural."""
+        return self.config.used
+
+    def plan(self, *, epochs: int, most: int | None = None) -> BatchPlan:
+        """Return batches of the source, as the configuration sizes and draws them.
+
+        Args:
+            epochs: Passes over the source.
+            most: Greatest number of steps; None for no limit.
+        """
+        return source_plan(self.config, length(self.data), self.accelerator, epochs=epochs, most=most)
+
+
+def source_plan(
+    config: RunConfig, images: int, accelerator: Accelerator, *, epochs: int, most: int | None = None
+) -> BatchPlan:
+    """Return batches of so many training images, before there is a ``Job`` that does."""
+    return BatchPlan(
+        images,
+        config.training.batch_size,
+        epochs,
+        config.training.seed,
+        most=most,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+
+
+@dataclass
+class RunState:
+    """A run in one of its phases.
+
+    Attributes:
+        job: What stays the same in all phases.
+        phase: Index of the phase.
+        before: Steps that earlier phases made.
+        plan: The phase's batches.
+        optimizer: The phase's optimizer, as Accelerate wraps it.
+        rates: Learning rate of each of its groups, as the phase made it.
+        wrapped: The model as Accelerate wraps it: what a phase calls.
+        frozen: Parameters that do not learn in this phase only.
+        step: Steps made in this phase.
+        history: The tests so far, in order.
+        seconds: What the run has spent so far.
+        saved: Steps of the whole run that the newest checkpoint holds; -1 if there is none.
+        since: When the time was taken last.
+    """
+
+    job: Job
+    phase: int
+    before: int
+    plan: BatchPlan
+    optimizer: Optimizer
+    rates: tuple[float, ...]
+    wrapped: nn.Module
+    frozen: tuple[nn.Parameter, ...]
+    step: int
+    history: list[Evaluation]
+    seconds: Seconds
+    saved: int
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def model(self) -> RegularizedModel:
+        """Student and regularizers."""
+        return self.job.model
+
+    @property
+    def made(self) -> int:
+        """Steps made in the whole run."""
+        return self.before + self.step
+
+    @property
+    def last(self) -> bool:
+        """Whether this is the last phase."""
+        return self.phase + 1 == len(self.job.phases)
+
+    @property
+    def done(self) -> bool:
+        """Whether the phase has made all its steps."""
+        return self.step == self.plan.total
+
+    def count_training(self) -> None:
+        """Add the time since the last call to the seconds of training."""
+        self.seconds.training += self._elapsed()
+
+    def count_testing(self) -> None:
+        """Add the time since the last call to the seconds of testing."""
+        self.seconds.testing += self._elapsed()
+
+    def _elapsed(self) -> float:
+        now = time.monotonic()
+        spent, self.since = now - self.since, now
+        return spent
+
+    def log(self, row: Mapping[str, float | None]) -> None:
+        """Append a row to ``metrics.jsonl``; the other processes do nothing."""
+        if not self.job.main:
+            return
+        named: dict[str, Any] = {"step": self.made, "epoch": math.ceil(self.step / self.plan.steps_per_epoch)}
+        if len(self.job.phases) > 1:
+            named["phase"] = self.job.phases[self.phase]
+        with (self.job.path / run_folder.METRICS_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**named, **row}, allow_nan=False) + "\n")
+
+    def share_norm_stats(self) -> None:
+        """Give all processes rank 0's running statistics: with ``norm=train`` each saw other images."""
+        for layer in norm_layers(self.model):
+            for buffer in layer.buffers():
+                distributed.broadcast(buffer)

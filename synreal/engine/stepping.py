@@ -1,0 +1,66 @@
+"""The steps of a phase: batches from where it stands, and what is due between two of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from synreal.engine import saving
+from synreal.engine.loading import batches, make_loader
+from synreal.engine.state import RunState
+from synreal.engine.testing import score_run
+
+
+def source_batches(state: RunState) -> Iterator[Any]:
+    """Give the phase's batches of the source, ``(views, targets)``, from its step on.
+
+    Call ``step_made`` after each. The model is in train mode.
+
+    Raises:
+        DataError: If an image cannot be used.
+    """
+    job = state.job
+    job.progress.start(job.phases[state.phase], state.plan.total, state.step)
+    state.since = time.monotonic()
+    state.plan.start = state.step
+    if _test_due(state) and state.made not in [evaluation.step for evaluation in state.history]:
+        score_run(state)  # the run was stopped before this test had ended
+    state.wrapped.train()
+    yield from batches(make_loader(job.data, job.config.data.workers, job.task.collate, batch_sampler=state.plan))
+
+
+def step_made(state: RunState, row: Mapping[str, float]) -> None:
+    """Count a step; log, test and save where that is due; stop if the run was asked to.
+
+    Args:
+        state: The run.
+        row: What is logged of the step. Losses and penalties are shown.
+
+    Raises:
+        Interrupted: If the run was asked to stop; it has a checkpoint.
+        TrainingError: If a checkpoint is due and a tensor is not finite.
+    """
+    job = state.job
+    state.step += 1
+    job.progress.step(state.step, {k: v for k, v in row.items() if k.startswith(("loss", "penalty"))})
+    if state.made % job.config.output.log_every == 0 or state.done:
+        state.log(row)
+    if _test_due(state):
+        score_run(state)
+        state.wrapped.train()
+    due = state.done or state.step % (job.config.output.checkpoint_every or state.plan.steps_per_epoch) == 0
+    if due:
+        saving.save(state)
+    if job.request.agreed(job.accelerator.device):
+        if not due:
+            saving.save(state)
+        raise saving.stopped(job.request, job.path, state.made)
+
+
+def _test_due(state: RunState) -> bool:
+    """Whether an epoch has just ended after which to test; the test at the end of the run is made in any case."""
+    epoch, rest = divmod(state.step, state.plan.steps_per_epoch)
+    every = state.job.config.testing.eval_every
+    end = state.last and state.done
+    return state.step > 0 and not end and rest == 0 and every > 0 and epoch % every == 0

@@ -1,0 +1,104 @@
+"""Testing a student on every set of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from synreal.config import RunConfig
+from synreal.engine import saving
+from synreal.engine.checkpoint import Evaluation
+from synreal.engine.loading import batches, length, make_loader
+from synreal.engine.signals import StopRequest
+from synreal.engine.state import RunState
+from synreal.errors import Interrupted
+from synreal.measures import Collection
+from synreal.records import Score, with_unit, written
+from synreal.tasks.base import Task
+from synreal.weights import Student
+
+
+def score_student(
+    student: Student,
+    task: Task[Any],
+    config: RunConfig,
+    accelerator: Accelerator,
+    request: StopRequest,
+    *,
+    on_stop: Callable[[], None] | None = None,
+) -> tuple[dict[str, Collection], dict[str, Score]]:
+    """Test a student on every set, each image once, over all processes.
+
+    Args:
+        student: The student; its network is afterwards in the mode that it was in.
+        task: The task, with the sets.
+        config: Sizes of batches and data loading.
+        accelerator: Device, precision and the other processes.
+        request: Whether the run was asked to stop.
+        on_stop: Called between two batches if it was, where there is one process; it raises.
+
+    Returns:
+        What was collected and the scores, by set.
+
+    Raises:
+        Interrupted: If the run was asked to stop and ``on_stop`` is not given.
+    """
+    collections = {}
+    network = student.network
+    was_training = network.training
+    network.eval()
+    for name in task.tests:
+        data, collection = task.test_data(name), task.collection(name, config.testing.measures)
+        shard = range(accelerator.process_index, length(data), accelerator.num_processes)
+        loader = make_loader(
+            data,
+            config.data.workers,
+            task.collate_test,
+            batch_size=config.testing.eval_batch_size,
+            sampler=list(shard),
+        )
+        with torch.no_grad(), accelerator.autocast():
+            for images, targets in batches(loader):
+                collection.update(task.predict(student, images, accelerator.device), targets)
+                if accelerator.num_processes == 1 and request.exit_code:
+                    if on_stop is None:
+                        raise Interrupted("Stopped while testing.", request.exit_code)
+                    on_stop()
+        collection.gather(accelerator.device)
+        collections[name] = collection
+    network.train(was_training)
+    return collections, {name: collection.compute() for name, collection in collections.items()}
+
+
+def score_run(state: RunState) -> tuple[dict[str, Collection], dict[str, Score]]:
+    """Test the student of a run where it stands, and keep the scores in the run's history.
+
+    Returns:
+        What was collected and the scores, by set.
+
+    Raises:
+        Interrupted: If the run was asked to stop; it has a checkpoint.
+    """
+    job = state.job
+    state.count_training()
+    state.share_norm_stats()
+
+    def stop() -> None:
+        state.count_testing()
+        if state.saved != state.made:  # replacing a whole checkpoint by its equal could only lose it
+            saving.save(state)
+        raise saving.stopped(job.request, job.path, state.made)
+
+    collections, scores = score_student(job.student, job.task, job.config, job.accelerator, job.request, on_stop=stop)
+    state.count_testing()
+    measures = {name: score.measures for name, score in scores.items()}
+    state.history.append(Evaluation(step=state.made, measures=measures))
+    first = scores["source"].headline_name
+    heading, unit = scores["source"].headings[first], scores["source"].units[first]
+    text = "  ".join(f"{name} {with_unit(written([s.headline], unit), unit)}" for name, s in scores.items())
+    job.progress.say(f"step {state.made}  {heading}  {text}")
+    state.log({f"eval/{name}/{m}": v for name, found in measures.items() for m, v in found.items()})
+    return collections, scores

@@ -1,0 +1,222 @@
+"""Phases: what comes with the library, and one from a plugin file that runs before it."""
+
+import contextlib
+import importlib
+import json
+from typing import get_args
+
+import pytest
+import torch
+
+from synreal.config import RunConfig
+from synreal.engine.checkpoint import load, load_latest, read_student
+from synreal.engine.phases import PHASES, Phase
+from synreal.engine.phases.base import Sees
+from synreal.engine.phases.train import Train
+from synreal.engine.progress import RunProgress
+from synreal.engine.signals import StopRequest
+from synreal.errors import ConfigError, Interrupted
+from synreal.plugins import load_plugin
+from synreal.records import read_record
+from synreal.tasks.classification import Classification
+from tests.distributed.launch import two_processes
+from tests.engine import tiny
+from tests.engine.tiny import outcome, rows, run, steps_saved
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning"),
+    pytest.mark.usefixtures("own_registry"),
+]
+running = importlib.import_module("synreal.engine.run")  # as an attribute of the package it is the function
+
+TOY = """\
+from typing import ClassVar
+
+import torch
+
+from synreal.engine.phases import register
+from synreal.engine.phases.train import Train
+
+
+@register
+class Toy(Train):
+    name: ClassVar[str] = "toy"
+    summary: ClassVar[str] = "the classifier alone, for a few steps"
+
+    steps: int = 2
+
+    def make_plan(self, job):
+        return job.plan(epochs=1, most=self.steps)
+
+    def make_optimizer(self, job):
+        return torch.optim.SGD(job.model.student.get_classifier().parameters(), lr=0.1, momentum=0.9)
+
+    def factor(self, state):
+        return 1.0
+"""
+SHORT = {"eval_every": 0, "checkpoint_every": 3}
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A run consists of the file's phase and of ``train``."""
+    path = tmp_path / "toy.py"
+    path.write_text(TOY)
+    load_plugin(path)
+    monkeypatch.setattr(tiny, "PHASES", ["toy", "train"])
+    return path
+
+
+def stop_after(patch, calls):
+    """Ask the run to stop once so many steps are made."""
+    original, requests, made = RunProgress.step, [], []
+
+    @contextlib.contextmanager
+    def listening():
+        requests.append(StopRequest())
+        yield requests[-1]
+
+    def step(self, number, losses):
+        original(self, number, losses)
+        made.append(number)
+        if len(made) == calls:
+            requests[-1].exit_code = 143
+
+    patch.setattr(running, "listening", listening)
+    patch.setattr(RunProgress, "step", step)
+
+
+def weights_after(path, step):
+    """The student's weights in the checkpoint of a step."""
+    folder = path / "checkpoints" / f"step-{step:08d}"
+    return {name: value for name, value in load(folder).model.items() if name.startswith("student.")}
+
+
+@pytest.mark.parametrize("name", PHASES.available())
+def test_every_phase_says_what_it_is(name):
+    phase = PHASES.spec(name)
+    assert isinstance(phase, Phase)
+    assert phase.name == name
+    assert phase.summary[0].islower()
+    assert not phase.summary.endswith(".")
+    assert phase.sees in get_args(Sees)
+    assert PHASES.spec(phase.model_dump()) == phase
+
+
+def test_a_run_is_training_unless_told():
+    assert RunConfig().phases == (Train(),)
+    assert Train.sees == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            "sees = 'everything'\n    summary = 'x'",
+            "sees is 'everything'; expected what the phase may see of the target",
+        ),
+        ("summary = 'x'", "lacks sees"),
+        ("sees = 'images'", "lacks summary"),
+    ],
+)
+def test_a_phase_must_say_what_it_sees(body, message, tmp_path):
+    path = tmp_path / "odd.py"
+    path.write_text(
+        "from synreal.engine.phases import Phase, register\n\n"
+        f"@register\nclass Odd(Phase):\n    name = 'odd'\n    {body}\n"
+    )
+    with pytest.raises(ConfigError, match=message):
+        load_plugin(path)
+    assert "odd" not in PHASES.available()
+
+
+def test_the_toy_trains_the_head_alone_and_then_all_learns(toy, tmp_path):
+    path = run(tmp_path / "run", **{**SHORT, "checkpoint_every": 1, "keep_checkpoints": 20}).folder
+    assert steps_saved(path) == [f"step-{step:08d}" for step in range(1, 11)]
+    start = read_student(run(tmp_path / "start", regularizers="csg", epochs=0, **SHORT).folder / "model.safetensors")
+    first, second, third = (weights_after(path, step) for step in (1, 2, 3))
+    moved = {name for name in first if not torch.equal(first[name], second[name])}
+    assert moved == {"student.classifier.weight", "student.classifier.bias"}
+    assert start.keys() == {name.removeprefix("student.") for name in first}
+    later = {name for name in second if not torch.equal(second[name], third[name])}
+    assert "student.conv_stem.weight" in later
+
+    found = rows(path)
+    training = [row for row in found if "loss" in row]
+    assert [row["step"] for row in training] == list(range(1, 11))
+    assert [row["phase"] for row in training] == ["toy"] * 2 + ["train"] * 8
+    assert [row["lr"] for row in training[:2]] == [0.1, 0.1]
+    record = read_record(path)
+    assert record.protocol.steps == 10
+    (plugin,) = json.loads((path / "run.json").read_text())["plugins"]
+    assert plugin["file"] == "toy.py"
+
+
+@pytest.mark.parametrize(
+    ("name", "calls"),
+    [
+        pytest.param("csg", 1, id="csg in the toy"),
+        pytest.param("si", 1, id="si in the toy"),
+        pytest.param("gcisg", 2, id="gcisg between the phases"),
+        pytest.param("csg", 7, id="csg in train"),
+    ],
+)
+def test_a_run_of_phases_stopped_and_resumed_gives_the_same_bits(name, calls, toy, tmp_path):
+    settings = {**SHORT, "regularizers": name, "eval_every": 1}
+    whole = run(tmp_path / "whole", **settings).folder
+    path = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, calls)
+        with pytest.raises(Interrupted, match=f"Stopped at step {calls}; .*--plugin .*toy.py"):
+            run(path, **settings)
+    found = load_latest(path / "checkpoints")
+    assert found.step == calls
+    assert (found.facts.phase, found.facts.step) == ((0, calls) if calls <= 2 else (1, calls - 2))
+    assert list(found.facts.plugins) == ["toy.py"]
+    run(path, resume=True, **settings)
+    assert outcome(path) == outcome(whole)
+
+
+def test_every_phase_runs_in_the_precision_that_was_asked_for(toy, tmp_path, monkeypatch):
+    seen = []
+    build = Classification.build_student
+
+    def build_student(self):
+        student = build(self)
+        student.network.conv_stem.register_forward_hook(
+            lambda module, *_: seen.append(torch.is_autocast_enabled("cpu")) if module.training else None
+        )
+        return student
+
+    monkeypatch.setattr(Classification, "build_student", build_student)
+    run(tmp_path / "run", precision="bf16", regularizers="none", epochs=1, **SHORT)
+    assert seen == [True] * (2 + tiny.STEPS_PER_EPOCH)
+
+
+def test_a_run_goes_on_with_its_own_phases_only(toy, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 4)
+        with pytest.raises(Interrupted):
+            run(tmp_path / "run", **SHORT)
+    with pytest.raises(ConfigError, match=r"Cannot resume .* with another configuration: phases was "):
+        run(tmp_path / "run", resume=True, phases=["train"], **SHORT)
+
+
+def test_two_processes_go_from_phase_to_phase(toy, tmp_path):
+    config = {
+        "output": str(tmp_path / "together"),
+        "batch_size": 3,
+        "regularizers": "csg",
+        "phases": ["toy", "train"],
+        **SHORT,
+    }
+    order = {"config": config, "drop_rate": 0.0, "plugin": str(toy)}
+    two_processes("-m", "tests.engine.tiny", json.dumps(order))
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.install(patch.setattr, drop_rate=0.0)
+        run(tmp_path / "alone", batch_size=6, regularizers="csg", **SHORT)
+    ours, theirs = (load_latest(tmp_path / name / "checkpoints") for name in ("together", "alone"))
+    assert ours.step == theirs.step == 10
+    for name, value in ours.model.items():
+        # Not bit-equal: two halves of a batch add up in another order.
+        torch.testing.assert_close(value, theirs.model[name], rtol=1e-4, atol=1e-5, msg=name)
