@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,10 +15,17 @@ class Kind(str, Enum):
     """What can be listed."""
 
     regularizers = "regularizers"
+    transforms = "transforms"
+    views = "views"
+    measures = "measures"
+    figures = "figures"
+    phases = "phases"
+    labels = "labels"
+    data = "data"
     tasks = "tasks"
-    datasets = "datasets"
-    backbones = "backbones"
     presets = "presets"
+    settings = "settings"
+    backbones = "backbones"
 
 
 def show(
@@ -26,39 +34,66 @@ def show(
     plugin: plugins.PluginFiles = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List regularizers, tasks, data sets, backbones or presets."""
+    """List what there is of a kind, plugins included, one line each."""
     import json
 
     plugins.load(plugin)
-    rows = {name: text for name, text in _rows(kind).items() if contains in name}
+    rows = [row for row in _rows(kind) if contains in row["name"]]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    width = max((len(name) for name in rows), default=0)
-    for name, text in rows.items():
-        typer.echo(f"{name:<{width}}  {text}".rstrip())
+    width = max((len(row["name"]) for row in rows), default=0)
+    for row in rows:
+        typer.echo(f"{row['name']:<{width}}  {_line(row)}".rstrip())
 
 
-def _rows(kind: Kind) -> dict[str, str]:
-    if kind is Kind.tasks:
-        from synreal import tasks
+def _line(row: dict[str, Any]) -> str:
+    """Put what is known of a thing beside its summary."""
+    before = "/".join(row.get("domains", ())) or row.get("task", "")
+    forms = {"paper": "({})", "plugin": "[{}]", "default": "(default: {})"}
+    behind = [form.format(row[key]) for key, form in forms.items() if row.get(key)]
+    return "  ".join(filter(None, [before, " ".join([row["summary"], *behind])]))
 
-        return tasks.available()
-    if kind is Kind.datasets:
-        from synreal import data
 
-        return {name: f"{'/'.join(kind.domains)}  {kind.summary}" for name, kind in data.kinds().items()}
-    if kind is Kind.presets:
-        from synreal import presets
+def _rows(kind: Kind) -> list[dict[str, Any]]:
+    own: dict[Kind, Callable[[], Iterable[dict[str, Any]]]] = {
+        Kind.presets: _presets,
+        Kind.settings: _settings,
+        Kind.backbones: _backbones,
+    }
+    return list(own[kind]()) if kind in own else _registered(kind.value)
 
-        return {name: f"{recipe.task}  {recipe.summary}" for name, recipe in presets.PRESETS.items()}
-    if kind is Kind.regularizers:
-        from synreal.registry import loaded
-        from synreal.regularizers import REGULARIZERS
 
-        specs = REGULARIZERS.classes()
-        brought = {name: f" [{plugin.origin}]" for plugin in loaded() for name in plugin.names.get("regularizers", ())}
-        return {name: f"{spec.summary} ({spec.paper}){brought.get(name, '')}" for name, spec in specs.items()}
+def _registered(plural: str) -> list[dict[str, Any]]:
+    from synreal.registry import loaded, registry_of, vars_of
+
+    registry = registry_of(plural)
+    classes = registry.classes()
+    brought = {name: plugin.origin for plugin in loaded() for name in plugin.names.get(plural, ())}
+    rows = []
+    for name, cls in classes.items():
+        row: dict[str, Any] = {"name": name, "summary": cls.summary}
+        told = {key: vars_of(cls, key) for key in ("short", "paper", "domains", "label_kinds", "label")}
+        row |= {key: value for key, value in told.items() if value is not None}
+        rows.append(row | ({"plugin": brought[name]} if name in brought else {}))
+    return rows
+
+
+def _presets() -> Iterable[dict[str, Any]]:
+    from synreal.config.recipes import PRESETS
+
+    return ({"name": name, "summary": recipe.summary, "task": recipe.task} for name, recipe in PRESETS.items())
+
+
+def _settings() -> Iterable[dict[str, Any]]:
+    from .options import metavar, settings
+
+    for one in settings():
+        row = {"name": one.path, "summary": one.description, "option": f"--{one.option}", "value": metavar(one)}
+        yield row | {"default": one.default}
+
+
+def _backbones() -> Iterable[dict[str, Any]]:
     from synreal.weights import backbones
 
-    return backbones()
+    return ({"name": name, "summary": text} for name, text in backbones().items())

@@ -10,24 +10,29 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from synreal import functional, metrics
-    from synreal.config import RunConfig
-    from synreal.core.attach import RegularizedModel, attach
-    from synreal.core.task_heads import zero_head
-    from synreal.engine import RunResult, run
-    from synreal.errors import SynrealError
-    from synreal.optim import parameter_groups, warmup_poly_schedule
-    from synreal.regularizers import available as list_regularizers
-    from synreal.regularizers.baselines import NoRegularizer, Oracle
-    from synreal.regularizers.causal_invariance import CausalInvariance
-    from synreal.regularizers.csg import CSG
-    from synreal.regularizers.distillation import KLDistillation
-    from synreal.regularizers.feature_l2 import FeatureL2
-    from synreal.regularizers.gcisg import GCISG
-    from synreal.regularizers.guidance import Guidance
-    from synreal.regularizers.info_nce import InfoNCE
-    from synreal.regularizers.synaptic_intelligence import SynapticIntelligence
-    from synreal.regularizers.weight_l2 import WeightL2
+    from synreal import functional as functional
+    from synreal import metrics as metrics
+    from synreal.config import RunConfig as RunConfig
+    from synreal.core.attach import attach as attach
+    from synreal.core.regularized import RegularizedModel as RegularizedModel
+    from synreal.core.task_heads import zero_head as zero_head
+    from synreal.engine.run import RunResult as RunResult
+    from synreal.engine.run import run as run
+    from synreal.errors import SynrealError as SynrealError
+    from synreal.optim import parameter_groups as parameter_groups
+    from synreal.optim import warmup_poly_schedule as warmup_poly_schedule
+    from synreal.regularizers import list_regularizers as list_regularizers
+    from synreal.regularizers.baselines import NoRegularizer as NoRegularizer
+    from synreal.regularizers.baselines import Oracle as Oracle
+    from synreal.regularizers.causal_invariance import CausalInvariance as CausalInvariance
+    from synreal.regularizers.csg import CSG as CSG
+    from synreal.regularizers.feature_l2 import FeatureL2 as FeatureL2
+    from synreal.regularizers.gcisg import GCISG as GCISG
+    from synreal.regularizers.guidance import Guidance as Guidance
+    from synreal.regularizers.info_nce import InfoNCE as InfoNCE
+    from synreal.regularizers.kl import KLDistillation as KLDistillation
+    from synreal.regularizers.si import SynapticIntelligence as SynapticIntelligence
+    from synreal.regularizers.weight_l2 import WeightL2 as WeightL2
 
 _HOME = {
     "CSG": "synreal.regularizers.csg",
@@ -36,13 +41,13 @@ _HOME = {
     "GCISG": "synreal.regularizers.gcisg",
     "Guidance": "synreal.regularizers.guidance",
     "InfoNCE": "synreal.regularizers.info_nce",
-    "KLDistillation": "synreal.regularizers.distillation",
+    "KLDistillation": "synreal.regularizers.kl",
     "NoRegularizer": "synreal.regularizers.baselines",
     "Oracle": "synreal.regularizers.baselines",
-    "RegularizedModel": "synreal.core.attach",
+    "RegularizedModel": "synreal.core.regularized",
     "RunConfig": "synreal.config",
     "RunResult": "synreal.engine",
-    "SynapticIntelligence": "synreal.regularizers.synaptic_intelligence",
+    "SynapticIntelligence": "synreal.regularizers.si",
     "SynrealError": "synreal.errors",
     "WeightL2": "synreal.regularizers.weight_l2",
     "attach": "synreal.core.attach",
@@ -54,32 +59,7 @@ _HOME = {
 }
 _MODULES = ("functional", "metrics")
 
-__all__ = [
-    "CSG",
-    "GCISG",
-    "CausalInvariance",
-    "FeatureL2",
-    "Guidance",
-    "InfoNCE",
-    "KLDistillation",
-    "NoRegularizer",
-    "Oracle",
-    "RegularizedModel",
-    "RunConfig",
-    "RunResult",
-    "SynapticIntelligence",
-    "SynrealError",
-    "WeightL2",
-    "__version__",
-    "attach",
-    "functional",
-    "list_regularizers",
-    "metrics",
-    "parameter_groups",
-    "run",
-    "warmup_poly_schedule",
-    "zero_head",
-]
+__all__ = sorted(("__version__", *_HOME, *_MODULES))
 
 
 def __getattr__(name: str) -> Any:
@@ -89,7 +69,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"synreal.{name}")
     if name in _HOME:
         home = importlib.import_module(_HOME[name])
-        value = getattr(home, "available" if name == "list_regularizers" else name)
+        value = getattr(home, name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'synreal' has no attribute {name!r}")

@@ -87,7 +87,7 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"Cannot read the {what} {path}: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML: {error}") from None
+        raise ConfigError(f"{path} is not YAML: {error}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):

@@ -1,4 +1,4 @@
-"""Things by name: one registry a kind of thing, and what installed packages add to it. Imports no torch.
+"""Things by name: one registry per kind of thing, and what installed packages add to it. Imports no torch.
 
 A room is a package of synreal's own that holds one kind of thing, a file each, e.g. ``synreal.regularizers``. Packages
 that others install add to it by an entry point of the group ``synreal.<kind>``; a file, by ``--plugin`` (see
@@ -120,6 +120,13 @@ class Registry(Generic[T]):
             )
         return found
 
+    def __contains__(self, name: str) -> bool:
+        """Tell whether a name, or a short name, is known; see ``get``."""
+        self._room()
+        if self._holder(name) is None:
+            self._load()
+        return self._holder(name) is not None
+
     def available(self) -> list[str]:
         """Return all names, those of installed plugins too, sorted."""
         self._load()
@@ -160,7 +167,8 @@ class Registry(Generic[T]):
     def _check(self, cls: Any) -> None:
         if not isinstance(cls, type) or not issubclass(cls, self.base):
             raise ConfigError(
-                f"@register stands above a subclass of {self.base.__name__}, got {getattr(cls, '__qualname__', cls)!r}."
+                f"@register must be put on a subclass of {self.base.__name__}, "
+                f"got {getattr(cls, '__qualname__', cls)!r}."
             )
         lacking = [key for key in self.texts if not isinstance(vars_of(cls, key), str)]
         if lacking:

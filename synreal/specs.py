@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, Valid
 
 from synreal.errors import ConfigError, unknown_name
 from synreal.parsing import problems, read_call
-from synreal.registry import Registry
+from synreal.registry import Registry, registry_of
 
 
 class Spec(BaseModel):
@@ -73,14 +73,23 @@ class SpecRegistry(Registry[SpecT]):
         except ValidationError as error:
             raise ConfigError(f"{self.kind.capitalize()} {name}: {problems(error)}.") from None
 
-    def parse(self, text: str) -> SpecT:
-        """Read ``"name"`` or ``"name(key=value)"``. Values are Python literals; nothing is executed.
+    def read(self, value: Any) -> tuple[type[SpecT], dict[str, Any]]:
+        """Take a spec apart, in any form that ``spec`` takes: its class, and the settings that were given.
 
         Raises:
-            ConfigError: If the text is malformed or names something unknown.
+            ConfigError: If it is none of these forms, or the name is unknown.
         """
-        name, settings = read_call(text, self.example)
-        return self.build(name, settings)
+        if isinstance(value, self.base):
+            return type(value), {key: getattr(value, key) for key in value.model_fields_set}
+        if isinstance(value, str):
+            name, settings = read_call(value, self.example)
+            return self.get(name), settings
+        if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+            return self.get(value["name"]), {key: item for key, item in value.items() if key != "name"}
+        raise ConfigError(
+            f"A {self.kind} is a name, 'name(key=value)' such as {self.example}, a mapping with 'name', or a spec; "
+            f"got {value!r}."
+        )
 
     def spec(self, value: Any) -> SpecT:
         """Accept a spec, a text for ``parse``, or a mapping with ``name`` and settings (as YAML gives).
@@ -91,20 +100,21 @@ class SpecRegistry(Registry[SpecT]):
         if isinstance(value, self.base):
             found: SpecT = value
             return found
-        if isinstance(value, str):
-            return self.parse(value)
-        if isinstance(value, Mapping) and isinstance(value.get("name"), str):
-            return self.build(value["name"], {key: item for key, item in value.items() if key != "name"})
-        raise ConfigError(
-            f"A {self.kind} is a name, 'name(key=value)' such as {self.example}, a mapping with 'name', or a spec; "
-            f"got {value!r}."
-        )
+        spec, settings = self.read(value)
+        return self.build(spec.name, settings)
 
     def specs(self, values: Any) -> list[SpecT]:
         """Accept one spec or several, in any form that ``spec`` takes."""
         if isinstance(values, (str, Spec, Mapping)) or not isinstance(values, Iterable):
             values = [values]
         return [self.spec(value) for value in values]
+
+
+def spec_registry(plural: str) -> SpecRegistry[Any]:
+    """Return the registry of a kind of spec, by the key of its room."""
+    registry = registry_of(plural)
+    assert isinstance(registry, SpecRegistry)
+    return registry
 
 
 def unique_names(specs: Sequence[Spec]) -> list[str]:

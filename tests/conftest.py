@@ -2,11 +2,11 @@ import sys
 
 import pytest
 import torch
+from synreal_cli.app import main
 
 from synreal.errors import ConfigError
 from synreal.plugins import load_plugin
 from synreal.registry import FILE_MODULE, LOADED, REGISTRIES
-from synreal_cli.app import main
 
 torch.set_num_threads(1)
 
@@ -34,7 +34,8 @@ def _seed():
 @pytest.fixture
 def own_registry(monkeypatch):
     """What a test registers or loads is unknown again after it."""
-    for registry in REGISTRIES.values():
+    for registry in list(REGISTRIES.values()):
+        registry._room()  # what is registered when it is first imported is to be known afterwards, too
         monkeypatch.setattr(registry, "_classes", dict(registry._classes))
         monkeypatch.setattr(registry, "_searched", registry._searched)
     before, loaded = set(sys.modules), dict(LOADED)

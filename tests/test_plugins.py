@@ -16,13 +16,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 import synreal
 from synreal import data, engine
 from synreal.config import make_config
-from synreal.engine import loop, run_folder
+from synreal.engine import saving
+from synreal.engine.environment import plugins
+from synreal.engine.phases.train import Train
 from synreal.engine.signals import StopRequest
 from synreal.errors import ConfigError
 from synreal.plugins import load_plugin
@@ -140,7 +141,7 @@ def test_the_pages_file_runs_from_the_command_line(attention, call, tmp_path, ne
     assert shares[-1] > 1e-9
     stored = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert stored["regularizers"] == [{"name": "attention", "weight": 0.5, "stages": [2, 3], "stage_weights": None}]
-    (facts,) = json.loads((tmp_path / "run" / "environment.json").read_text())["plugins"]
+    (facts,) = json.loads((tmp_path / "run" / "run.json").read_text())["plugins"]
     digest = hashlib.sha256(attention.read_bytes()).hexdigest()
     assert facts == {"file": "attention.py", "sha256": digest, "regularizers": ["attention"]}
     new_process()
@@ -174,10 +175,10 @@ def test_the_pages_package_is_found_once_it_is_installed(attention, tmp_path):
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (
-        "import pickle, synreal; from synreal.engine import run_folder; import torch\n"
+        "import pickle, synreal; from synreal.registry import loaded\n"
         "spec = synreal.RunConfig(regularizers='attention(weight=2)', weights='none').regularizers[0]\n"
         "assert pickle.loads(pickle.dumps(spec)) == spec and type(spec).__module__ == 'synreal_attention'\n"
-        "print('attention' in synreal.list_regularizers(), run_folder.environment(torch.device('cpu'), 1)['plugins'])\n"
+        "print('attention' in synreal.list_regularizers(), [plugin.facts() for plugin in loaded()])\n"
         "from synreal_cli.app import main; main(['list', 'regularizers', '--filter', 'attention'])"
     )
     done = python("-W", "error::UserWarning", "-c", code, path=[tmp_path / "site"], cwd=tmp_path)
@@ -297,8 +298,8 @@ WRONG_FILES = {
     "a word": (PLUGIN.format(name="lambda"), r"line 5: .* has the name 'lambda'"),
     "of ModuleDict": (PLUGIN.format(name="keys"), r"line 5: .* has the name 'keys'"),
     "not ASCII": (PLUGIN.format(name="größe"), r"line 5: .* has the name 'größe'"),
-    "no class": (TWO + "def f(): ...\n", r"line 4: @register stands above a subclass of Regularizer, got 'f'"),
-    "other class": (TWO + "class A: ...\n", r"line 4: @register stands above a subclass of Regularizer, got 'A'"),
+    "no class": (TWO + "def f(): ...\n", r"line 4: @register must be put on a subclass of Regularizer, got 'f'"),
+    "other class": (TWO + "class A: ...\n", r"line 4: @register must be put on a subclass of Regularizer, got 'A'"),
     "pydantic": (PLUGIN.format(name="mine").replace("size: int", "size"), r"line 6: PydanticUserError: A non-annot"),
 }  # fmt: skip
 
@@ -359,7 +360,8 @@ def test_the_option_may_be_given_several_times(mine, attention, call):
     assert lines["attention"].endswith(" [plugin attention.py]")
     assert not any(line.endswith("]") for name, line in lines.items() if name not in ("mine", "attention"))
     rows = json.loads(call("list", "regularizers", "--plugin", mine, "--json")[1])
-    assert rows["mine"] == "does nothing (nobody) [plugin mine.py]"
+    (row,) = (row for row in rows if row["name"] == "mine")
+    assert row == {"name": "mine", "summary": "does nothing", "paper": "nobody", "plugin": "plugin mine.py"}
 
 
 def test_the_option_comes_before_the_configuration(mine, call, tmp_path):
@@ -387,15 +389,15 @@ def test_without_its_file_a_name_is_unknown(call, tmp_path, monkeypatch, mine):
 @pytest.fixture
 def halfway(mine, call, tmp_path, monkeypatch, new_process):
     """A run with a plugin that was stopped after its first step; the plugin is not loaded any more."""
-    real = loop._Run._one_step
+    real = Train.step
 
-    def one_step(self, views, targets):
-        if self.step == 0:
-            self.request.exit_code = 130
-        return real(self, views, targets)
+    def step(self, state, views, targets):
+        if state.step == 0:
+            state.job.request.exit_code = 130
+        return real(self, state, views, targets)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "_one_step", one_step)
+        patch.setattr(Train, "step", step)
         path = tmp_path / "halfway"
         code, _, err = call("run", *SMALL, "-r", "mine", "--plugin", mine, "--output", path)
     assert code == 130, err
@@ -419,7 +421,7 @@ def test_an_installed_plugin_is_no_part_of_that_command(installed, mine):
     assert {plugin.names["regularizers"] for plugin in loaded()} == {("mine",), ("other",)}
     request = StopRequest()
     request.exit_code = 130
-    assert str(loop._stopped(request, Path("run"), 1)).endswith(f"synreal run --resume run --plugin {mine}")
+    assert str(saving.stopped(request, Path("run"), 1)).endswith(f"synreal run --resume run --plugin {mine}")
 
 
 def test_resume_and_evaluate_without_the_file_say_what_is_missing(halfway, call):
@@ -460,7 +462,11 @@ def test_no_configuration_can_have_a_file_run(line, call, tmp_path, monkeypatch)
     text = f"open({str(marker)!r}, 'w')\n" + PLUGIN.format(name="evil")
     evil = written(run / "evil.py", text)
     written(run / "config.yaml", f"{line}\nweights: none\n")
-    written(run / "environment.json", json.dumps({"plugins": [{"file": "evil.py", "sha256": "0"}]}))
+    facts = {"format": 1, "classes": [], "data": {}, "weights": {}, "reference": None, "versions": {}, "command": ""}
+    facts["environment"] = {"device": "", "device_name": "", "threads": 1, "processes": 1, "platform": ""}
+    facts["environment"]["git_commit"] = None
+    facts |= {"config": {**yaml.safe_load(line), "weights": "none"}, "plugins": [{"file": "evil.py", "sha256": "0"}]}
+    written(run / "run.json", json.dumps(facts))
     monkeypatch.chdir(run)  # the nearest that a relative path could be
     for command in (
         ["run", "--resume", run],
@@ -529,9 +535,7 @@ def test_an_entry_point_names_a_module_or_a_class(installed):
             "regularizers": ["of_a_class"],
         },
     ]
-    assert run_folder.environment(torch.device("cpu"), 1)["plugins"] == [plugin.facts() for plugin in loaded()]
-    config = make_config({"regularizers": ["of_a_class", "csg"], "weights": "none"})
-    assert run_folder.plugins(config) == {"tiny-b": "1.0"}
+    assert plugins({"regularizers": ["of_a_class", "csg"]}) == {"tiny-b": "1.0"}
 
 
 def test_installed_packages_are_loaded_once_and_only_when_asked_for(installed, tmp_path):
@@ -605,7 +609,7 @@ def test_a_broken_package_draws_one_warning_and_the_rest_works(what, installed, 
     with pytest.warns(PluginWarning) as caught:
         code, out, _ = call("list", "regularizers", "--json")
     assert code == 0
-    assert set(json.loads(out)) == builtin | {"first", "last"}
+    assert {row["name"] for row in json.loads(out)} == builtin | {"first", "last"}
     (warning,) = caught
     assert f"The plugin {declared} of tiny-x 1.0 cannot be used: " in str(warning.message)
     assert message in str(warning.message)

@@ -1,11 +1,15 @@
+import ast
 import importlib
 import inspect
 import pkgutil
 import types
+from pathlib import Path
 
 import pytest
 
 import synreal
+from synreal.registry import ROOMS, registry_of
+from synreal.regularizers import REGULARIZERS
 
 
 def modules():
@@ -14,7 +18,7 @@ def modules():
 
 
 def test_every_module_is_walked():
-    assert {"synreal.engine.loop", "synreal.regularizers.csg", "synreal.data.rendered.numerals"} <= set(modules())
+    assert {"synreal.engine.run", "synreal.regularizers.csg", "synreal.data.rendered.numerals"} <= set(modules())
 
 
 @pytest.mark.parametrize("name", synreal.__all__)
@@ -25,6 +29,36 @@ def test_every_public_name_loads(name):
 
 def test_public_names_are_sorted_and_single():
     assert len(set(synreal.__all__)) == len(synreal.__all__)
+    assert synreal.__all__ == sorted(synreal.__all__)
+
+
+def test_names_for_type_checkers_are_those_that_load():
+    tree = ast.parse(Path(synreal.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    known = {alias.asname or alias.name for node in block.body for alias in node.names}
+    assert known == set(synreal.__all__) - {"__version__"}
+
+
+def test_every_regularizer_is_public():
+    shown = {getattr(synreal, name) for name in synreal.__all__}
+    own = {spec for spec in REGULARIZERS.registered().values() if spec.__module__.startswith("synreal.")}
+    assert own <= shown
+
+
+@pytest.mark.parametrize("room", sorted(set(ROOMS.values())))
+def test_a_room_announces_each_of_its_files_once(room):
+    """A room's ``__init__`` imports each file that registers something, and no other."""
+    package = importlib.import_module(room)
+    registry = registry_of(next(plural for plural, module in ROOMS.items() if module == room))
+    homes = {cls.__module__ for cls in registry.registered().values() if cls.__module__.startswith(f"{room}.")}
+    tree = ast.parse(Path(package.__file__).read_text(encoding="utf-8"))
+    announced = [
+        f"{room}.{alias.name}"
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module == room
+        for alias in node.names
+    ]
+    assert sorted(announced) == sorted(homes)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +70,7 @@ def test_names_of_the_contract(name):
     assert name in synreal.__all__
 
 
-@pytest.mark.parametrize("first", ["synreal.engine", "synreal.core.attach", "synreal.engine.loop"])
+@pytest.mark.parametrize("first", ["synreal.engine", "synreal.core.attach", "synreal.engine.run"])
 def test_attach_stays_the_function_whatever_is_imported(first):
     importlib.import_module(first)
     assert isinstance(synreal.attach, types.FunctionType)

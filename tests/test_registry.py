@@ -85,7 +85,7 @@ INJECTIONS = [
 def test_nothing_is_executed(text, tmp_path):
     marker = tmp_path / "marker"
     with pytest.raises(ConfigError):
-        REGULARIZERS.parse(text.replace("{{", "{").replace("}}", "}").replace("{marker}", str(marker)))
+        REGULARIZERS.spec(text.replace("{{", "{").replace("}}", "}").replace("{marker}", str(marker)))
     assert not marker.exists()
     assert os.listdir(tmp_path) == []
 
@@ -110,7 +110,7 @@ def test_nothing_is_executed(text, tmp_path):
 )
 def test_malformed_texts_are_refused(text):
     with pytest.raises(ConfigError):
-        REGULARIZERS.parse(text)
+        REGULARIZERS.spec(text)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -118,7 +118,7 @@ def test_malformed_texts_are_refused(text):
 def test_any_text_is_read_or_refused(text):
     for candidate in (text, f"csg({text})", f"csg(stages={text})"):
         try:
-            assert isinstance(REGULARIZERS.parse(candidate), Regularizer)
+            assert isinstance(REGULARIZERS.spec(candidate), Regularizer)
         except SynrealError:
             pass
 
@@ -250,4 +250,4 @@ def test_what_is_no_stage_is_refused_in_words(stage):
     with pytest.raises(
         ConfigError, match=r"^Regularizer csg: stages\.1: a stage is a number from 0 to 4 or a module path"
     ):
-        REGULARIZERS.parse(f"csg(stages=(3, {stage}))")
+        REGULARIZERS.spec(f"csg(stages=(3, {stage}))")

@@ -1,166 +1,234 @@
-"""What the training loop asks of a task."""
+"""What a task says of itself, and what runs it: data, student, views, loss and predictions.
+
+Imports no torch before a task runs.
+"""
 
 from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeVar
 
-import torch
-from torch import Tensor, nn
-from torch.utils.data import Dataset, default_collate
 from typing_extensions import Self
 
-from synreal import data, figures, weights
-from synreal.data.aligned import aligned
+from synreal import data
 from synreal.data.class_names import align_names, differences
-from synreal.data.files.copies import Resized
-from synreal.data.inspection.report import duplicates
-from synreal.errors import ConfigError
-from synreal.records import Score
-from synreal.views import derive_seed, seeded, to_float
-from synreal.weights import WeightsOrigin
+from synreal.specs import Spec, SpecRegistry
+from synreal.tasks.setup import Recipe, Setup
 
 if TYPE_CHECKING:
-    from synreal.config import RunConfig
+    from pathlib import Path
 
-SHOWN = 8
+    import torch
+    from torch import Tensor, nn
+    from torch.utils.data import Dataset
+
+    from synreal.measures import Collection
+    from synreal.records import Score
+    from synreal.weights import Student, WeightsOrigin
+
+SHOWN: Final = 8
 """How many images of each set a run draws its predictions for."""
 
 
-class Meter(ABC):
-    """Collects what a score needs, over batches and processes."""
+class TaskSpec(Spec, ABC):
+    """A task as a configuration names it; its fields are the settings that this task alone knows.
+
+    Attributes:
+        short: Short name, e.g. ``"seg"``.
+        label: The kind of label that its data need, e.g. ``"masks"``.
+        measures: What is measured, the headline first.
+        figures: What a run draws of each set of images.
+        sheet: The figure that ``synreal data show`` draws.
+        recipe: The settings that it runs with on the embedded data.
+        library: The package whose plain model the student is.
+    """
+
+    short: ClassVar[str]
+    label: ClassVar[str]
+    measures: ClassVar[tuple[str, ...]]
+    figures: ClassVar[tuple[str, ...]] = ()
+    sheet: ClassVar[str | None] = None
+    recipe: ClassVar[Recipe]
+    library: ClassVar[str]
+
+    @property
+    def built_around(self) -> str | None:
+        """Name of what is built around the backbone; None for the backbone with a classifier."""
+        return None
+
+    @property
+    def size_mismatch(self) -> Literal["error", "skip", "resize"]:
+        """What happens to an image whose label has another size."""
+        return "error"
 
     @abstractmethod
-    def update(self, output: Any, targets: Any) -> None:
-        """Add one batch: what ``Task.predict`` gave, and the targets as the test loader gave them."""
+    def check(self, setup: Setup) -> None:
+        """Check what can be known of the student without data, network or building it.
 
-    @abstractmethod
-    def gather(self, device: torch.device) -> None:
-        """Replace what was collected by that of all processes.
-
-        Args:
-            device: Where tensors must lie that processes exchange.
+        Raises:
+            ConfigError: If a name is unknown, or settings do not fit.
+            WeightsError: If the weights are not available in any circumstances.
         """
 
+    def check_classes(self, classes: tuple[str, ...], source: str) -> None:
+        """Check the settings against the source's classes, as soon as these are known.
+
+        Args:
+            classes: Names of the classes.
+            source: What results call the source, for messages.
+
+        Raises:
+            ConfigError: If a setting does not fit.
+        """
+
+    @classmethod
     @abstractmethod
-    def compute(self) -> Score:
-        """Return the score; the same on all processes once ``gather`` was called."""
+    def runtime(cls) -> type[Task[Any]]:
+        """Return the class that runs the task."""
+
+    def load(self, setup: Setup) -> Task[Any]:
+        """Read the data of a run; see ``Task.load``."""
+        return self.runtime().load(self, setup)
 
 
-class Task(ABC):
+TASKS: Final[SpecRegistry[TaskSpec]] = SpecRegistry(
+    "task",
+    "tasks",
+    TaskSpec,
+    example="segmentation(ohem=0.5)",
+    texts=("summary", "label", "library"),
+)
+
+
+S = TypeVar("S", bound=TaskSpec)
+
+
+class Task(ABC, Generic[S]):
     """A task on one source and its targets.
 
     A training item is read by ``(epoch, index)`` and is a function of the run's seed and of these alone.
 
     Args:
-        config: The run's configuration.
+        spec: The task's settings.
+        setup: What it is told of the run.
         train: Synthetic images to train on.
         tests: Images to test on: the held-out source as ``"source"``, and each target by name.
 
     Attributes:
-        aligned_views: Whether the views of an image share their geometry, so that patches of them can be compared.
-        library: The package whose plain model the student is.
+        classes: Class names of the source, which the network learns.
     """
 
-    aligned_views: ClassVar[bool]
-    library: ClassVar[str]
-
-    def __init__(self, config: RunConfig, train: Any, tests: Mapping[str, Any]) -> None:
-        self.config = config
+    def __init__(self, spec: S, setup: Setup, train: Any, tests: Mapping[str, Any]) -> None:
+        self.spec = spec
+        self.setup = setup
         self.train = train
         self.tests = dict(tests)
         self.classes: tuple[str, ...] = train.classes
 
     @classmethod
-    def load(cls, config: RunConfig) -> Self:
+    def load(cls, spec: S, setup: Setup) -> Self:
         """Read the data. The source is rendered from ``data_seed``, so that runs of several seeds share it.
 
-        The targets get the source's classes, by name; a warning tells each difference, and images that source and
+        The targets get the source's classes, by name; a warning lists each difference, and images that source and
         target share.
 
         Raises:
-            ConfigError: If source and target share no class, or ``class_weights`` does not fit the source's classes.
+            ConfigError: If source and target share no class, or a setting does not fit the source's classes.
             DataError: If data are missing or damaged.
         """
-        source = data.find(config.source)
-        policy = data.Policy(config.on_bad_image, config.on_size_mismatch or "error")
+        from synreal.data.aligned import aligned
+        from synreal.data.files.copies import Resized
+        from synreal.data.inspection.duplicates import duplicates
+
         train, heldout = (
-            data.load(source, split, task=config.task, seed=config.data_seed, policy=policy)
+            data.load(setup.source, split, label=spec.label, seed=setup.data_seed, policy=setup.policy)
             for split in ("train", "heldout")
         )
         # Parts of one data set may lie in files of their own, which number classes as they please.
         heldout = aligned(heldout, train.classes, align_names(train.classes, heldout.classes))
-        if config.class_weights is not None and len(config.class_weights) != len(train.classes):
-            raise ConfigError(
-                f"class_weights has {len(config.class_weights)} numbers, but the {len(train.classes)} classes of "
-                f"{source.label!r} are {', '.join(train.classes)}."
-            )
+        spec.check_classes(train.classes, setup.source.label)
         targets = {}
-        for text in config.targets:
-            target = data.find(text)
-            images = data.load(target, "test", task=config.task, policy=policy)
+        for target in setup.targets:
+            images = data.load(target, "test", label=spec.label, policy=setup.policy)
             alignment = align_names(train.classes, images.classes)
             told = [f"Target {target.label!r} {line}." for line in differences(alignment)]
             if shared := duplicates(train, images):
                 told.append(
                     f"{len(shared)} images of target {target.label!r} are also trained on, e.g. {shared[0][1]}: what "
-                    "is measured on them is no zero-shot result."
+                    "is measured on them is not a zero-shot result."
                 )
             for line in told:
                 warnings.warn(line, stacklevel=2)
             targets[target.label] = aligned(images, train.classes, alignment)
-        if config.cache_size is not None:
-            train = Resized(train, config.cache_size)
-        return cls(config, train, {"source": heldout, **targets})
-
-    @classmethod
-    def check(cls, config: RunConfig) -> None:
-        """Check what can be known of the student without data, network or building it.
-
-        Raises:
-            ConfigError: The backbone is unknown.
-            WeightsError: Its weights cannot be had in any circumstances.
-        """
-        weights.check(config.backbone, config.weights)
+        if setup.cache_size is not None:
+            train = Resized(train, setup.cache_size)
+        return cls(spec, setup, train, {"source": heldout, **targets})
 
     @abstractmethod
-    def build_student(self) -> tuple[nn.Module, WeightsOrigin]:
-        """Build the network with the task's head."""
+    def build_student(self) -> Student:
+        """Build the network with the task's head; say where its weights are from and how images are normalised."""
 
     def build_classifier(self) -> tuple[nn.Module, WeightsOrigin]:
         """Build the backbone as it was pretrained, with its ImageNet classifier: a teacher for terms that read that."""
-        return weights.create_backbone(
-            self.config.backbone, num_classes=weights.IMAGENET_CLASSES, weights=self.config.weights
-        )
+        from synreal.weights import IMAGENET_CLASSES, create_backbone
 
-    @abstractmethod
+        return create_backbone(self.setup.backbone, num_classes=IMAGENET_CLASSES, weights=self.setup.weights)
+
     def training_data(self, views: int) -> Dataset[Any]:
-        """Return items ``(views, target)``, read by ``(epoch, index)``."""
+        """Return items ``(views, target)``, read by ``(epoch, index)``.
+
+        Raises:
+            ConfigError: If the views do not suit the kind of label.
+        """
+        from synreal.data.labels import LABELS
+        from synreal.tasks.items import TrainingItems
+        from synreal.views import ViewPipeline
+
+        pipeline = ViewPipeline(self.setup.views, views, self.view_size, LABELS.get(self.spec.label)())
+        return TrainingItems(self.train, pipeline, self.target, self.setup.seed)
+
+    @property
+    def view_size(self) -> int | None:
+        """Side of a square view in pixels; None leaves it to the image."""
+        return self.setup.image_size
+
+    @staticmethod
+    def target(label: Any) -> Any:
+        """Make of a view's label what the loss takes."""
+        return label
 
     def test_data(self, name: str) -> Dataset[Any]:
         """Return items ``(image, target)`` of one of ``tests``."""
-        images: Dataset[Any] = self.tests[name]
-        return images
+        from synreal.tasks.items import TestItems
+
+        return TestItems(self.tests[name], self.test_item())
+
+    def test_item(self) -> Callable[[int, Tensor, Any], tuple[Tensor, Any]]:
+        """Return what makes a test item of an index, an image and its label: by default the two as they are."""
+        return image_and_label
 
     @staticmethod
     def collate(items: Sequence[Any]) -> Any:
         """Make a batch ``(views, targets)`` of training items."""
+        from torch.utils.data import default_collate
+
         return default_collate(list(items))
 
     @staticmethod
     def collate_test(items: Sequence[Any]) -> Any:
-        """Make a batch ``(images, targets)`` of test items."""
-        return default_collate(list(items))
+        """Make a batch ``(images, targets)`` of test items: lists, for sizes may differ."""
+        return [image for image, _ in items], [target for _, target in items]
 
     @abstractmethod
-    def inputs(self, views: Any, targets: Any, device: torch.device) -> tuple[list[Any], dict[str, Any]]:
-        """Return what the model's forward takes: the views, normalised, on the device; and keyword arguments."""
+    def inputs(
+        self, views: Any, targets: Any, student: Student, device: torch.device
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return what the model's forward takes: the views on the device, and keyword arguments."""
 
     @abstractmethod
-    def entry_images(self, views: Any, device: torch.device) -> Tensor:
+    def entry_images(self, views: Any, student: Student, device: torch.device) -> Tensor:
         """Return view 0 of a batch as the backbone gets it, (N, 3, H, W)."""
 
     @abstractmethod
@@ -168,41 +236,65 @@ class Task(ABC):
         """Return the task's loss, a float32 scalar."""
 
     @abstractmethod
-    def predict(self, student: nn.Module, images: Any, device: torch.device) -> Any:
-        """Return what the student, in eval mode, says of a batch of test images; in the form that ``Meter`` takes."""
+    def predict(self, student: Student, images: Any, device: torch.device) -> Any:
+        """Return what the student, in eval mode, says of a batch of test images; classes count from 0."""
 
-    @abstractmethod
-    def meter(self, name: str) -> Meter:
-        """Return a fresh meter for one of ``tests``."""
+    def collection(self, name: str, more: Sequence[str] = ()) -> Collection:
+        """Return the task's measures of one of ``tests``, and more by name, with nothing collected yet."""
+        from synreal.measures import Collection
 
-    @abstractmethod
-    def report(self, name: str, meter: Meter, score: Score, student: nn.Module, folder: Path, title: str) -> None:
+        return Collection((*self.spec.measures, *more), self.tests[name])
+
+    def report(
+        self,
+        name: str,
+        collection: Collection,
+        score: Score,
+        student: Student,
+        folder: Path,
+        title: str,
+        more: Sequence[str] = (),
+    ) -> None:
         """Write figures, and files that go beyond the score, of one of ``tests`` into a run folder.
 
         Args:
             name: Which one.
-            meter: Its meter, with everything that was collected.
-            score: What the meter made of it.
-            student: The network.
+            collection: Its measures, with everything that was collected.
+            score: What they made of it.
+            student: The student.
             folder: The run folder.
             title: Heading for figures.
+            more: Figures beside the task's own, by name.
         """
+        from synreal.figures import Outcome, figures_of
+        from synreal.records import write_json
 
-    def shown(self, name: str, student: nn.Module) -> tuple[list[Any], list[Any], list[Any]]:
+        for end, content in collection.files().items():
+            (folder / "predictions").mkdir(exist_ok=True)
+            write_json(folder / "predictions" / f"{name}{end}.json", content)
+        images, targets, predictions = self.shown(name, student)
+        outcome = Outcome(name, title, self.classes, score, images, targets, predictions)
+        for figure in figures_of((*self.spec.figures, *more), self.spec.label):
+            figure.draw(outcome, figure.path(folder / "figures", name))
+
+    def shown(self, name: str, student: Student) -> tuple[list[Any], list[Any], list[Any]]:
         """Return images, targets and predictions for the fixed few items that figures show, one by one."""
+        import torch
+
         tests: Any = self.test_data(name)
-        device = next(student.parameters()).device
+        network = student.network
+        device = next(network.parameters()).device
         spread = [index * len(tests) // SHOWN for index in range(SHOWN)] if len(tests) > SHOWN else range(len(tests))
         images, targets, predictions = [], [], []
-        was_training = student.training
-        student.eval()
+        was_training = network.training
+        network.eval()
         for index in spread:
             batch, target = self.collate_test([tests[index]])
             with torch.no_grad():
                 predictions.append(self.predict(student, batch, device)[0])
             images.append(batch[0])
             targets.append(target[0])
-        student.train(was_training)
+        network.train(was_training)
         return images, targets, predictions
 
     @property
@@ -214,7 +306,7 @@ class Task(ABC):
     def left_out(self) -> dict[str, dict[str, int]]:
         """What was left out while data were read, by part and reason; parts of which everything is used are absent."""
         parts = {"train": self.train, **self.tests}
-        return {name: dict(part.dropped) for name, part in parts.items() if getattr(part, "dropped", None)}
+        return {name: dict(part.dropped) for name, part in parts.items() if part.dropped}
 
     @property
     @abstractmethod
@@ -222,9 +314,14 @@ class Task(ABC):
         """How images reach the network when it is tested, in words."""
 
     @property
-    @abstractmethod
+    def flips(self) -> bool:
+        """Whether an image's and its mirror's predictions are averaged when it is tested."""
+        return False
+
+    @property
     def chance(self) -> float | None:
         """The headline of guessing; None where that means nothing."""
+        return None
 
     @property
     @abstractmethod
@@ -232,64 +329,36 @@ class Task(ABC):
         """What somebody needs to build the plain network that the exported weights fit."""
 
 
-class BatchTask(Task):
-    """A task whose network takes one normalised tensor a view, and whose score counts a confusion matrix.
+class BatchTask(Task[S]):
+    """A task whose network takes one normalised tensor per view."""
 
-    Attributes:
-        statistics: Mean and standard deviation of the images that the network was pretrained on, per RGB channel; set
-            when the student is built.
-    """
-
-    statistics: tuple[Sequence[float], Sequence[float]] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-
-    def inputs(self, views: Any, targets: Any, device: torch.device) -> tuple[list[Any], dict[str, Any]]:
+    def inputs(
+        self, views: Any, targets: Any, student: Student, device: torch.device
+    ) -> tuple[list[Any], dict[str, Any]]:
         """Scale and normalise as the backbone was pretrained: uint8 -> float32."""
-        return [self._prepared(view, device) for view in views], {}
+        return [self.prepared(view, student, device) for view in views], {}
 
-    def entry_images(self, views: Any, device: torch.device) -> Tensor:
+    def entry_images(self, views: Any, student: Student, device: torch.device) -> Tensor:
         """Return view 0, normalised."""
-        return self._prepared(views[0], device)
+        return self.prepared(views[0], student, device)
 
-    def _prepared(self, images: Tensor, device: torch.device) -> Tensor:
-        return self._formatted(to_float(images.to(device, non_blocking=True), *self.statistics))
+    def prepared(self, images: Tensor, student: Student, device: torch.device) -> Tensor:
+        """Return a batch of uint8 images, (N, 3, H, W), as the network takes it: float32, normalised."""
+        from synreal.views import to_float
 
-    def _formatted(self, images: Tensor) -> Tensor:
+        return self.formatted(to_float(images.to(device, non_blocking=True), *student.statistics))
+
+    def formatted(self, images: Tensor) -> Tensor:
         """Order a batch in memory as the network is."""
-        return images.contiguous(memory_format=MEMORY_FORMATS[self.config.memory_format])
+        import torch
 
-    def _draw_confusion(
-        self, name: str, score: Score, folder: Path, title: str, *, unit: Literal["images", "pixels"] = "images"
-    ) -> None:
-        figures.confusion_matrix(
-            torch.tensor(score.confusion).numpy(),
-            self.classes,
-            folder / "figures" / f"confusion-{name}.png",
-            title=title,
-            unit=unit,
-        )
+        return images.contiguous(memory_format=getattr(torch, MEMORY_FORMATS[self.setup.memory_format]))
 
 
-class TrainingViews(Dataset[tuple[tuple[Tensor, ...], Any]]):
-    """Items ``(views, target)`` that are read by ``(epoch, index)``, and are a function of these and the seed.
-
-    Args:
-        images: A data set of ``synreal.data``.
-        make: Draws the views and the target from an image and its label.
-        seed: The run's.
-    """
-
-    def __init__(self, images: Any, make: Callable[[Tensor, Any], tuple[tuple[Tensor, ...], Any]], seed: int) -> None:
-        self.images = images
-        self.make = make
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, position: tuple[int, int]) -> tuple[tuple[Tensor, ...], Any]:
-        epoch, index = position
-        with seeded(derive_seed(self.seed, "view", epoch, index)):
-            return self.make(*self.images[index])
+def image_and_label(index: int, image: Tensor, label: Any) -> tuple[Tensor, Any]:
+    """Make a test item of an image and its label, as they are."""
+    return image, label
 
 
-MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+MEMORY_FORMATS: Final = {"channels_last": "channels_last", "contiguous": "contiguous_format"}
+"""What torch calls an order of images in memory."""

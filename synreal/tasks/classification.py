@@ -2,95 +2,125 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.data import Dataset
+from pydantic import Field
 
-from synreal import figures
-from synreal.core.task_heads import is_fresh, last_layers, zero_head
-from synreal.data.sets import LabelledImages
-from synreal.records import Score
-from synreal.tasks.base import BatchTask, Meter, TrainingViews
-from synreal.tasks.meters import AccuracyMeter
-from synreal.views import MultiView, classification_transform
-from synreal.weights import WeightsOrigin, create_backbone, normalization
+from synreal.tasks.base import TASKS, BatchTask, TaskSpec
+from synreal.tasks.setup import Recipe, Setup
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from synreal.weights import Student
 
 
-class Classification(BatchTask):
-    """One class an image; the student is a timm model."""
+@TASKS.register
+class ClassificationSpec(TaskSpec):
+    """One class per image; the student is a timm model."""
 
-    aligned_views: ClassVar[bool] = False
+    name: ClassVar[str] = "classification"
+    short: ClassVar[str] = "cls"
+    summary: ClassVar[str] = "one class per image; mean-class and overall accuracy"
+    label: ClassVar[str] = "classes"
+    measures: ClassVar[tuple[str, ...]] = ("mean_class_accuracy", "accuracy")
+    figures: ClassVar[tuple[str, ...]] = ("confusion", "class_panels")
+    sheet: ClassVar[str | None] = "class_sheet"
     library: ClassVar[str] = "timm"
+    recipe: ClassVar[Recipe] = Recipe(
+        "classification",
+        "two CPU cores, embedded numerals, 300 steps",
+        {
+            "data": {"image_size": 64},
+            "training": {"epochs": 2, "batch_size": 32, "lr": 0.02},
+            "testing": {"eval_batch_size": 250},
+            "views": ("randaugment(ops=1, magnitude=6)", "crop"),
+        },
+    )
 
-    def build_student(self) -> tuple[nn.Module, WeightsOrigin]:
-        """Build a timm model with a fresh classifier, and take its normalisation.
+    head_width: int | None = Field(
+        default=None,
+        ge=1,
+        description="Width of a hidden layer of the classifier, e.g. the papers' 512; by default it is linear.",
+    )
+    test_flip: bool = Field(
+        default=False, description="Average what is predicted for an image and for its mirror image."
+    )
+
+    def check(self, setup: Setup) -> None:
+        """Check the backbone and its weights."""
+        from synreal import weights
+
+        weights.check(setup.backbone, setup.weights)
+
+    @classmethod
+    def runtime(cls) -> type[Classification]:
+        """What runs it."""
+        return Classification
+
+
+class Classification(BatchTask[ClassificationSpec]):
+    """One class per image; the student is a timm model."""
+
+    def build_student(self) -> Student:
+        """Build a timm model with a fresh classifier.
 
         The classifier's last layer starts at zero: a random one shakes the pretrained backbone in the first steps,
         before it has learnt anything. One that a weights file brings is kept.
         """
-        config = self.config
-        student, origin = create_backbone(
-            config.backbone, num_classes=len(self.classes), weights=config.weights, head_width=config.head_width
-        )
-        if origin.source != "file" or all(map(is_fresh, last_layers(student).values())):
-            zero_head(student, force=True)
-        self.statistics = normalization(student)
-        return student, origin
+        from synreal.core.task_heads import is_fresh, last_layers, zero_head
+        from synreal.weights import Student, create_backbone, normalization
 
-    def training_data(self, views: int) -> Dataset[tuple[tuple[Tensor, ...], int]]:
-        """Return items ``(views, label)`` with independently augmented uint8 views, (3, S, S) each."""
-        transform = classification_transform(
-            self.config.image_size,
-            train=True,
-            num_ops=self.config.augment_ops or 0,
-            magnitude=self.config.augment_magnitude or 0,
-            crop=self.config.crop or "random",
+        network, origin = create_backbone(
+            self.setup.backbone,
+            num_classes=len(self.classes),
+            weights=self.setup.weights,
+            head_width=self.spec.head_width,
         )
-        return TrainingViews(self.train, partial(_labelled_views, MultiView(transform, views)), self.config.seed)
+        if origin.source != "file" or all(map(is_fresh, last_layers(network).values())):
+            zero_head(network, force=True)
+        return Student(network, origin, normalization(network))
 
-    def test_data(self, name: str) -> Dataset[tuple[Tensor, int]]:
-        """Return items ``(image, label)``: one resized centre crop, uint8, (3, S, S)."""
-        return _TestImages(self.tests[name], classification_transform(self.config.image_size, train=False))
+    def test_item(self) -> Callable[[int, Tensor, Any], tuple[Tensor, Any]]:
+        """Return what makes items ``(image, label)``: one resized centre crop, uint8, (3, S, S)."""
+        from synreal.views import classification_transform
+
+        return partial(_cropped, classification_transform(self.setup.image_size, train=False))
+
+    @staticmethod
+    def collate_test(items: Sequence[Any]) -> Any:
+        """Make a batch ``(images, labels)``, one tensor each."""
+        from torch.utils.data import default_collate
+
+        return default_collate(list(items))
 
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy, in float32."""
+        from torch.nn import functional as F
+
         return F.cross_entropy(output.float(), targets.to(output.device, non_blocking=True))
 
-    def predict(self, student: nn.Module, images: Tensor, device: torch.device) -> Tensor:
+    def predict(self, student: Student, images: Tensor, device: torch.device) -> Tensor:
         """Return scores, float32, (N, C): logits, or the mean of an image's and its mirror's sigmoids, as CSG tests."""
-        prepared = self._prepared(images, device)
-        logits: Tensor = student(prepared).float()
-        if not self.config.test_flip:
+        prepared = self.prepared(images, student, device)
+        logits: Tensor = student.network(prepared).float()
+        if not self.spec.test_flip:
             return logits
-        mirrored: Tensor = student(self._formatted(prepared.flip(-1))).float()
+        mirrored: Tensor = student.network(self.formatted(prepared.flip(-1))).float()
         return (logits.sigmoid() + mirrored.sigmoid()) / 2
-
-    def meter(self, name: str) -> AccuracyMeter:
-        """Return a fresh meter."""
-        return AccuracyMeter(self.tests[name])
-
-    def report(self, name: str, meter: Meter, score: Score, student: nn.Module, folder: Path, title: str) -> None:
-        """Draw the confusion matrix, and some images with what the network takes them for."""
-        self._draw_confusion(name, score, folder, title)
-        images, labels, scores = self.shown(name, student)
-        figures.class_panels(
-            folder / "figures" / f"predictions-{name}.png",
-            images,
-            [int(label) for label in labels],
-            [int(score.argmax()) for score in scores],
-            self.classes,
-            title=title,
-        )
 
     @property
     def evaluation(self) -> str:
         """One crop of each image."""
         return "one centre crop"
+
+    @property
+    def flips(self) -> bool:
+        """As the setting says."""
+        return self.spec.test_flip
 
     @property
     def chance(self) -> float:
@@ -100,7 +130,7 @@ class Classification(BatchTask):
     @property
     def recipe(self) -> dict[str, str]:
         """The call of timm, and the classifier in place of its own where that has a hidden layer."""
-        name, number, width = self.config.backbone, len(self.classes), self.config.head_width
+        name, number, width = self.setup.backbone, len(self.classes), self.spec.head_width
         call = f"import timm\nmodel = timm.create_model({name!r}, num_classes={number})"
         if width is not None:
             call += (
@@ -111,18 +141,5 @@ class Classification(BatchTask):
         return {"build": call}
 
 
-def _labelled_views(views: MultiView, image: Tensor, label: int) -> tuple[tuple[Tensor, ...], int]:
-    return views(image), label
-
-
-class _TestImages(Dataset[tuple[Tensor, int]]):
-    def __init__(self, images: LabelledImages, transform: Any) -> None:
-        self.images = images
-        self.transform = transform
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, label = self.images[index]
-        return self.transform(image), label
+def _cropped(transform: Callable[[Tensor], Tensor], index: int, image: Tensor, label: int) -> tuple[Tensor, int]:
+    return transform(image), label

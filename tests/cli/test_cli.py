@@ -16,16 +16,20 @@ import timm
 import torch
 import typer.main
 import yaml
+from synreal_cli.app import app, main
+from synreal_cli.listing import Kind
+from synreal_cli.options import settings
 
 import synreal
-from synreal import config as config_module
-from synreal import data, engine, presets
-from synreal.config import RunConfig, make_config
+from synreal import data, engine
+from synreal.config import RunConfig, apply_settings, make_config
+from synreal.config.recipes import PRESETS
 from synreal.core.stages import find_stages
 from synreal.core.teachers import UntrainedTeacherWarning
 from synreal.data.sets import ArrayImages
 from synreal.errors import Interrupted
-from synreal_cli.app import app, main
+from synreal.registry import ROOMS, registry_of
+from synreal.tasks import TASKS
 
 SMALL = ["--backbone", "test_efficientnet", "--weights", "none"]
 
@@ -52,10 +56,10 @@ def resolved(call):
     return run
 
 
-def tiny_images(value, split, *, task="classification", seed=0, cache=None, policy=None):
+def tiny_images(value, split, label="classes", *, seed=0, cache=None, policy=None):
     """Stands for ``data.load``: a few noisy images of each class, other ones for each set."""
     name = data.find(value).label
-    classes = data.find(name).class_names(task)
+    classes = data.find(name).class_names(label)
     each = 2 if split == "train" else 1
     labels = torch.arange(len(classes)).repeat(each)
     if name == "uci":  # unbalanced, so that the two accuracies differ
@@ -92,13 +96,19 @@ def without_pretrained_weights():
         (["--preset", "csg-seg", "--task", "det"], "Preset 'csg-seg' is a recipe for segmentation, not for detection"),
         (["--task", "seg", "--architecture", "unte"], "Unknown architecture 'unte'. Did you mean 'unet'?"),
         (["--task", "det", "--architecture", "unet"], "Unknown architecture 'unet'"),
-        (["--architecture", "unet"], "architecture is a setting of segmentation and detection: classification does"),
-        (["--task", "det", "--target", "uci"], "Data set 'uci' has no labels for detection, only for classification"),
-        (["--task", "seg", "--set", "augment_ops=1"], "augment_ops is a setting of classification: segmentation does"),
+        (["--architecture", "unet"], "architecture is a setting of detection and segmentation: classification"),
+        (["--task", "det", "--target", "uci"], "Data set 'uci' has no boxes, only classes"),
+        (["--task", "seg", "--set", "head_width=1"], "head_width is a setting of classification: segmentation does"),
         (["--task", "det", "--set", "test_flip=true"], "test_flip is a setting of classification and segmentation"),
-        (["--task", "seg", "--set", "scale=[2, 1]"], "scale is the least and the greatest factor, got 2 and 1"),
-        (["--task", "seg", "--set", "class_weights=[1, 2]"], "class_weights has 2 numbers, but the 11 classes are"),
-        (["--task", "seg", "--set", "flip=null"], "flip is empty, but segmentation needs it"),
+        (
+            ["--task", "seg", "--set", "scale=[2, 1]"],
+            "View geometry: scale: expected 0 < least <= greatest, got [2, 1",
+        ),
+        (
+            ["--task", "seg", "--set", "class_weights=[1, 2]"],
+            "class_weights has 2 numbers, but the 11 classes of",
+        ),
+        (["--task", "seg", "--set", "flip=null"], "View geometry: flip: Input should be a valid number, got None"),
         (["--backbone", "resnet5o"], "Unknown backbone 'resnet5o'. Did you mean 'resnet50'?"),
         (["--weights", "pakaged"], "auto, timm, packaged, none"),
         (["--weights", "missing.pt"], "'missing.pt' does not exist"),
@@ -109,6 +119,17 @@ def without_pretrained_weights():
         (["--precision", "fp8"], "'fp32', 'bf16' or 'fp16', got 'fp8'"),
         (["--set", "learning_rat=1"], "Unknown setting 'learning_rat'"),
         (["--set", "bachsize=1"], "Did you mean 'batch_size'?"),
+        (
+            ["--task", "seg", "-r", "none", "--view", "crop"],
+            "The view crop moves the pixels of each view",
+        ),
+        (["--measure", "mean_iou"], "The measure 'mean_iou' compares masks, but this task predicts classes"),
+        (["--figure", "class_sheet"], "The figure 'class_sheet' draws data sets"),
+        (["--phase", "tran"], "Unknown phase 'tran'. Did you mean 'train'?"),
+        (["--transform", "ibn"], "Unknown transform 'ibn'"),
+        (["--set", "training.lrr=1"], "Unknown setting of training 'lrr'. Did you mean 'lr'?"),
+        (["--set", "jitter=0.1"], "jitter is a view: write views.jitter.strength for a setting of it"),
+        (["--set", "crop=center"], "crop is a view: write views.crop.place for a setting of it"),
         (["--set", "lr=fast"], "lr: Input should be a valid number"),
         (["--set", "lr"], "--set expects key=value"),
         (["--set", "regularizers.0.wieght=1"], "Did you mean 'weight'?"),
@@ -116,10 +137,11 @@ def without_pretrained_weights():
         (["--batch-size", "0"], "batch_size: Input should be greater than or equal to 1, got 0"),
         (["--config", "missing.yaml"], "Cannot read the configuration missing.yaml"),
         (["--plugin", "missing.py"], "Cannot read the plugin missing.py"),
-        (["--plugin", "method"], "The plugin method is no Python file, expected a path that ends in .py"),
+        (["--plugin", "method"], "The plugin method is not a Python file, expected a path that ends in .py"),
         (["--set", "plugin=method.py"], "Unknown setting 'plugin'"),
         (["--precision", "fp16", "--device", "cpu"], "precision 'fp16' needs a GPU"),
-        (["--lr", "fast"], "'--lr'"),
+        (["--lr", "fast"], "training.lr: Input should be a valid number"),
+        (["--lr", "[1"], "--lr '[1': the value is not YAML"),
         (["--learning-rate", "1"], "No such option: --learning-rate"),
         (["surplus"], "unexpected extra argument"),
     ],
@@ -168,7 +190,7 @@ def test_an_output_that_holds_something_is_left_alone(call, tmp_path):
     assert f"--resume {tmp_path}" in err
     code, _, err = call("run", *SMALL, "--output", tmp_path, "--overwrite")
     assert code == 2
-    assert "it is no run, and is not removed" in err
+    assert "it is not a run, and is not removed" in err
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
@@ -193,7 +215,7 @@ def test_a_batch_larger_than_the_data(call, tmp_path, tiny_data):
     [
         (["--config", "c.yaml"], "leave out the others"),
         (["--output", "elsewhere"], "leave out the others"),
-        ([], "it holds no config.yaml, so it is no run folder"),
+        ([], "it holds no run.json, so it is not a run folder"),
     ],
 )
 def test_wrong_usage_of_resume(arguments, expected, call, tmp_path):
@@ -206,8 +228,8 @@ def test_wrong_usage_of_resume(arguments, expected, call, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["evaluate", "FOLDER"], "holds no config.yaml, so it is no run folder"),
-        (["evaluate", "FOLDER/none"], "holds no config.yaml, so it is no run folder"),
+        (["evaluate", "FOLDER"], "holds no run.json, so it is not a run folder"),
+        (["evaluate", "FOLDER/none"], "holds no run.json, so it is not a run folder"),
         (["inspect", "stages", "resnet5o"], "Did you mean 'resnet50'?"),
         (
             ["inspect", "stages", "torchvision/resnet81"],
@@ -221,7 +243,7 @@ def test_wrong_usage_of_resume(arguments, expected, call, tmp_path):
         (["inspect", "stages", "smp/tu-resnt18"], "Unknown smp encoder 'tu-resnt18'. Did you mean 'tu-resnet18'?"),
         (["inspect", "stages", "smp/tu-test_vit"], "smp cannot make an encoder of 'tu-test_vit': Unsupported"),
         (["inspect", "stages", "efficientvim_m1"], "No 2-D map at stage 3 (stages.0): the module gave tuple"),
-        (["list", "regularizer"], "'regularizers', 'tasks', 'datasets', 'backbones'"),
+        (["list", "regularizer"], "'regularizers', 'transforms', 'views', 'measures'"),
         (["data", "show", "digit"], "Did you mean 'digits'?"),
         (["data", "show", "mnist"], "'mnist' is real data: it is tested on, never trained on"),
         (["data", "show", "digits", "-o", "FOLDER/x.jpg"], "The contact sheet is a PNG"),
@@ -285,16 +307,17 @@ def test_without_options_the_defaults_apply(resolved):
     assert make_config(resolved()) == RunConfig()
 
 
-def test_set_goes_before_options_before_the_file_before_defaults(resolved, tmp_path):
+def test_set_overrides_options_and_they_the_file_and_that_the_defaults(resolved, tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text("{lr: 0.1, epochs: 7, seed: 3, batch_size: 8, regularizers: [csg(dim=3), none]}")
     printed = resolved(
         "--config", path, "--epochs", 8, "--seed", 4, "--set", "seed=5", "--set", "regularizers.0.weight=0.7"
     )
-    assert printed["momentum"] == 0.9
-    assert (printed["lr"], printed["batch_size"]) == (0.1, 8)
-    assert printed["epochs"] == 8
-    assert printed["seed"] == 5
+    training = printed["training"]
+    assert training["momentum"] == 0.9
+    assert (training["lr"], training["batch_size"]) == (0.1, 8)
+    assert training["epochs"] == 8
+    assert training["seed"] == 5
     assert [spec["name"] for spec in printed["regularizers"]] == ["csg", "none"]
     assert (printed["regularizers"][0]["dim"], printed["regularizers"][0]["weight"]) == (3, 0.7)
 
@@ -303,101 +326,83 @@ def test_an_option_given_several_times_replaces_the_list_of_the_file(resolved, t
     path = tmp_path / "run.yaml"
     path.write_text("{targets: [mnist], regularizers: csg}")
     printed = resolved("-c", path, "--target", "uci", "--target", "mnist", "-r", "none")
-    assert printed["targets"] == ["uci", "mnist"]
+    assert printed["data"]["targets"] == ["uci", "mnist"]
     assert [spec["name"] for spec in printed["regularizers"]] == ["none"]
 
 
-OPTIONS = {
-    "--task": ("task", "classification"),
-    "--preset": ("preset", "gcisg-det"),
-    "--architecture": ("architecture", "unet"),
-    "--backbone": ("backbone", "resnet18"),
-    "--weights": ("weights", "none"),
-    "--reference": ("reference", "resnet18"),
-    "--source": ("source", "digits"),
-    "--target": ("targets", ["uci"]),
-    "--image-size": ("image_size", 48),
-    "--on-bad-image": ("on_bad_image", "skip"),
-    "--workers": ("workers", 1),
-    "--epochs": ("epochs", 4),
-    "--max-steps": ("max_steps", 5),
-    "--batch-size": ("batch_size", 6),
-    "--lr": ("lr", 0.007),
-    "--seed": ("seed", 8),
-    "--device": ("device", "cpu"),
-    "--precision": ("precision", "bf16"),
-    "--output": ("output", "here"),
-}
-
-
-@pytest.mark.parametrize("option", OPTIONS)
-def test_each_option_is_the_field_it_names(option, resolved):
-    key, value = OPTIONS[option]
-    argument = value[0] if isinstance(value, list) else value
-    needs = ["--task", "seg"] if option == "--architecture" else []
-    assert resolved("--weights", "none", *needs, option, argument)[key] == value
-
-
+# A valid value of each setting that is not its default; a number that is not here is raised by one.
 OTHER_VALUES = {
-    "task": "seg",
-    "preset": "csg-det",
-    "architecture": "unet",
-    "output_stride": 8,
-    "augment_ops": 3,
-    "augment_magnitude": 9,
-    "flip": 0.5,
-    "scale": "[1, 2]",
-    "jitter": 0.1,
-    "class_weights": "[1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1]",
-    "ohem": 0.5,
-    "test_flip": "true",
-    "window": 64,
-    "image_size": 96,
-    "epochs": 5,
-    "batch_size": 7,
-    "lr": 0.5,
-    "eval_batch_size": 3,
-    "regularizers": "none",
-    "backbone": "resnet18",
-    "weights": "none",
+    "task": "det",
+    "task.architecture": "unet",
+    "task.output_stride": "8",
+    "task.class_weights": "[1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1]",
+    "task.ohem": "0.5",
+    "task.window": "64",
+    "task.on_size_mismatch": "resize",
+    "task.head_width": "16",
+    "task.test_flip": "true",
+    "preset": "csg-seg",
     "reference": "resnet18",
-    "source": "digits",
-    "targets": "[mnist]",
-    "optimizer": "sgd",
-    "schedule": "constant",
-    "norm": "train",
-    "memory_format": "contiguous",
-    "precision": "bf16",
-    "device": "cpu",
-    "output": "here",
-    "momentum": 0.5,
-    "cache_size": 64,
-    "on_bad_image": "skip",
-    "on_size_mismatch": "resize",
-    "crop": "center",
-    "poly_until": 0.5,
+    "regularizers": "guidance",
+    "views": "jitter",
+    "data.source": "masks:/renders",
+    "data.targets": "masks:/photos",
+    "data.on_bad_image": "skip",
+    "data.cache_size": "64",
+    "student.backbone": "resnet18",
+    "student.weights": "none",
+    "student.norm": "train",
+    "student.memory_format": "contiguous",
+    "training.max_steps": "5",
+    "training.momentum": "0.5",
+    "training.optimizer": "sgd",
+    "training.schedule": "constant",
+    "training.poly_until": "0.5",
+    "training.clip_norm": "2.5",
+    "training.device": "cpu",
+    "training.precision": "bf16",
+    "testing.measures": "mean_iou",
+    "testing.figures": "mask_panels",
+    "output.folder": "here",
+    "output.checkpoint_every": "3",
 }
+# There is no transform, phase, measure or figure of our own that a run does not have already.
+NOTHING_ELSE = {"student.transforms", "phases", "testing.measures", "testing.figures"}
+SETTINGS = [one for one in settings() if one.path not in NOTHING_ELSE]
 
 
-def other_value(name):
-    """A valid value that is not the field's default."""
-    default = RunConfig.model_fields[name].default
-    return OTHER_VALUES[name] if name in OTHER_VALUES else (default or 0) + 1
+def other_value(setting):
+    """A valid value that is not the setting's default, as text."""
+    if setting.path in OTHER_VALUES:
+        return OTHER_VALUES[setting.path]
+    number = float(re.findall(r"[\d.]+", setting.default)[-1]) + 1
+    return f"{number:g}"
 
 
-@pytest.mark.parametrize("name", RunConfig.model_fields)
-def test_every_field_can_be_set(name, resolved):
-    value = other_value(name)
-    task = "det" if name == "preset" else "cls" if "classification" in config_module._ONLY_FOR.get(name, ()) else "seg"
-    plain = {"weights": "none", "task": task}
-    if name == "cache_size":  # of images in files
-        plain |= {"source": "masks:/renders", "targets": "masks:/photos"}
-    given = [part for key, text in plain.items() for part in ("--set", f"{key}={text}")]
-    printed = resolved(*given, "--set", f"{name}={value}")
-    assert printed == make_config({**plain, name: yaml.safe_load(str(value))}).model_dump(mode="json")
-    if name not in ("task", "source", "targets"):  # digits have one target for scenes
-        before = make_config({**plain, "weights": "auto", "regularizers": "csg"}).model_dump(mode="json")
-        assert printed[name] != before[name]
+def found(printed, path):
+    for key in path.split("."):
+        printed = printed[key]
+    return printed
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.path)
+def test_every_setting_is_an_option_a_bare_key_and_a_full_key(setting, resolved):
+    values = {"task": "cls" if setting.tasks == ("classification",) else "seg", "regularizers": "feature_l2"}
+    if setting.path in ("data.source", "data.targets", "data.cache_size"):  # of images in files
+        values |= {"source": "masks:/renders", "targets": "masks:/photos"}
+    if setting.path == "reference":  # it is for those who look at it
+        values["regularizers"] = "guidance"
+    values.pop(setting.key, None)
+    value = other_value(setting)
+
+    def made(*settings):
+        return make_config(apply_settings(values, settings)).model_dump(mode="json")
+
+    by_option = resolved(*(f"--set={key}={text}" for key, text in values.items()), f"--{setting.option}", value)
+    assert made(f"{setting.path}={value}") == by_option
+    assert made(f"{setting.key}={value}") == by_option
+    if setting.path not in ("data.source", "data.targets"):  # which must fit each other
+        assert found(by_option, setting.path) != found(made(), setting.path)
 
 
 # --- help ---
@@ -431,41 +436,31 @@ def test_every_command_explains_itself(path, call):
     assert "Usage:" in out
 
 
-FIELD_OF_OPTION = {"regularizer": "regularizers", "target": "targets"}
-# Where the help says in words what the default value stands for.
-IN_WORDS = {
-    "targets": ("all of the source's", ()),
-    "output": ("a new one in runs/", None),
-    "reference": ("the backbone as it was pretrained", None),
-    "task": ("cls", "classification"),
-    "preset": ("the task's own recipe", None),
-}
-
-
 def test_defaults_in_the_help_are_those_of_the_configuration(call):
     _, shown, _ = call("run", "--help")
-    stated = set()
-    for name, parameter in parameters("run").items():
-        match = re.search(r"\(default: (.+?)\)", parameter.help or "")
-        if match is None:
+    plain = {spec.short: RunConfig(task=name) for name, spec in TASKS.classes().items()}
+    stated = 0
+    for setting in settings():
+        if not setting.default:
             continue
-        field = FIELD_OF_OPTION.get(name, name)
-        plain, scenes = RunConfig(), [RunConfig(task="seg"), RunConfig(task="det")]
-        value, others = str(getattr(plain, field)), {str(getattr(config, field)) for config in scenes}
-        if field in IN_WORDS:
-            assert (match[1], RunConfig.model_fields[field].default) == IN_WORDS[field]
-        elif field == "regularizers":
-            assert (match[1], plain.regularizers) == ("csg", (synreal.CSG(),))
-        elif field == "architecture":
-            assert match[1] == "; ".join(config.architecture for config in scenes)
-        else:
-            assert match[1] == value if others == {value} else f"{value}; seg, det {others.pop()}", name
-        stated.add(field)
-    # Every option of a field states its default, but for the limit that is off.
-    offered = {FIELD_OF_OPTION.get(name, name) for name in parameters("run")} & set(RunConfig.model_fields)
-    assert offered - stated == {"max_steps"}
+        stated += 1
+        if setting.place and setting.key != "source":
+            for short, text in shorts(setting).items():
+                value = getattr(getattr(plain[short], setting.place), setting.key)
+                assert text == (f"{value:g}" if isinstance(value, float) else str(value).lower()), setting.path
     # Square brackets would be taken for markup and never be printed.
-    assert shown.count("(default:") == len(stated)
+    assert shown.count("(default:") == stated
+
+
+def shorts(setting):
+    """The stated default of each task that has the setting."""
+    known = [TASKS.get(name).short for name in setting.tasks or TASKS.available()]
+    parts = [
+        re.fullmatch(r"((?:cls|det|seg)(?:, (?:cls|det|seg))*) (.+)", part) for part in setting.default.split("; ")
+    ]
+    if not all(parts):
+        return dict.fromkeys(known, setting.default)
+    return {short: part[2] for part in parts for short in part[1].split(", ")}
 
 
 def test_the_version(call):
@@ -484,28 +479,33 @@ def test_shell_completion_lists_the_commands():
 # --- listings ---
 
 
-@pytest.mark.parametrize(
-    ("kind", "names"),
-    [
-        ("regularizers", synreal.list_regularizers()),
-        ("tasks", ["classification", "segmentation", "detection"]),
-        ("presets", list(presets.PRESETS)),
-        ("datasets", data.available()),
-    ],
-)
-def test_lists(kind, names, call):
+LISTED = {
+    **{plural: registry_of(plural).available() for plural in ROOMS},
+    "presets": list(PRESETS),
+    "settings": [setting.path for setting in settings()],
+}
+
+
+@pytest.mark.parametrize("kind", LISTED)
+def test_lists(kind, call):
     code, out, _ = call("list", kind)
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == names
+    assert [line.split()[0] for line in out.splitlines()] == LISTED[kind]
     assert all(len(line.split()) > 1 for line in out.splitlines()), "a name without a word about it"
     code, out, _ = call("list", kind, "--json")
     assert code == 0
-    assert list(json.loads(out)) == names
+    rows = json.loads(out)
+    assert [row["name"] for row in rows] == LISTED[kind]
+    assert all(row["summary"] for row in rows)
+
+
+def test_everything_that_has_a_registry_can_be_listed():
+    assert {kind.value for kind in Kind} == {*LISTED, "backbones"}
 
 
 def test_list_of_backbones_says_where_weights_come_from(call):
     code, out, _ = call("list", "backbones", "--json")
-    rows = json.loads(out)
+    rows = {row["name"]: row["summary"] for row in json.loads(out)}
     assert code == 0
     assert set(rows) == set(timm.list_models())
     assert rows["tf_efficientnet_lite0"] == "timm's weights, packaged weights"
@@ -517,7 +517,7 @@ def test_a_list_can_be_filtered(call):
     _, out, _ = call("list", "backbones", "--filter", "efficientnet_lite0")
     assert [line.split()[0] for line in out.splitlines()] == ["efficientnet_lite0", "tf_efficientnet_lite0"]
     assert call("list", "tasks", "--filter", "nothing") == (0, "", "")
-    assert json.loads(call("list", "tasks", "--filter", "nothing", "--json")[1]) == {}
+    assert json.loads(call("list", "tasks", "--filter", "nothing", "--json")[1]) == []
 
 
 def test_stages_of_a_backbone(call):
@@ -595,7 +595,7 @@ def test_list_of_data(call):
     assert [row["name"] for row in rows] == data.available()
     for row in rows:
         kind = data.get(row["name"])
-        assert (row["domains"], row["tasks"]) == (list(kind.domains), list(kind.tasks))
+        assert (row["domains"], row["labels"]) == (list(kind.domains), list(kind.label_kinds))
 
 
 def test_a_contact_sheet_is_a_png(call, tmp_path, tiny_data):
@@ -659,7 +659,7 @@ def test_a_run_prints_every_set_chance_recall_and_its_folder(finished):
     assert "csg, test_efficientnet (random initialisation)" in out
     assert "4 steps, seed 0" in out
     recall = out[out.index("Recall by class") :]
-    for label in data.find("digits").class_names("classification"):
+    for label in data.find("digits").class_names("classes"):
         expected = [100 * score["per_class"][label] for score in scores.values()]
         assert percents(recall, f"{label} ") == pytest.approx(expected, abs=0.05)
     assert "Weights were random (weights: none)" in out

@@ -8,9 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import synreal
-from synreal import data, presets
+from synreal import data
 from synreal.config import RunConfig, apply_settings, make_config, read_yaml
+from synreal.config.recipes import PRESETS
+from synreal.config.sections import SECTIONS
 from synreal.errors import ConfigError, WeightsError
+from synreal.tasks.base import TASKS
+from synreal.views import VIEWS
 
 
 def through_yaml(config, folder):
@@ -25,24 +29,26 @@ def through_yaml(config, folder):
 def test_defaults_resolve():
     config = make_config({})
     assert config == RunConfig()
-    assert config.task == "classification"
+    assert config.task == TASKS.get("cls")()
     assert config.regularizers == (synreal.CSG(),)
-    assert config.targets == ("mnist", "uci")
-    assert config.output is None
+    assert [target.text() for target in config.data.targets] == ["mnist", "uci"]
+    assert config.output.folder is None
 
 
 @pytest.mark.parametrize("name", ["cls", "classification"])
 def test_both_task_names_mean_the_long_one(name):
-    assert make_config({"task": name}).task == "classification"
+    assert make_config({"task": name}).task.name == "classification"
 
 
 def test_one_target_may_be_written_without_a_list():
-    assert make_config({"targets": "uci"}).targets == ("uci",)
+    assert [target.text() for target in make_config({"targets": "uci"}).data.targets] == ["uci"]
 
 
 def test_a_configuration_cannot_be_changed():
     with pytest.raises(pydantic.ValidationError, match="frozen"):
-        RunConfig().lr = 1.0
+        RunConfig().training = None
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        RunConfig().training.lr = 1.0
 
 
 # --- round trip ---
@@ -132,31 +138,41 @@ def test_round_trip_is_exact_in_every_float(lr, weight):
 # --- recipes ---
 
 
-@pytest.mark.parametrize("name", presets.PRESETS)
+def holds(config, settings):
+    """Check that a configuration has a recipe's settings, each in its section."""
+    for section, values in settings.items():
+        if section == "views":
+            assert list(config.views) == VIEWS.specs(values)
+            continue
+        for key, value in values.items():
+            assert getattr(getattr(config, section), key) == value, (section, key)
+
+
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_whole_and_survives_yaml(name, tmp_path):
     config = make_config({"preset": name})
-    recipe = presets.PRESETS[name]
-    assert config.task == recipe.task
-    for key, value in recipe.settings.items():
-        assert getattr(config, key) == value, key
+    recipe = PRESETS[name]
+    assert config.task.name == recipe.task
+    holds(config, recipe.settings)
     assert config.regularizers[0].name == recipe.regularizers
     for key, value in recipe.terms.get(recipe.regularizers, {}).items():
         assert getattr(config.regularizers[0], key) == value
     assert through_yaml(config, tmp_path) == config
-    assert config.max_steps is None or config.max_steps > 10_000, "a preset takes nothing from the embedded recipe"
+    steps = config.training.max_steps
+    assert steps is None or steps > 10_000, "a preset takes nothing from the embedded recipe"
 
 
-@pytest.mark.parametrize("task", presets.TASKS)
+@pytest.mark.parametrize("task", TASKS.available())
 def test_every_task_has_a_recipe_that_the_run_takes(task, tmp_path):
     config = make_config({"task": task})
-    for key, value in presets.TASKS[task].settings.items():
-        assert getattr(config, key) == value, key
+    holds(config, TASKS.get(task).recipe.settings)
     assert through_yaml(config, tmp_path) == config
 
 
-def test_what_is_given_goes_before_the_preset_and_the_preset_before_defaults():
+def test_what_is_given_overrides_the_preset_and_the_preset_the_defaults():
     config = make_config({"preset": "gcisg-det", "lr": 0.5, "regularizers": ["csg(dim=3)", "none"]})
-    assert (config.lr, config.batch_size, config.schedule, config.momentum) == (0.5, 4, "constant", 0.9)
+    training = config.training
+    assert (training.lr, training.batch_size, training.schedule, training.momentum) == (0.5, 4, "constant", 0.9)
     assert config.regularizers[0] == synreal.CSG(dim=3, patches=8)
     assert config.regularizers[1].name == "none"
 
@@ -183,20 +199,23 @@ def test_a_setting_of_a_regularizer_that_was_given_stays_though_it_is_the_defaul
 
 def test_a_smaller_network_stands_in_for_a_preset_s():
     config = make_config({"preset": "csg-seg", "backbone": "tf_efficientnet_lite0", "max_steps": 10})
-    assert (config.output_stride, config.architecture, config.max_steps) == (8, "deeplabv3", 10)
+    assert (config.task.output_stride, config.task.architecture, config.training.max_steps) == (8, "deeplabv3", 10)
 
 
 def test_the_recipes_of_the_papers_for_classification():
     csg, asg, gcisg = (make_config({"preset": f"{name}-cls"}) for name in ("csg", "asg", "gcisg"))
     for config in (csg, asg, gcisg):
-        assert (config.backbone, config.head_width, config.image_size, config.epochs) == ("resnet101", 512, 224, 30)
-    assert (csg.lr, csg.backbone_lr_scale, csg.batch_size, csg.crop, csg.augment_ops) == (1e-4, 0.1, 32, "random", 1)
-    assert (asg.lr, asg.backbone_lr_scale, asg.batch_size, asg.crop, asg.augment_ops) == (1e-4, 0.1, 32, "center", 0)
-    assert (gcisg.lr, gcisg.backbone_lr_scale, gcisg.batch_size, gcisg.crop) == (1e-3, 1, 64, "center")
-    assert [config.test_flip for config in (csg, asg, gcisg)] == [True, True, False]
-    assert [config.schedule for config in (csg, asg, gcisg)] == ["warmup_poly", "warmup_poly", "constant"]
-    assert [config.norm for config in (csg, asg, gcisg)] == ["frozen", "frozen", "train"]
-    assert (csg.poly_until, asg.poly_until) == (1, 0.8)
+        assert (config.student.backbone, config.task.head_width) == ("resnet101", 512)
+        assert (config.data.image_size, config.training.epochs) == (224, 30)
+    rates = [(c.training.lr, c.training.backbone_lr_scale, c.training.batch_size) for c in (csg, asg, gcisg)]
+    assert rates == [(1e-4, 0.1, 32), (1e-4, 0.1, 32), (1e-3, 1, 64)]
+    assert list(csg.views) == VIEWS.specs(["randaugment(ops=1, magnitude=6)", "crop(place=random)"])
+    assert list(asg.views) == VIEWS.specs(["crop(place=center)"])
+    assert list(gcisg.views) == VIEWS.specs(["randaugment(ops=1, magnitude=6)", "crop(place=center)"])
+    assert [config.task.test_flip for config in (csg, asg, gcisg)] == [True, True, False]
+    assert [config.training.schedule for config in (csg, asg, gcisg)] == ["warmup_poly", "warmup_poly", "constant"]
+    assert [config.student.norm for config in (csg, asg, gcisg)] == ["frozen", "frozen", "train"]
+    assert (csg.training.poly_until, asg.training.poly_until) == (1, 0.8)
 
 
 # --- data ---
@@ -206,8 +225,9 @@ def test_data_sets_are_written_out_so_that_a_run_goes_on_from_anywhere(tmp_path,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "real.yaml").write_text("format: imagefolder\nroot: photos\nclasses: [a, b]\n")
     config = make_config({"source": "imagefolder:renders", "targets": "real.yaml"})
-    assert config.source == f"imagefolder:{tmp_path / 'renders'}"
-    assert data.find(config.targets[0]) == data.find(tmp_path.joinpath("real.yaml").as_posix())
+    assert config.data.source.text() == f"imagefolder:{tmp_path / 'renders'}"
+    assert config.model_dump(mode="json")["data"]["source"] == config.data.source.text()
+    assert config.data.targets[0] == data.find(tmp_path.joinpath("real.yaml").as_posix())
     monkeypatch.chdir("/")
     assert make_config(config.model_dump(mode="json")) == config
 
@@ -216,8 +236,8 @@ def test_data_sets_are_written_out_so_that_a_run_goes_on_from_anywhere(tmp_path,
     ("values", "expected"),
     [
         ({"source": "mnist"}, "'mnist' is real data: it is tested on, never trained on"),
-        ({"targets": "digits"}, "'digits' is synthetic: it is no target"),
-        ({"source": "imagefolder:/a"}, "No target goes with source 'imagefolder' by itself"),
+        ({"targets": "digits"}, "'digits' is synthetic: it is not a target"),
+        ({"source": "imagefolder:/a"}, "No target goes with source 'imagefolder' by default"),
         ({"source": "imagefolder:/a", "targets": "imagefolder:/a"}, "'imagefolder' is source and target at once"),
         (
             {"source": "imagefolder:/a", "targets": ["imagefolder:/b", "imagefolder:/c"]},
@@ -227,7 +247,7 @@ def test_data_sets_are_written_out_so_that_a_run_goes_on_from_anywhere(tmp_path,
             {"source": "imagefolder(root='/a', classes=['x'])", "targets": "mnist"},
             "Source and target share no class. Source: x. Target: 0, 1",
         ),
-        ({"task": "det", "source": "gta5:/a", "targets": "mnist"}, "'gta5' has no labels for detection"),
+        ({"task": "det", "source": "gta5:/a", "targets": "mnist"}, "'gta5' has no boxes, only masks"),
         ({"cache_size": 64}, "cache_size is for images in files: 'digits' is held in memory"),
         ({"on_size_mismatch": "skip"}, "on_size_mismatch is a setting of segmentation"),
     ],
@@ -268,9 +288,9 @@ def test_data_that_do_not_fit_are_refused_before_they_are_read(values, expected)
         ({"device": "gpu"}, "Unknown device 'gpu'. Known: auto, cpu, cuda, cuda:N, mps."),
         ({"device": "cuda:x"}, "Unknown device 'cuda:x'"),
         ({"source": "mnist"}, "'mnist' is real data: it is tested on, never trained on. Sources: coco, digits, "),
-        ({"targets": ["digits"]}, "'digits' is synthetic: it is no target. Targets: cityscapes, coco, "),
+        ({"targets": ["digits"]}, "'digits' is synthetic: it is not a target. Targets: cityscapes, coco, "),
         ({"targets": ["uci", "mnist", "uci"]}, "targets names a data set twice: uci, mnist, uci."),
-        ({"regularizers": []}, "regularizers: Value should have at least 1 item"),
+        ({"regularizers": []}, "regularizers: Tuple should have at least 1 item"),
         ({"regularizers": "cgs"}, "Unknown regularizer 'cgs'. Did you mean 'csg'?"),
         ({"regularizers": None}, "A regularizer is a name"),
         ({"regularizers": {"name": "csg", "queue": 3}}, "Unknown setting of csg 'queue'. Did you mean 'queue_size'?"),
@@ -285,18 +305,43 @@ def test_a_wrong_value_is_named_with_its_key_and_what_was_expected(values, expec
 
 
 def test_all_wrong_values_are_told_at_once():
-    with pytest.raises(ConfigError, match=r"^epochs: .* got -1; lr: .* got -2$"):
+    with pytest.raises(ConfigError, match=r"^training\.epochs: .* got -1; training\.lr: .* got -2$"):
         make_config({"epochs": -1, "lr": -2})
 
 
 # --- settings of the form key=value ---
 
 
-def test_settings_go_before_values_and_the_last_before_the_first():
+def test_settings_override_values_and_the_last_the_first():
     values = {"lr": 0.5, "seed": 1}
     applied = apply_settings(values, ["lr=1e-1", "lr=0.2", "targets=[uci]", "backbone=resnet18"])
     assert applied == {"lr": 0.2, "seed": 1, "targets": ["uci"], "backbone": "resnet18"}
     assert values == {"lr": 0.5, "seed": 1}, "the given values were changed"
+
+
+@pytest.mark.parametrize(
+    ("values", "settings", "folder", "log_every"),
+    [
+        ({"output": {"log_every": 3}}, ["output=here"], "here", 3),
+        ({}, ["output.log_every=3", "output=here"], "here", 3),
+        ({}, ["output=here", "output.log_every=3"], "here", 3),
+        ({"output": "there"}, ["log_every=3", "output=here"], "here", 3),
+        ({"log_every": 5}, ["output={log_every: 3}", "output.folder=here"], "here", 3),
+        ({}, ["output={log_every: 5, folder: there}", "log_every=3", "output=here"], "here", 3),
+        ({}, ["log_every=5", "output.log_every=4", "log_every=3", "output=here"], "here", 3),
+    ],
+)
+def test_the_later_setting_holds_and_all_others_stay(values, settings, folder, log_every):
+    output = make_config(apply_settings(values, settings)).output
+    assert (output.folder, output.log_every) == (Path(folder), log_every)
+
+
+def test_settings_of_a_task_stay_where_the_task_is_named_later():
+    for task in ("seg", "seg(window=64)", "{name: seg, window: 64}"):
+        config = make_config(apply_settings({}, ["task.ohem=0.5", f"task={task}"]))
+        assert config.task.ohem == 0.5
+    with pytest.raises(ConfigError, match="ohem is a setting of segmentation: detection does not know it"):
+        make_config(apply_settings({}, ["task.ohem=0.5", "task=det"]))
 
 
 def test_a_value_may_hold_the_equals_sign():
@@ -306,7 +351,7 @@ def test_a_value_may_hold_the_equals_sign():
 
 def test_exponents_without_a_point_are_numbers():
     # YAML 1.1 reads 1e-3 as text.
-    assert make_config(apply_settings({}, ["lr=1e-3"])).lr == 1e-3
+    assert make_config(apply_settings({}, ["lr=1e-3"])).training.lr == 1e-3
 
 
 @pytest.mark.parametrize("given_value", [None, "csg", ["csg(dim=3)", "none"], [{"name": "csg", "dim": 3}]])
@@ -325,13 +370,13 @@ def test_settings_reach_into_a_regularizer(given_value):
         ("=3", "--set expects key=value"),
         ("lrr=3", "Unknown setting 'lrr'. Did you mean 'lr'?"),
         ("lr.x=3", "lr has no settings of its own"),
-        ("lr=[1", "the value is no YAML"),
-        ("lr=2024-13-45", "the value is no YAML"),
-        ("lr=!!bool x", "the value is no YAML"),
-        ("lr=!!timestamp x", "the value is no YAML"),
-        ("lr=!!int ''", "the value is no YAML"),
-        ("lr=" + "[" * 3000, "the value is no YAML"),
-        ("lr=!!python/name:os.system", "the value is no YAML"),
+        ("lr=[1", "the value is not YAML"),
+        ("lr=2024-13-45", "the value is not YAML"),
+        ("lr=!!bool x", "the value is not YAML"),
+        ("lr=!!timestamp x", "the value is not YAML"),
+        ("lr=!!int ''", "the value is not YAML"),
+        ("lr=" + "[" * 3000, "the value is not YAML"),
+        ("lr=!!python/name:os.system", "the value is not YAML"),
         ("regularizers.1.weight=3", "regularizers.INDEX.KEY with an index below 1"),
         ("regularizers.-1.weight=3", "regularizers.INDEX.KEY with an index below 1"),
         ("regularizers.x.weight=3", "regularizers.INDEX.KEY with an index below 1"),
@@ -366,12 +411,12 @@ def test_an_empty_file_is_the_default(tmp_path):
     [
         ("- lr\n- 3\n", "must hold 'key: value' lines, got list"),
         ("just words", "must hold 'key: value' lines, got str"),
-        ("lr: [1", "is no YAML"),
-        ("lr: 2024-13-45", "is no YAML"),
-        ("lr: " + "[" * 5000, "is no YAML"),
-        ("? [a]\n: 1\n", "is no YAML"),
-        (b"backbone: caf\xe9", "is no YAML"),
-        (b"\x00\x01", "is no YAML"),
+        ("lr: [1", "is not YAML"),
+        ("lr: 2024-13-45", "is not YAML"),
+        ("lr: " + "[" * 5000, "is not YAML"),
+        ("? [a]\n: 1\n", "is not YAML"),
+        (b"backbone: caf\xe9", "is not YAML"),
+        (b"\x00\x01", "is not YAML"),
         ("# " + "x" * (1 << 20), "a configuration has at most 1048576"),
         ("a: &a [1]\nb: *a\n", "aliases"),
         ("a: &a [*a]\n", "aliases"),
@@ -425,7 +470,20 @@ def test_an_alias_bomb_is_refused_before_it_grows(tmp_path):
 
 # --- anything at all ---
 
-KEYS = st.sampled_from([*RunConfig.model_fields, "", "lrr", "regularizers.0.weight", "regularizers.0.stages"])
+FIELDS = [field for section in SECTIONS.values() for field in section.model_fields]
+KEYS = st.sampled_from(
+    [
+        *RunConfig.model_fields,
+        *FIELDS,
+        "",
+        "lrr",
+        "training.lr",
+        "views.jitter.strength",
+        "ohem",
+        "regularizers.0.weight",
+        "regularizers.0.stages",
+    ]
+)
 NAMES = st.sampled_from(
     ["csg", "cls", "digits", "mnist", "auto", "csg(", "csg(a=b)", "csg(stages=-1)", "cuda:1", "none", "feature_l2(1)"]
 )

@@ -3,7 +3,7 @@ import torch
 from safetensors.torch import save_file
 
 from synreal.tasks.classification import Classification
-from synreal.weights import create_backbone
+from synreal.weights import create_backbone, normalization
 from tests.engine.tiny import load, make_config
 
 BACKBONE = "test_efficientnet"
@@ -12,8 +12,9 @@ BACKBONE = "test_efficientnet"
 def built(weights, tmp_path, **settings):
     """The student of a run on ten classes, and its classifier."""
     config = make_config(tmp_path / "run", regularizers="none", weights=str(weights), **settings)
-    student, _ = Classification(config, load("digits", "train"), {}).build_student()
-    return student, student.get_classifier()
+    student = Classification(config.task, config.setup, load("digits", "train"), {}).build_student()
+    assert student.statistics == normalization(student.network)
+    return student.network, student.network.get_classifier()
 
 
 def stored(tmp_path, classes, step):

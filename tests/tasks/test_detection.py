@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 from synreal.config import RunConfig
-from synreal.data.sets import ArrayBoxes, Boxes
+from synreal.data.labels.boxes import Boxes
+from synreal.data.sets import ArrayBoxes
 from synreal.tasks.detection import Detection
+from synreal.weights import Student, WeightsOrigin
 
 CPU = torch.device("cpu")
 
@@ -35,11 +37,16 @@ def scenes():
 def task(**changes):
     data = scenes()
     settings = {"task": "det", "image_size": 40, "device": "cpu", "scale": (1, 1), **changes}
-    return Detection(RunConfig(**settings), data, {"source": data})
+    config = RunConfig(**settings)
+    return Detection(config.task, config.setup, data, {"source": data})
+
+
+def student(network):
+    return Student(network, WeightsOrigin("none", "random initialisation", None), ((0.5,) * 3, (0.5,) * 3))
 
 
 def test_training_targets_count_classes_from_one_and_leave_crowds_out():
-    data = task(jitter=0).training_data(1)
+    data = task(strength=0).training_data(1)
     (view,), target = data[0, 0]
     assert torch.equal(view, scenes_image(data, 0))
     assert target["boxes"].tolist() == [[4, 4, 20, 20], [22, 8, 36, 30]]
@@ -74,7 +81,7 @@ def test_views_of_a_batch_are_lists_and_reach_the_device_in_zero_to_one():
     data = built.training_data(2)
     views, targets = built.collate([data[0, 0], data[0, 1]])
     assert [len(view) for view in views] == [2, 2]
-    (first, second), more = built.inputs(views, targets, CPU)
+    (first, second), more = built.inputs(views, targets, student(nn.Identity()), CPU)
     assert torch.equal(first[0] * 255, views[0][0].float())
     assert torch.equal(second[1] * 255, views[1][1].float())
     assert [one["labels"].tolist() for one in more["targets"]] == [[1, 2], []]
@@ -98,14 +105,14 @@ class Oracle(nn.Module):
 
 def test_a_detector_that_knows_everything_scores_one_and_its_files_say_the_same(tmp_path):
     built = task()
-    network = Oracle(built.tests["source"]).eval()
-    data, meter = built.test_data("source"), built.meter("source")
+    oracle = student(Oracle(built.tests["source"]).eval())
+    data, collection = built.test_data("source"), built.collection("source")
     images, targets = built.collate_test([data[i] for i in range(3)])
-    meter.update(built.predict(network, images, CPU), targets)
-    score = meter.compute()
+    collection.update(built.predict(oracle, images, CPU), targets)
+    score = collection.compute()
     assert score.measures["ap"] == score.measures["ap50"] == pytest.approx(1)
     assert score.per_class == {"round": pytest.approx(1), "flat": pytest.approx(1)}
-    built.report("source", meter, score, network, tmp_path, "toy")
+    built.report("source", collection, score, oracle, tmp_path, "toy")
     truth = json.loads((tmp_path / "predictions" / "source-truth.json").read_text())
     results = json.loads((tmp_path / "predictions" / "source.json").read_text())
     assert [image["height"] for image in truth["images"]] == [40, 40, 40]

@@ -9,7 +9,9 @@ from torch import nn
 
 from synreal.config import RunConfig
 from synreal.data.sets import ArrayMasks
-from synreal.tasks.segmentation import Segmentation, pixel_cross_entropy, window_starts
+from synreal.functional.losses import pixel_cross_entropy
+from synreal.tasks.segmentation import Segmentation, window_starts
+from synreal.weights import Student, WeightsOrigin
 
 
 def naive(logits, masks, weights=None, hardest=None):
@@ -115,17 +117,21 @@ class Colours(nn.Module):
 def task(images, masks, **changes):
     data = ArrayMasks("toy", "test", images, masks, ("red", "green", "blue"))
     settings = {"task": "seg", "image_size": 32, "device": "cpu", **changes}
-    found = Segmentation(RunConfig(**settings), data, {"source": data})
-    found.statistics = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    return found
+    config = RunConfig(**settings)
+    return Segmentation(config.task, config.setup, data, {"source": data})
+
+
+def student(network):
+    origin = WeightsOrigin("none", "random initialisation", None)
+    return Student(network.eval(), origin, ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
 
 
 @pytest.mark.parametrize("changes", [{}, {"test_flip": True}, {"window": 32}, {"window": 48, "test_flip": True}])
 def test_predictions_have_the_image_s_own_size_whatever_it_is(changes):
     images = torch.randint(0, 256, (3, 3, 45, 70), dtype=torch.uint8)
     known = images.argmax(1)
-    network = Colours().eval()
-    found = task(images, known.to(torch.uint8), **changes).predict(network, list(images), torch.device("cpu"))
+    network = Colours()
+    found = task(images, known.to(torch.uint8), **changes).predict(student(network), list(images), torch.device("cpu"))
     assert [one.shape for one in found] == [(45, 70)] * 3
     assert torch.equal(torch.stack(found).long(), known)
     window = changes.get("window", 99)
@@ -141,7 +147,7 @@ def test_images_of_several_sizes_make_one_batch():
     sizes = [(33, 40), (64, 64), (20, 90)]
     images = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in sizes]
     data = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
-    found = task(data, data[:, 0]).predict(Colours().eval(), images, torch.device("cpu"))
+    found = task(data, data[:, 0]).predict(student(Colours()), images, torch.device("cpu"))
     assert [tuple(one.shape) for one in found] == sizes
     for image, one in zip(images, found, strict=True):
         assert torch.equal(one.long(), image.argmax(0))
@@ -159,10 +165,10 @@ def test_a_mirror_that_disagrees_changes_the_prediction():
             return left
 
     images = torch.zeros(1, 3, 32, 64, dtype=torch.uint8)
-    plain = task(images, images[:, 0]).predict(Lopsided().eval(), list(images), torch.device("cpu"))[0]
+    plain = task(images, images[:, 0]).predict(student(Lopsided()), list(images), torch.device("cpu"))[0]
     assert set(plain[0, :31].tolist()) == {1}
     assert set(plain[0, 33:].tolist()) == {0}
-    even = task(images, images[:, 0], test_flip=True).predict(Lopsided().eval(), list(images), torch.device("cpu"))[0]
+    even = task(images, images[:, 0], test_flip=True).predict(student(Lopsided()), list(images), torch.device("cpu"))[0]
     assert torch.equal(even, even.flip(-1))
 
 
