@@ -3,7 +3,7 @@
     python benchmarks/data.py
 
 Both sides decode the same files, draw two views of each image with the same operations, and hand over batches from
-two worker processes; what is measured is images a second, from asking for an epoch to its last batch, in turns. The
+two worker processes; what is measured is images per second, from asking for an epoch to its last batch, in turns. The
 files are written first, in sizes and formats of the benchmarks: 384 x 216 PNG as VisDA-17, 1914 x 1052 PNG with
 palette masks as GTA5, 1914 x 1052 JPEG with boxes as Sim10k. "With copies" is the pipeline again with ``cache_size``,
 which reads smaller copies: less work, so that it is no part of the comparison. Writes ``benchmarks/results/data.json``
@@ -37,18 +37,18 @@ from synreal.config import RunConfig
 from synreal.data.files.copies import Resized
 from synreal.data.files.file_sets import BoxFiles, LabelFiles, MaskFiles
 from synreal.data.files.label_maps import LabelMap, MaskPaths
-from synreal.data.sets import Boxes
-from synreal.tasks import task_class
+from synreal.data.labels.boxes import Boxes
 
 RESULTS = Path(__file__).parent / "results"
 BAR = 1.0
 WORKERS = 2
 CLASSES = tuple("abcdefghijklmnopqrs")
 # As CSG trains them (Chen et al., ICLR 2021).
+SCALE = (0.75, 1.25)
 SETTINGS: dict[str, dict[str, Any]] = {
-    "classification": {"image_size": 224, "augment_ops": 1, "augment_magnitude": 6},
-    "segmentation": {"image_size": 512, "flip": 0.5, "scale": (0.75, 1.25), "jitter": 0.4},
-    "detection": {"image_size": 600, "flip": 0.5, "scale": (0.75, 1.25), "jitter": 0.4},
+    "classification": {"image_size": 224, "views": ("randaugment(ops=1, magnitude=6)", "crop")},
+    "segmentation": {"image_size": 512, "views": (f"geometry(flip=0.5, scale={SCALE})", "jitter")},
+    "detection": {"image_size": 600, "views": (f"geometry(flip=0.5, scale={SCALE})", "jitter")},
 }
 
 
@@ -155,7 +155,7 @@ class Batches(Sampler[list[Any]]):
 def synreal_loader(case: Case, images: Any) -> DataLoader[Any]:
     """Return the loader of a run with two views."""
     config = RunConfig(task=case.task, **SETTINGS[case.task])
-    task = task_class(case.task)(config, images, {})
+    task = config.task.runtime()(config.task, config.setup, images, {})
     return DataLoader(
         task.training_data(2),
         batch_sampler=Batches(case, epochs=True),
@@ -188,7 +188,7 @@ class PlainImages(Dataset[Any]):
         self.shared: Callable[..., Any] = v2.Compose(
             [
                 v2.RandomHorizontalFlip(0.5),
-                v2.ScaleJitter(case.size, scale_range=SETTINGS[case.task]["scale"], antialias=True),
+                v2.ScaleJitter(case.size, scale_range=SCALE, antialias=True),
                 v2.RandomCrop(crop, pad_if_needed=True, fill=fill),
                 *([v2.SanitizeBoundingBoxes(min_size=2)] if case.task == "detection" else []),
             ]
@@ -317,8 +317,8 @@ def render(result: dict[str, Any], found: list[dict[str, Any]]) -> str:
     lines += [
         "",
         "Two views of each image, {workers} worker processes on {processors} processors, one thread each, torch "
-        "{torch}. Speed is the ratio of times of rounds taken in turns, median of {rounds}; images a second depend on "
-        "the machine and on what else it does.".format(**result),
+        "{torch}. Speed is the ratio of times of rounds taken in turns, median of {rounds}; images per second depend "
+        "on the machine and on what else it does.".format(**result),
     ]
     return "\n".join(lines) + "\n"
 

@@ -41,11 +41,10 @@ from torchvision.transforms import v2
 import synreal
 from synreal.config import RunConfig
 from synreal.engine import run
-from synreal.tasks import task_class
 from synreal.tasks.base import Task
 from synreal.tasks.networks import create_detector, create_segmenter
 from synreal.views import PreparedViews, classification_transform
-from synreal.weights import create_backbone, normalization
+from synreal.weights import Student, create_backbone, normalization
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -195,7 +194,7 @@ def measured(cell: Cell, source: Path | None, target: Path | None) -> dict[str, 
 
 
 def config_of(cell: Cell, source: Path | None, target: Path | None) -> RunConfig:
-    """The command's configuration, in which a loop of one's own gets its data and its measures."""
+    """The command's configuration, in which your own loop gets its data and its measures."""
     assert source is not None
     assert target is not None
     short = cell.table == "examples"
@@ -218,7 +217,7 @@ def by_command(config: RunConfig) -> dict[str, Any]:
     """Let ``synreal run`` do it."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "run")
-        record = run(config.model_copy(update={"output": output}), show_progress=False).record
+        record = run(config.updated(output=output), show_progress=False).record
     return {"source": record.source_heldout.measures, **{name: s.measures for name, s in record.targets.items()}}
 
 
@@ -239,7 +238,7 @@ class Kept(Dataset[tuple[Tensor, int]]):
 
 
 class Views(Dataset[tuple[tuple[Tensor, ...], int]]):
-    """What a loop of one's own reads: ``(x0, x1), y``."""
+    """What your own loop reads: ``(x0, x1), y``."""
 
     def __init__(self, images: Dataset[Any], views: Callable[[Tensor], tuple[Tensor, ...]]) -> None:
         self.images = images
@@ -261,29 +260,26 @@ def classified(cell: Cell, source: Path | None, target: Path | None) -> dict[str
     import pictures
     import plain
 
-    task = task_class(config.task).load(config)
+    task = config.task.load(config.setup)
     loop = {**MAIN, **WITHOUT}.get(cell.loop, Loop())
     torch.manual_seed(1000 + cell.seed)
-    student, _ = create_backbone(BACKBONE, num_classes=len(task.classes))
+    student, origin = create_backbone(BACKBONE, num_classes=len(task.classes))
     student.to(memory_format=torch.channels_last)
     transform: nn.Module = classification_transform(SIDE, train=True, num_ops=loop.ops)
     if loop.flip:
         transform = v2.Compose([transform, v2.RandomHorizontalFlip()])
     prepared = IMAGENET if loop.imagenet else normalization(student)
     images = Views(Kept(task.train), PreparedViews(transform, 2, prepared))
-    loader = pictures.loader(images, config.batch_size)
+    loader = pictures.loader(images, config.training.batch_size)
     steps = SHORT if cell.table == "examples" else EPOCHS * len(loader)
     if cell.loop in LOOPS:
         example = __import__(LOOPS[cell.loop])
-        example.train(student, images, steps, config.batch_size // example.ACCUMULATE, cell.method)
+        example.train(student, images, steps, config.training.batch_size // example.ACCUMULATE, cell.method)
     elif cell.loop == README:
         plain.train(student, pictures.endless(loader), steps, cell.method)
     else:
         trained(student, pictures.endless(loader), steps, cell.method, loop)
-    task.build_student()  # tells it how images are prepared
-    if loop.imagenet:
-        task.statistics = prepared  # type: ignore[attr-defined]
-    return scores(task, student)
+    return scores(task, Student(student, origin, prepared), config.testing.eval_batch_size)
 
 
 def trained(student: nn.Module, batches: Iterator[Any], steps: int, method: str, loop: Loop) -> None:
@@ -311,17 +307,17 @@ def trained(student: nn.Module, batches: Iterator[Any], steps: int, method: str,
     model.detach()
 
 
-def scores(task: Task, student: nn.Module) -> dict[str, Any]:
+def scores(task: Task[Any], student: Student, size: int) -> dict[str, Any]:
     """Test a student on what the command tests on."""
-    student.eval()
+    student.network.eval()
     found = {}
     for name in task.tests:
-        meter = task.meter(name)
-        batches = DataLoader(task.test_data(name), task.config.eval_batch_size, collate_fn=task.collate_test)
+        collection = task.collection(name)
+        batches = DataLoader(task.test_data(name), size, collate_fn=task.collate_test)
         with torch.no_grad():
             for images, targets in batches:
-                meter.update(task.predict(student, images, torch.device("cpu")), targets)
-        found[name] = meter.compute().measures
+                collection.update(task.predict(student, images, torch.device("cpu")), targets)
+        found[name] = collection.compute().measures
     return found
 
 
@@ -337,18 +333,21 @@ def on_scenes(cell: Cell, *_: Any) -> dict[str, Any]:
     import own_segmenter
     import pictures
 
-    task = task_class(config.task).load(config)
-    steps = min(config.max_steps or sys.maxsize, config.epochs * (len(task.train) // config.batch_size))
+    task = config.task.load(config.setup)
+    steps = min(
+        config.training.max_steps or sys.maxsize,
+        config.training.epochs * (len(task.train) // config.training.batch_size),
+    )
     torch.manual_seed(1000 + cell.seed)
     classes = len(task.classes)
     if cell.table == "segmentation":
-        student, _ = create_segmenter(str(config.architecture), config.backbone, num_classes=classes)
+        student, origin = create_segmenter(config.task.architecture, config.student.backbone, num_classes=classes)
         scenes: Dataset[Any] = own_segmenter.Scenes(student)
         example, collate = own_segmenter, None
         regularizer = cell.method if cell.method == "none" else f"{cell.method}(patches=8, queue_size=4096)"
     else:
-        student, _ = create_detector(
-            str(config.architecture), config.backbone, num_classes=classes, image_size=config.image_size
+        student, origin = create_detector(
+            config.task.architecture, config.student.backbone, num_classes=classes, image_size=config.data.image_size
         )
         scenes, example, collate = own_detector.Scenes(), own_detector, own_detector.collate
         regularizer = cell.method if cell.method == "none" else f"{cell.method}(patches=4, queue_size=4096)"
@@ -356,10 +355,9 @@ def on_scenes(cell: Cell, *_: Any) -> dict[str, Any]:
     if cell.loop == ZEROED:  # as zero_head would do if it did not refuse
         for parameter in student.get_submodule(LAST[cell.table]).parameters():
             nn.init.zeros_(parameter)
-    loader = DataLoader(scenes, config.batch_size, shuffle=True, drop_last=True, collate_fn=collate)
+    loader = DataLoader(scenes, config.training.batch_size, shuffle=True, drop_last=True, collate_fn=collate)
     example.train(student, pictures.endless(loader), steps, regularizer)
-    task.build_student()  # tells it how images are prepared
-    return scores(task, student)
+    return scores(task, Student(student, origin, normalization(student)), config.testing.eval_batch_size)
 
 
 ZEROED = "the same, head at zero"

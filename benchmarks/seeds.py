@@ -39,7 +39,7 @@ def main() -> None:
             settings = {**values, "regularizers": text, "seed": seed, "output": output}
             config = make_config(apply_settings(settings, arguments.set))
             if key(config) not in stored:
-                run(config, resume=(output / "config.yaml").is_file())
+                run(config, resume=(output / "run.json").is_file())
                 stored[key(config)] = read_record(output)
             records.append(stored[key(config)])
             write(arguments.name, records)
@@ -48,7 +48,8 @@ def main() -> None:
 
 def key(config: RunConfig) -> str:
     """Return what two runs must share to be one and the same."""
-    return json.dumps(config.model_dump(mode="json", exclude={"output", "device", "workers"}), sort_keys=True)
+    free = {"output": True, "training": {"device"}, "data": {"workers"}}
+    return json.dumps(config.model_dump(mode="json", exclude=free), sort_keys=True)
 
 
 def stored_records(name: str) -> dict[str, RunRecord]:
@@ -70,7 +71,7 @@ def write(name: str, records: list[RunRecord]) -> None:
     rows = aggregate(records)
     body = [record.model_dump(mode="json") for record in records]
     for row in body:
-        row["config"]["output"] = None  # where a machine keeps its runs is nobody's business
+        row["config"]["output"]["folder"] = None  # where a machine keeps its runs is nobody's business
     (RESULTS / f"{name}.json").write_text(json.dumps(body, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     protocol = records[0].protocol
     notes = [

@@ -12,28 +12,37 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from synreal_cli.options import metavar
+from synreal_cli.options import settings as run_settings
+from synreal_cli.report import print_result
 
 from synreal import data
-from synreal.presets import PRESETS, TASKS, Recipe
+from synreal.config.recipes import PRESETS
+from synreal.config.resolution import with_recipe
+from synreal.config.schema import schema
 from synreal.records import RunRecord, aggregate, render_markdown
-from synreal.registry import loaded
+from synreal.registry import loaded, registry_of
 from synreal.regularizers import REGULARIZERS, STUDENT, Regularizer, available, get
-from synreal_cli.report import print_result
+from synreal.tasks.base import TASKS
+from synreal.tasks.setup import Recipe
 
 ROOT = Path(__file__).parents[1]
 OWN_LOOPS = ("main", "examples", "without", "segmentation", "detection")
 RESULTS = ROOT / "benchmarks" / "results"
+SCHEMA = "docs/config.schema.json"
 CARDS = ROOT / "docs" / "methods"
 FILES = (
     "README.md",
     "docs/data.md",
+    "docs/guide.md",
     "docs/library.md",
     "docs/results.md",
+    "docs/settings.md",
     "docs/tasks.md",
     *sorted(str(path.relative_to(ROOT)) for path in CARDS.glob("*.md")),
 )
@@ -137,31 +146,56 @@ def presets() -> str:
     """Table of the papers' recipes."""
     lines = ["| preset | what it is | what it sets |", "|---|---|---|"]
     for name, recipe in PRESETS.items():
-        lines.append(f"| `{name}` | {recipe.summary} | {written(recipe, [recipe.regularizers])} |")
+        lines.append(f"| `{name}` | {recipe.summary} | {written(recipe)} |")
     return "\n".join(lines)
 
 
 def task_recipes() -> str:
     """Table of each task's recipe on the embedded data."""
     lines = ["| task | what it sets |", "|---|---|"]
-    return "\n".join([*lines, *(f"| {name} | {written(recipe, recipe.terms)} |" for name, recipe in TASKS.items())])
+    return "\n".join([*lines, *(f"| {name} | {written(spec.recipe)} |" for name, spec in TASKS.classes().items())])
 
 
-def written(recipe: Recipe, shown: Iterable[str]) -> str:
-    """The settings of a recipe, and its settings of some regularizers."""
-    terms = []
-    for name in shown:
-        given = ", ".join(f"{key}={value}" for key, value in recipe.terms.get(name, {}).items())
-        terms.append(f"`{name}({given})`" if given else f"`{name}`")
-    return ", ".join([*(f"{key} {value}" for key, value in recipe.settings.items()), *terms])
+def written(recipe: Recipe) -> str:
+    """The settings of a recipe, and its regularizer with the settings that it gets."""
+    parts = []
+    for section, values in recipe.settings.items():
+        if section == "views":
+            parts.append("views " + ", ".join(f"`{text}`" for text in values))
+        else:
+            parts += [f"{key} {value}" for key, value in values.items() if value is not None]
+    (spec,) = with_recipe(recipe.regularizers, recipe)
+    given = ", ".join(f"{key}={getattr(spec, key)}" for key in type(spec).model_fields if key in spec.model_fields_set)
+    return ", ".join([*parts, f"`{spec.name}({given})`" if given else f"`{spec.name}`"])
+
+
+def settings_of_a_run() -> str:
+    """Table of every setting of a run, from the fields of the configuration."""
+    lines = ["| key | option | takes | default | what it is |", "|---|---|---|---|---|"]
+    for one in run_settings():
+        takes = metavar(one).replace("|", "\\|")
+        what = one.description.replace("|", "\\|")
+        lines.append(f"| `{one.path}` | `--{one.option}` | {takes} | {one.default} | {what} |")
+    return "\n".join(lines)
+
+
+def things() -> str:
+    """Table of what there is of each kind that has no page of its own, from the registries."""
+    lines = ["| kind | name | what it is |", "|---|---|---|"]
+    for plural in ("tasks", "views", "phases", "measures", "figures", "labels"):
+        registry = registry_of(plural)
+        for name, cls in sorted(registry.registered().items()):
+            if cls.__module__.startswith("synreal."):
+                lines.append(f"| {registry.kind} | `{name}` | {cls.summary} |")
+    return "\n".join(lines)
 
 
 def data_sets() -> str:
     """Table of the kinds of data sets, from the registry."""
-    lines = ["| kind | serves as | tasks | what | needs |", "|---|---|---|---|---|"]
-    for name, kind in data.kinds().items():
+    lines = ["| kind | serves as | labels | what | needs |", "|---|---|---|---|---|"]
+    for name, kind in data.DATA.classes().items():
         lines.append(
-            f"| `{name}` | {', '.join(kind.domains)} | {', '.join(kind.tasks)} | {kind.summary} | {kind.needs} |"
+            f"| `{name}` | {', '.join(kind.domains)} | {', '.join(kind.label_kinds)} | {kind.summary} | {kind.needs} |"
         )
     return "\n".join(lines)
 
@@ -203,6 +237,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "presets": presets,
     "task-recipes": task_recipes,
     "data-sets": data_sets,
+    "things": things,
+    "settings": settings_of_a_run,
     "queue-loss": lambda: measured("queue_loss"),
     "data-pipeline": lambda: measured("data"),
     **{f"own-loop-{title}": functools.partial(section, "own-loop", title) for title in OWN_LOOPS},
@@ -222,10 +258,10 @@ def filled(text: str) -> str:
 
 def main() -> None:
     stale = []
-    for name in FILES:
+    for name in (*FILES, SCHEMA):
         path = ROOT / name
         before = path.read_text(encoding="utf-8")
-        after = filled(before)
+        after = json.dumps(schema(), indent=1) + "\n" if name == SCHEMA else filled(before)
         if after != before:
             stale.append(name)
             if "--check" not in sys.argv:

@@ -1,6 +1,6 @@
 """Plain PyTorch with all the trimmings: AMP, accumulation, clipping, an EMA of the student, resuming.
 
-Run it with ``python examples/amp_accumulation.py``; with ``--checkpoint FILE`` a second run goes on from the first.
+Run it with ``python examples/amp_accumulation.py``; with ``--checkpoint FILE`` a second run continues the first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main(
     image_size: int = 64,
     checkpoint: Path | None = None,
 ) -> list[float]:
-    """Make so many optimizer steps, each of two batches, and return the task's losses, one a batch."""
+    """Make ``steps`` optimizer steps, each of two batches, and return the task's losses, one per batch."""
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     student, pictures = student_and_pictures(source, image_size)
@@ -39,7 +39,7 @@ def main(
     schedule = synreal.warmup_poly_schedule(opt, steps)
     model.bind(opt)
     scaler = torch.amp.GradScaler(device)
-    ema = ModelEmaV3(model.student, decay=0.99)  # the student alone: a mean of queues would mean nothing
+    ema = ModelEmaV3(model.student, decay=0.99)  # the student alone: averaging queues makes no sense
     parts = {"model": model, "opt": opt, "schedule": schedule, "scaler": scaler, "ema": ema}
     if checkpoint is not None and checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
@@ -55,7 +55,7 @@ def main(
         if index % ACCUMULATE == 0:
             scaler.unscale_(opt)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            scaler.step(opt)  # queues and averages move, unless the scaler skips the step
+            scaler.step(opt)  # queues and averages are updated too, unless the scaler skips the step
             scaler.update()
             schedule.step()
             opt.zero_grad()

@@ -29,10 +29,10 @@ from synreal.weights import create_backbone, normalization
 
 
 class Scenes(Dataset):
-    """``(x0, x1), target``: an image in [0, 1], the same in other colours, and its objects."""
+    """``(x0, x1), target``: an image in [0, 1], the same in different colours, and its objects."""
 
     def __init__(self) -> None:
-        self.images = data.load("digits", "train", task="detection")
+        self.images = data.load("digits", "train", "boxes")
         self.views = AlignedViews(2)
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class Scenes(Dataset):
 
 
 def collate(rows: list[Any]) -> tuple[list[list[Tensor]], list[dict[str, Tensor]]]:
-    """Keep images apart: a list for each view, and a list of targets."""
+    """Do not stack images: one list per view, and a list of targets."""
     views, targets = zip(*rows, strict=True)
     return [list(view) for view in zip(*views, strict=True)], list(targets)
 
@@ -68,7 +68,7 @@ class Backbone(nn.Module):
     def __init__(self, name: str) -> None:
         super().__init__()
         self.body = timm.create_model(name, features_only=True, out_indices=(1, 2, 3, 4))
-        pretrained, _ = create_backbone(name, num_classes=0)  # with a network at hand: pretrained=True above
+        pretrained, _ = create_backbone(name, num_classes=0)  # online, pretrained=True above does the same
         self.body.load_state_dict(pretrained.state_dict(), strict=False)
         self.fpn = FeaturePyramidNetwork(self.body.feature_info.channels(), self.out_channels)
 
@@ -89,7 +89,7 @@ def build(classes: int) -> nn.Module:
         image_mean=mean,
         image_std=std,
         rpn_anchor_generator=AnchorGenerator(((16,), (24,), (40,), (64,)), ((0.5, 1.0, 2.0),) * 4),
-        **proposals(128),  # torchvision's own numbers are for images of 800 pixels, and take most of a step's time
+        **proposals(128),  # torchvision's defaults are for images of 800 pixels, and take most of a step's time
     )
 
 
@@ -109,7 +109,7 @@ def train(student: nn.Module, batches: Iterable, steps: int, regularizer: str) -
         opt.zero_grad()
         losses.append(loss.item())
         print(f"task {losses[-1]:.3f}  penalty {out['penalty'].item():.3f}")
-    model.detach()  # gives the student back, without a hook
+    model.detach()  # returns the student without any hooks
     return losses
 
 

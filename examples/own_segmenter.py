@@ -27,7 +27,7 @@ class Scenes(Dataset):
     """``(x0, x1), y``: two views that differ in colour alone, and the classes of their pixels."""
 
     def __init__(self, student: nn.Module) -> None:
-        self.images = data.load("digits", "train", task="segmentation")
+        self.images = data.load("digits", "train", "masks")
         self.views = AlignedViews(2, size=128)
         self.statistics = normalization(student)
 
@@ -43,7 +43,7 @@ class Scenes(Dataset):
 
 
 def build(classes: int) -> nn.Module:
-    """Your own model; with a network at hand, encoder_weights="imagenet" fills the encoder as well."""
+    """Your own model; online, ``encoder_weights="imagenet"`` fills the encoder as well."""
     student = smp.DeepLabV3Plus("tu-tf_efficientnet_lite0", encoder_weights=None, classes=classes)
     pretrained, _ = create_backbone("tf_efficientnet_lite0", num_classes=0)
     student.encoder.model.load_state_dict(pretrained.state_dict(), strict=False)
@@ -67,7 +67,7 @@ def train(student: nn.Module, batches: Iterable, steps: int, regularizer: str) -
         opt.zero_grad()
         losses.append(loss.item())
         print(f"task {losses[-1]:.3f}  penalty {out['penalty'].item():.3f}")
-    model.detach()  # gives the student back, without a hook
+    model.detach()  # returns the student without any hooks
     return losses
 
 

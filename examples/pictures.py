@@ -37,7 +37,7 @@ class Pictures(Dataset):
 
 
 def student_and_pictures(source: str, size: int) -> tuple[nn.Module, Pictures]:
-    """Build any pretrained timm model with a classifier for the source's classes, and the data in its normalisation."""
+    """Build a pretrained timm model with a classifier for the source's classes, and the data normalised for it."""
     classes = len(data.load(source, "train").classes)
     student, _ = create_backbone("tf_efficientnet_lite0", num_classes=classes)
     return student, Pictures(source, student, size)
@@ -55,7 +55,7 @@ def endless(batches: DataLoader) -> Iterator:
 
 
 def parser(description: str | None, regularizer: str = "csg") -> argparse.ArgumentParser:
-    """Return what every example understands on the command line; the names are ``main``'s arguments."""
+    """Return the options that all examples share; their names are ``main``'s arguments."""
     options = argparse.ArgumentParser(description=description)
     options.add_argument("--steps", type=int, default=20, help="optimizer steps")
     options.add_argument("--batch-size", type=int, default=32)

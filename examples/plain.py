@@ -33,7 +33,7 @@ def train(student: nn.Module, batches: Iterable, steps: int, regularizer: str = 
         opt.zero_grad()
         losses.append(loss.item())
         print(f"task {losses[-1]:.3f}  penalty {out['penalty'].item():.3f}")
-    model.detach()  # gives the student back, without a hook
+    model.detach()  # returns the student without any hooks
     return losses
 
 
@@ -43,7 +43,7 @@ def main(
     """Train a few steps and return the task's losses."""
     torch.manual_seed(0)
     student, pictures = student_and_pictures(source, image_size)
-    student.to(memory_format=torch.channels_last)  # no other numbers, but half the time on most machines
+    student.to(memory_format=torch.channels_last)  # the same numbers but for rounding, in about half the time
     return train(student, endless(loader(pictures, batch_size)), steps, regularizer)
 
 

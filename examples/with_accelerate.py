@@ -21,10 +21,10 @@ ACCUMULATE = 2
 
 
 def train(student: nn.Module, pictures: Pictures, steps: int, batch_size: int, regularizer: str) -> list[float]:
-    """Make so many optimizer steps, each of two batches, and return the task's losses, one a batch."""
+    """Make ``steps`` optimizer steps, each of two batches, and return the task's losses, one per batch."""
     accelerator = Accelerator(
         gradient_accumulation_steps=ACCUMULATE,
-        # Queues are equal on all processes anyway: no need to send them around in each forward pass.
+        # Queues are equal on all processes anyway: there is no need to broadcast them in each forward pass.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     synreal.zero_head(student)
@@ -32,7 +32,7 @@ def train(student: nn.Module, pictures: Pictures, steps: int, batch_size: int, r
     opt = torch.optim.SGD(synreal.parameter_groups(regularized, lr=0.02), momentum=0.9, weight_decay=5e-4)
     schedule = synreal.warmup_poly_schedule(opt, steps)  # not prepared: it counts steps of the optimizer
     model, opt, batches = accelerator.prepare(regularized, opt, loader(pictures, batch_size))
-    regularized.bind(opt)  # Accelerate's optimizer; it steps in every second batch
+    regularized.bind(opt)  # Accelerate's optimizer; it steps with every second batch
 
     losses = []
     model.train()

@@ -44,7 +44,7 @@ class Classifier(lightning.LightningModule):
         self.log("accuracy", (self.model(x0)["output"].argmax(1) == y).float().mean(), prog_bar=True)
 
     def configure_optimizers(self) -> Any:
-        """Make the optimizer of everything that learns and its schedule, and let the model hear of the steps."""
+        """Make the optimizer of everything that learns and its schedule, and bind the model to its steps."""
         opt = torch.optim.SGD(synreal.parameter_groups(self.model, lr=0.02), momentum=0.9, weight_decay=5e-4)
         self.model.bind(opt)
         schedule = synreal.warmup_poly_schedule(opt, self.steps)
@@ -52,7 +52,7 @@ class Classifier(lightning.LightningModule):
 
 
 def train(student: nn.Module, pictures: Pictures, steps: int, batch_size: int, regularizer: str) -> list[float]:
-    """Make so many optimizer steps, each of two batches, and return the task's losses, one a batch."""
+    """Make ``steps`` optimizer steps, each of two batches, and return the task's losses, one per batch."""
     module = Classifier(student, regularizer, steps)
     trainer = lightning.Trainer(
         max_steps=steps,

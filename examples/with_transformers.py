@@ -20,7 +20,7 @@ ACCUMULATE = 2
 
 
 class ForTrainer(nn.Module):
-    """Gives the Trainer what it reads: a loss and logits."""
+    """Returns what the Trainer reads: a loss and logits."""
 
     def __init__(self, model: synreal.RegularizedModel) -> None:
         super().__init__()
@@ -34,14 +34,14 @@ class ForTrainer(nn.Module):
 
 
 class Losses(TrainerCallback):
-    """Notes the task's loss of each step."""
+    """Records the task's loss at each step."""
 
     def __init__(self, model: ForTrainer) -> None:
         self.model = model
         self.values: list[float] = []
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Note the task's loss."""
+        """Record the task's loss."""
         self.values.append(self.model.task_loss.item())
 
 
@@ -53,7 +53,7 @@ def collate(rows: list[Any]) -> dict[str, Tensor]:
 
 
 def train(student: nn.Module, pictures: Pictures, steps: int, batch_size: int, regularizer: str) -> list[float]:
-    """Make so many optimizer steps, each of two batches, and return the task's losses, one a step."""
+    """Make ``steps`` optimizer steps, each of two batches, and return the task's losses, one per step."""
     synreal.zero_head(student)
     model = ForTrainer(synreal.attach(student, [regularizer]))
     opt = torch.optim.SGD(synreal.parameter_groups(model, lr=0.02), momentum=0.9, weight_decay=5e-4)

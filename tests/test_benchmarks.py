@@ -21,7 +21,7 @@ def test_seeds_leaves_records_and_a_table_and_runs_nothing_twice(monkeypatch, tm
     labels = torch.arange(40) % 10
     images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8)
 
-    def load(value, split, *, task="classification", seed=0, cache=None, policy=None):
+    def load(value, split, label="classes", *, seed=0, cache=None, policy=None):
         return ArrayImages(data.find(value).label, split, images, labels, [str(i) for i in range(10)])
 
     monkeypatch.setattr(data, "load", load)
@@ -93,7 +93,7 @@ def small_loops(monkeypatch, tmp_path):
     """Loops of one's own that take a fraction of a second, and folders of images for them."""
     real = own_loop.config_of
     small = {"backbone": "test_efficientnet", "weights": "none", "batch_size": 4, "eval_batch_size": 8}
-    monkeypatch.setattr(own_loop, "config_of", lambda *cell: real(*cell).model_copy(update=small))
+    monkeypatch.setattr(own_loop, "config_of", lambda *cell: real(*cell).updated(**small))
     monkeypatch.setattr(own_loop, "create_backbone", partial(create_backbone, weights="none"))
     monkeypatch.setattr(own_loop, "BACKBONE", "test_efficientnet")
     monkeypatch.setattr(own_loop, "SIDE", 32)
@@ -146,10 +146,12 @@ def test_the_loop_that_varies_is_by_default_the_examples(small_loops, monkeypatc
     monkeypatch.setitem(own_loop.WITHOUT, "nothing changed", own_loop.Loop())
     students = []
     real = own_loop.scores
-    monkeypatch.setattr(own_loop, "scores", lambda task, student: students.append(student) or real(task, student))
+    monkeypatch.setattr(
+        own_loop, "scores", lambda task, student, size: students.append(student) or real(task, student, size)
+    )
     for table, loop in (("main", own_loop.README), ("without", "nothing changed"), ("without", "no momentum")):
         own_loop.measured(own_loop.Cell(table, loop, "csg", 0), source, target)
-    first, same, other = (student.state_dict() for student in students)
+    first, same, other = (student.network.state_dict() for student in students)
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
 

@@ -9,7 +9,6 @@ import torch
 
 from benchmarks import data as benchmark
 from synreal.config import RunConfig
-from synreal.tasks import task_class
 
 
 def small(task: str) -> benchmark.Case:
@@ -24,7 +23,7 @@ def test_both_sides_read_the_same_files_and_draw_views_of_the_same_size(task: st
     benchmark.write_files(case, tmp_path)
     images = benchmark.synreal_images(case, tmp_path)
     config = RunConfig(task=task, **benchmark.SETTINGS[task])
-    ours = task_class(task)(config, images, {}).training_data(2)
+    ours = config.task.runtime()(config.task, config.setup, images, {}).training_data(2)
     plain = benchmark.PlainImages(case, tmp_path)
     plain.shared, plain.own = lambda *items: items if len(items) > 1 else items[0], lambda image: image
     for index in range(3):

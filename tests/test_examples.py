@@ -9,7 +9,8 @@ import synreal
 from synreal import data
 from synreal.core.queues import FeatureQueue
 from synreal.core.teachers import AveragedNetwork, EmaTeacher
-from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks, Boxes
+from synreal.data.labels.boxes import Boxes
+from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 OWN = ["own_segmenter", "own_detector"]
@@ -48,14 +49,14 @@ def at_full_rate(monkeypatch):
     )
 
 
-def scenes(name, split, *, task):
+def scenes(name, split, label):
     """A dozen scenes of one bright square of one class on dark noise."""
     images = torch.randint(0, 60, (12, 3, 128, 128), dtype=torch.uint8)
     images[:, :, 30:90, 40:100] = torch.randint(180, 256, (12, 3, 60, 60), dtype=torch.uint8)
     masks = torch.zeros(12, 128, 128, dtype=torch.uint8)
     masks[:, 30:90, 40:100] = 4
-    classes = data.find(name).class_names(task)
-    if task == "segmentation":
+    classes = data.find(name).class_names(label)
+    if label == "masks":
         return ArrayMasks(name, split, images, masks, classes)
     one = Boxes(torch.tensor([[40.0, 30, 100, 90]]), torch.tensor([3]), torch.tensor([False]), torch.tensor([3600.0]))
     return ArrayBoxes(name, split, images, [one] * 12, classes)
