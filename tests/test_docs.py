@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from synreal_cli.app import main
 
 import synreal
 from synreal import data
-from synreal_cli.app import main
+from synreal.registry import ROOMS, registry_of
 from tests.data import own_trees, simple_trees, trees
 from tests.engine.tiny import load
 
@@ -138,6 +139,13 @@ def test_a_generated_part_that_was_edited_is_noticed():
     text = (ROOT / "README.md").read_text("utf-8")
     assert filled(text) == text
     assert filled(text.replace("| `csg` |", "| `csg2` |")) == text
+
+
+@pytest.mark.parametrize("plural", ROOMS)
+def test_everything_that_has_a_name_is_in_the_documentation(plural):
+    text = "\n".join(path.read_text("utf-8") for path in [*ROOT.glob("docs/**/*.md"), ROOT / "README.md"])
+    own = [name for name, cls in registry_of(plural).registered().items() if cls.__module__.startswith("synreal.")]
+    assert [name for name in own if f"`{name}`" not in text] == []
 
 
 def test_every_regularizer_has_a_card_with_its_settings():
