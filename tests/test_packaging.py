@@ -112,3 +112,25 @@ def test_no_tracked_file_holds_a_trace_of_a_machine():
         for pattern in (MACHINE_PATH, REGISTRY_HOST):
             found += [f"{path.relative_to(ROOT)}: {match[0]}" for match in pattern.finditer(text)]
     assert not found
+
+
+MOST_LINES = 420
+
+
+def test_no_file_is_two_rooms_in_one():
+    long = {
+        str(path.relative_to(ROOT)): count
+        for path in (ROOT / "synreal").rglob("*.py")
+        if (count := len(path.read_text("utf-8").splitlines())) > MOST_LINES
+    }
+    assert not long
+
+
+ROOMS = sorted(str(path.parent.relative_to(ROOT / "synreal")) for path in (ROOT / "synreal").rglob("__init__.py"))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_room_says_what_lives_in_it_and_has_its_tests_in_a_folder_of_its_name(room):
+    text = (ROOT / "synreal" / room / "__init__.py").read_text("utf-8")
+    assert text.startswith('"""'), "the first lines of a package say what lives there and what may not"
+    assert list((ROOT / "tests" / room).glob("test_*.py"))
