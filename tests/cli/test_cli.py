@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import functools
+import importlib
 import io
 import json
 import os
@@ -22,7 +23,7 @@ from synreal_cli.options import settings
 
 import synreal
 from synreal import data, engine
-from synreal.config import RunConfig, apply_settings, make_config
+from synreal.config import RunConfig, apply_settings, make_config, with_values
 from synreal.config.recipes import PRESETS
 from synreal.core.stages import find_stages
 from synreal.core.teachers import UntrainedTeacherWarning
@@ -385,8 +386,27 @@ def found(printed, path):
     return printed
 
 
+@pytest.fixture
+def given(call, monkeypatch):
+    """Give ``synreal run`` options; gives what they say, by full key."""
+    command, found = importlib.import_module("synreal_cli.run"), {}
+
+    def caught(config, options, settings, resume):
+        found.update(options)
+        raise Interrupted("seen", 0)
+
+    monkeypatch.setattr(command, "_resolve", caught)
+
+    def run(*arguments):
+        code, _, err = call("run", *arguments)
+        assert (code, err) == (0, "Error: seen\n")
+        return found
+
+    return run
+
+
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.path)
-def test_every_setting_is_an_option_a_bare_key_and_a_full_key(setting, resolved):
+def test_every_setting_is_an_option_a_bare_key_and_a_full_key(setting, given):
     values = {"task": "cls" if setting.tasks == ("classification",) else "seg", "regularizers": "feature_l2"}
     if setting.path in ("data.source", "data.targets", "data.cache_size"):  # of images in files
         values |= {"source": "masks:/renders", "targets": "masks:/photos"}
@@ -398,7 +418,7 @@ def test_every_setting_is_an_option_a_bare_key_and_a_full_key(setting, resolved)
     def made(*settings):
         return make_config(apply_settings(values, settings)).model_dump(mode="json")
 
-    by_option = resolved(*(f"--set={key}={text}" for key, text in values.items()), f"--{setting.option}", value)
+    by_option = make_config(with_values(values, given(f"--{setting.option}", value))).model_dump(mode="json")
     assert made(f"{setting.path}={value}") == by_option
     assert made(f"{setting.key}={value}") == by_option
     if setting.path not in ("data.source", "data.targets"):  # which must fit each other
