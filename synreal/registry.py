@@ -137,10 +137,6 @@ class Registry(Generic[T]):
         self._load()
         return dict(sorted(self._classes.items()))
 
-    def summaries(self) -> dict[str, str]:
-        """Return each name's line for listings."""
-        return {name: str(vars_of(cls, "summary")) for name, cls in self.classes().items()}
-
     def registered(self) -> dict[str, type[T]]:
         """Return what is registered now, by name; loads nothing."""
         return dict(self._classes)

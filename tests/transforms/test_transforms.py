@@ -71,7 +71,7 @@ def test_a_transform_is_known_by_name_and_written_as_text(toy):
     assert get("toy") is toy
     assert "toy" in available()
     assert registry_of("transforms") is TRANSFORMS
-    assert TRANSFORMS.summaries()["toy"] == "normalises samples too"
+    assert TRANSFORMS.get("toy").summary == "normalises samples too"
     spec = TRANSFORMS.spec("toy(stages=('layer1', 'layer2'), swap=false)")
     assert spec == toy(stages=("layer1", "layer2"), swap=False)
     assert spec.model_dump() == {"name": "toy", "stages": ("layer1", "layer2"), "swap": False}

@@ -227,7 +227,7 @@ def test_a_view_of_a_plugin_file(tmp_path):
     file = tmp_path / "mirror.py"
     file.write_text(MIRROR, "utf-8")
     load_plugin(file)
-    assert VIEWS.summaries()["mirror"] == "mirrors each view by chance"
+    assert VIEWS.get("mirror").summary == "mirrors each view by chance"
     image = noise()
     (view, other), label = ViewPipeline(["mirror(often=1.0)", "jitter(strength=0)"], 2, None)(image, 4)
     assert torch.equal(view, F.horizontal_flip(image))

@@ -15,7 +15,7 @@ from synreal.engine.phases.base import Sees
 from synreal.engine.phases.train import Train
 from synreal.engine.progress import RunProgress
 from synreal.engine.signals import StopRequest
-from synreal.errors import ConfigError, Interrupted
+from synreal.errors import CheckpointError, ConfigError, Interrupted
 from synreal.plugins import load_plugin
 from synreal.records import read_record
 from synreal.tasks.classification import Classification
@@ -194,12 +194,18 @@ def test_every_phase_runs_in_the_precision_that_was_asked_for(toy, tmp_path, mon
 
 
 def test_a_run_goes_on_with_its_own_phases_only(toy, tmp_path):
+    path = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 4)
         with pytest.raises(Interrupted):
-            run(tmp_path / "run", **SHORT)
+            run(path, **SHORT)
     with pytest.raises(ConfigError, match=r"Cannot resume .* with another configuration: phases was "):
-        run(tmp_path / "run", resume=True, phases=["train"], **SHORT)
+        run(path, resume=True, phases=["train"], **SHORT)
+    facts = json.loads((path / "run.json").read_text())
+    facts["config"]["phases"] = [{"name": "train"}]
+    (path / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(CheckpointError, match="The checkpoint is of phase 2, but the run has 1: train"):
+        run(path, resume=True, phases=["train"], **SHORT)
 
 
 def test_two_processes_go_from_phase_to_phase(toy, tmp_path):
