@@ -34,8 +34,13 @@ def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, (str, DataSet)) else value
 
 
-def _found(value: Any) -> Any:
-    return data.find(value) if isinstance(value, (str, DataSet)) else value
+def _found(value: Any) -> DataSet:
+    if not isinstance(value, (str, DataSet)):
+        raise ConfigError(
+            "A data set is a name, KIND:FOLDER, KIND(root='FOLDER', key=value), or a YAML file that describes one; got "
+            f"{value!r}."
+        )
+    return data.find(value)
 
 
 _SPEC_SCHEMA: Final = {"anyOf": [{"type": "string"}, {"type": "object", "required": ["name"]}]}
