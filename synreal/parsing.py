@@ -47,10 +47,23 @@ def read_call(text: str, example: str) -> tuple[str, dict[str, Any]]:
     return name.strip(), settings
 
 
+def from_home(path: str | Path) -> Path:
+    """Return a path with ``~`` or ``~somebody`` at its start replaced by that home folder.
+
+    Raises:
+        ConfigError: If there is no such home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"The path {str(path)!r} begins with a home folder that cannot be found.") from None
+
+
 def problems(error: ValidationError) -> str:
     """Say what pydantic found wrong with settings, in one line."""
     return "; ".join(
-        f"{_where(e['loc'])}: {e['msg'].removeprefix('Value error, ')}, got {e['input']!r}" for e in error.errors()
+        f"{_where(e['loc'])}: {e['msg'].removeprefix('Value error, ').rstrip('.')}, got {e['input']!r}"
+        for e in error.errors()
     )
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from synreal.data.files.paths import hold_out
 from synreal.data.limits import MAX_PIXELS
 from synreal.errors import ConfigError, DataError
+from synreal.parsing import from_home
 from synreal.registry import Registry, place, vars_of
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class FolderData(DataSet):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         # A run is resumed from anywhere.
-        return Path(value).expanduser().absolute()
+        return from_home(value).absolute()
 
     @field_validator("name")
     @classmethod

@@ -13,6 +13,7 @@ from torch import nn
 
 from synreal.core.parts import input_statistics
 from synreal.errors import ConfigError, WeightsError, unknown_name
+from synreal.parsing import from_home
 
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Mean and standard deviation per RGB channel, for images in [0, 1]."""
@@ -108,7 +109,7 @@ def check_file(weights: str) -> Path:
     Raises:
         WeightsError: There is no such file, or its name does not end in .safetensors, .pth or .pt.
     """
-    path = Path(weights).expanduser()
+    path = from_home(weights)
     if path.suffix.lower() not in _SUFFIXES:
         raise WeightsError(
             f"weights={weights!r} is neither one of {', '.join(MODES)} nor the path of a state dict: "

@@ -282,6 +282,11 @@ def test_data_that_do_not_fit_are_refused_before_they_are_read(values, expected)
         ({"backbone": 18}, "backbone: Input should be a valid string, got 18"),
         ({"backbone": None}, "backbone: Input should be a valid string, got None"),
         ({"source": {}}, "A data set is a name, KIND:FOLDER, "),
+        ({"source": "~nobody-here"}, "'~nobody-here' begins with a home folder that cannot be found"),
+        (
+            {"source": "imagefolder:~nobody-here/x", "targets": "mnist"},
+            "begins with a home folder that cannot be found",
+        ),
         ({"source": None}, "A data set is a name, KIND:FOLDER, "),
         ({"targets": ["mnist", {}]}, "A data set is a name, KIND:FOLDER, "),
         ({"targets": {"mnist": 1}}, "targets: Input should be a valid tuple, got {'mnist': 1}"),

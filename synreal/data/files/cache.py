@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from synreal.errors import ConfigError
+from synreal.parsing import from_home
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -35,9 +36,9 @@ def cache_folder(given: str | Path | None = None) -> Path:
     """
     try:
         if given is not None:
-            return Path(given).expanduser()
+            return from_home(given)
         if own := os.environ.get("SYNREAL_CACHE"):
-            return Path(own).expanduser()
+            return from_home(own)
         # The XDG specification asks to ignore relative paths.
         if (shared := Path(os.environ.get("XDG_CACHE_HOME", ""))).is_absolute():
             return shared / "synreal"

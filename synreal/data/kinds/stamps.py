@@ -13,6 +13,7 @@ from pydantic import field_validator
 
 from synreal.data.datasets import DATA, DataSet, Domain, Policy
 from synreal.data.rendered.stamp_classes import CLASSES
+from synreal.parsing import from_home
 
 if TYPE_CHECKING:
     from synreal.data.sets import ImageSet
@@ -42,7 +43,7 @@ class Stamps(DataSet):
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         # A run is resumed from anywhere.
-        return None if value is None else value.expanduser().absolute()
+        return None if value is None else from_home(value).absolute()
 
     def class_names(self, label: str) -> tuple[str, ...]:
         """The five folders; a mask also has the background."""

@@ -28,6 +28,7 @@ from synreal.data.files.cache import Arrays, cache_folder, cached, fingerprint
 from synreal.data.files.paths import is_litter
 from synreal.data.rendered.stamp_classes import CLASSES
 from synreal.errors import ConfigError, DataError
+from synreal.parsing import from_home
 
 VERSION: Final = 1
 """Raised whenever the same files would give other cut-outs."""
@@ -150,7 +151,7 @@ def find_folder(root: Path | None) -> Path | None:
     Raises:
         DataError: If ``root`` holds no stamps.
     """
-    candidates = [Path(place).expanduser() for place in PLACES] if root is None else [root / below for below in _BELOW]
+    candidates = [from_home(place) for place in PLACES] if root is None else [root / below for below in _BELOW]
     for folder in candidates:
         if all((folder / name).is_dir() for name in CLASSES):
             return folder
