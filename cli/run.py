@@ -52,6 +52,9 @@ def run(
     plugins.load(plugin)
     resolved = _resolve(config, given, settings or [], resume)
     if dry_run:
+        from synreal.engine import preflight
+
+        preflight.check(resolved)
         _warn_of_missing(resolved)
         typer.echo(resolved.to_yaml(), nl=False)
         return
@@ -79,7 +82,7 @@ def _warn_of_missing(config: RunConfig) -> None:
 
 def _resolve(config: Path | None, given: dict[str, Any], settings: list[str], resume: Path | None) -> RunConfig:
     from synreal.config import apply_settings, make_config, read_yaml, with_values
-    from synreal.engine import preflight, run_folder
+    from synreal.engine import run_folder
     from synreal.errors import ConfigError
 
     if resume is not None:
@@ -89,6 +92,4 @@ def _resolve(config: Path | None, given: dict[str, Any], settings: list[str], re
         given["output.folder"] = resume
     else:
         values = read_yaml(config) if config is not None else {}
-    resolved = make_config(apply_settings(with_values(values, given), settings))
-    preflight.check(resolved)
-    return resolved
+    return make_config(apply_settings(with_values(values, given), settings))
