@@ -80,6 +80,7 @@ def show(
 ) -> None:
     """Draw the source and its targets with a task's labels: classes, masks or boxes."""
     from synreal import data
+    from synreal.config.resolution import DEFAULT_TASK
     from synreal.errors import ConfigError
     from synreal.tasks import TASKS
 
@@ -88,7 +89,7 @@ def show(
     label = spec.label
     if spec.sheet is None:
         raise ConfigError(f"The task {spec.name!r} names no sheet, the figure that draws its data.")
-    suffix = "" if spec.name == TASKS.get("classification").name else f"-{spec.short}"
+    suffix = "" if spec.name == DEFAULT_TASK else f"-{spec.short}"
     entry = data.find(source)
     output = output or Path(f"{entry.label}{suffix}.png")
     data.check_domain(entry, "source")
