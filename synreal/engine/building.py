@@ -22,7 +22,7 @@ from synreal.engine.progress import RunProgress
 from synreal.engine.schedule import BatchPlan
 from synreal.engine.signals import StopRequest
 from synreal.engine.state import Job, RunState, source_plan
-from synreal.tasks.base import MEMORY_FORMATS, Task
+from synreal.tasks.base import Task, memory_format
 from synreal.transforms import Transform
 from synreal.views import derive_seed
 from synreal.weights import IMAGENET_CLASSES, Student, WeightsOrigin, create_backbone
@@ -107,7 +107,7 @@ def advance(state: RunState, phases: Sequence[Phase]) -> RunState:
 def build_student(task: Task[Any], config: RunConfig) -> Student:
     """Build a task's network with its head; the only place that asks a task for one."""
     student = task.build_student()
-    student.network.to(memory_format=_memory_format(config))
+    student.network.to(memory_format=memory_format(config.student.memory_format))
     return student
 
 
@@ -120,11 +120,6 @@ def transform(student: Student, config: RunConfig) -> None:
 def load_task(config: RunConfig) -> Task[Any]:
     """Read the data of a run's task."""
     return config.task.load(config.setup)
-
-
-def _memory_format(config: RunConfig) -> torch.memory_format:
-    found: torch.memory_format = getattr(torch, MEMORY_FORMATS[config.student.memory_format])
-    return found
 
 
 def _build_job(
@@ -171,7 +166,7 @@ def _build_reference(config: RunConfig, task: Task[Any]) -> tuple[nn.Module | No
         network, origin = task.build_classifier()
     else:
         return None, None
-    return network.to(memory_format=_memory_format(config)), origin
+    return network.to(memory_format=memory_format(config.student.memory_format)), origin
 
 
 def _begin(

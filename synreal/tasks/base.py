@@ -350,9 +350,7 @@ class BatchTask(Task[S]):
 
     def formatted(self, images: Tensor) -> Tensor:
         """Order a batch in memory as the network is."""
-        import torch
-
-        return images.contiguous(memory_format=getattr(torch, MEMORY_FORMATS[self.setup.memory_format]))
+        return images.contiguous(memory_format=memory_format(self.setup.memory_format))
 
 
 def image_and_label(index: int, image: Tensor, label: Any) -> tuple[Tensor, Any]:
@@ -362,3 +360,11 @@ def image_and_label(index: int, image: Tensor, label: Any) -> tuple[Tensor, Any]
 
 MEMORY_FORMATS: Final = {"channels_last": "channels_last", "contiguous": "contiguous_format"}
 """What torch calls an order of images in memory."""
+
+
+def memory_format(name: str) -> torch.memory_format:
+    """Return torch's own constant for the name of a memory format in a configuration."""
+    import torch
+
+    found: torch.memory_format = getattr(torch, MEMORY_FORMATS[name])
+    return found
