@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from synreal import data
 from synreal.registry import ROOMS, registry_of
 from tests.cli.test_cli import tiny_images
+from tests.data.labels.test_own_kind import PLUGIN as DEPTH_MAPS
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -134,69 +135,7 @@ class Stripes(DataSet):
         labels = torch.tensor([0, 1] * 10 if split == "train" else [1, 0])
         return ArrayImages("stripes", split, images + (split == "heldout"), labels, self.class_names(label))
 """,
-    "labels": """
-from typing import ClassVar
-
-import numpy as np
-import torch
-from synreal import data
-from synreal.data.files.decoding import read_image
-from synreal.data.files.file_sets import ImageFiles
-from synreal.data.files.paths import fingerprint_files, scan_images
-from synreal.data.labels import LABELS, Counts, LabelKind
-from torch.nn import functional as F
-from torchvision.tv_tensors import Mask
-
-
-@LABELS.register
-class Depth(LabelKind):
-    name = "depth"
-    summary = "A distance per pixel, float32 (H, W)."
-    unit = "pixels"
-
-    def realign(self, label, table):
-        return label
-
-    def resize(self, label, before, after):
-        return F.interpolate(label[None, None], after, mode="nearest-exact")[0, 0]
-
-    def transform(self, label, geometry):
-        return geometry(Mask(label)).as_subclass(torch.Tensor)
-
-    def count(self, label, classes):
-        return Counts(np.array([label.numel()]))
-
-    def problem(self, label, image_size, classes):
-        return "there is a distance below 0." if (label < 0).any() else None
-
-
-class DepthFiles(ImageFiles):
-    label_kind = Depth()
-
-    def __getitem__(self, index):
-        return read_image(self.path(index), self.max_pixels), torch.from_numpy(np.load(self.label_path(index)))
-
-    def label_path(self, index):
-        return self.path(index).with_suffix(".npy")
-
-
-@data.register
-class Lidar(data.FolderData):
-    kind: ClassVar[str] = "lidar"
-    domains: ClassVar[tuple[str, ...]] = ("source", "target")
-    label_kinds: ClassVar[tuple[str, ...]] = ("depth",)
-    summary: ClassVar[str] = "Images with depth maps."
-    needs: ClassVar[str] = "a folder of x.png with x.npy"
-
-    def class_names(self, label):
-        return ("distance",)
-
-    def read(self, split, *, label, seed, cache, policy):
-        files = scan_images(self.root)
-        files = [files[index] for index in self.chosen(files, split)]
-        maps = fingerprint_files(self.root, [file.replace(".png", ".npy") for file in files])
-        return DepthFiles(self.label, split, self.root, files, ("distance",), labels=[maps.encode()])
-""",
+    "labels": DEPTH_MAPS,
     "tasks": """
 from typing import ClassVar
 
