@@ -2,6 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from synreal.engine.building import build_student
 from synreal.tasks.classification import Classification
 from synreal.weights import create_backbone, normalization
 from tests.engine.tiny import load, make_config
@@ -46,3 +47,17 @@ def test_a_classifier_from_a_file_is_kept_if_it_was_trained_and_fits(classes, st
     else:
         assert not classifier.weight.any()
         assert not classifier.bias.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "order"), [("channels_last", torch.channels_last), ("contiguous", torch.contiguous_format)]
+)
+def test_network_and_images_lie_in_memory_as_the_run_asks(name, order, tmp_path):
+    config = make_config(tmp_path / "run", regularizers="none", weights="none", memory_format=name)
+    task = Classification(config.task, config.setup, load("digits", "train"), {})
+    student = build_student(task, config)
+    images = task.prepared(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), student, torch.device("cpu"))
+    other = torch.contiguous_format if order is torch.channels_last else torch.channels_last
+    for tensor in (student.network.conv_stem.weight, images):
+        assert tensor.is_contiguous(memory_format=order)
+        assert not tensor.is_contiguous(memory_format=other)
