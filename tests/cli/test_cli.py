@@ -149,6 +149,7 @@ def without_pretrained_weights():
 )
 def test_wrong_usage_of_run(arguments, expected, call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("synreal.engine.building.load_task", lambda config: pytest.fail("data were read first"))
     small = [] if {"--backbone", "--weights"} & set(arguments) else SMALL
     code, out, err = call("run", *arguments, *small, "--output", "new")
     assert code == 2
