@@ -101,7 +101,7 @@ class RunConfig(Section):
         for target in targets:
             data.check_domain(target, "target")
             data.check_labels(target, label)
-            if len(target.domains) > 1 and not target.apart and target.text() == source.text():
+            if len(target.domains) > 1 and not target.apart and target.same_images(source):
                 raise ConfigError(f"{source.label!r} is source and target at once: name other data to test on.")
             theirs = target.class_names(label)
             if known is not None and theirs is not None:

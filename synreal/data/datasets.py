@@ -77,6 +77,11 @@ class DataSet(BaseModel, ABC):
         """Whether it tests on other images than it trains on, where it serves as both."""
         return True
 
+    def same_images(self, other: DataSet) -> bool:
+        """Tell whether another data set describes the same images: they differ in name or ``heldout`` at most."""
+        apart = {"name", "heldout"}
+        return type(self) is type(other) and self.model_dump(exclude=apart) == other.model_dump(exclude=apart)
+
     def class_names(self, label: str) -> tuple[str, ...] | None:
         """Return the names of its classes in labels of a kind; None where only reading it tells."""
         return None

@@ -53,6 +53,11 @@ class OwnData(FolderData):
         """Whether it tests on other images than it trains on: where its splits say so."""
         return {"train", "test"} <= set(self.splits)
 
+    @property
+    def base(self) -> Path:
+        """The folder that ``splits`` is relative to: the root."""
+        return self.root
+
     def class_names(self, label: str) -> tuple[str, ...] | None:
         """Return ``classes``, with the background before them in masks; None where only reading tells."""
         if self.classes is None or label != "masks" or "background" in self.classes:
@@ -85,20 +90,20 @@ class OwnData(FolderData):
         return self.chosen(names, split)
 
     def folder(self, split: str) -> Path:
-        """Return the folder of a part where ``splits`` gives folders; without them, the root.
+        """Return the folder of a part where ``splits`` gives folders; without them, ``base``.
 
         Raises:
-            DataError: If it does not exist or lies outside the root.
+            DataError: If it does not exist or lies outside ``base``.
         """
-        place = self.place(split)
+        place, base = self.place(split), self.base
         where = f"Data set {self.label!r}, splits"
         if place is None:
-            return self.root
-        path = inside(self.root, place, where)
+            return base
+        path = inside(base, place, where)
         if not path.is_dir():
             raise DataError(
                 f"{where}: {path} {'is a file' if path.exists() else 'does not exist'}, expected a folder. Folders in "
-                f"{self.root}: {some(subfolders(self.root), 12) or 'none'}."
+                f"{base}: {some(subfolders(base), 12) or 'none'}."
             )
         return path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,13 @@ def imagefolder_tree(root: Path, classes: int = 3, per_class: int = 8, size: int
         (root / name).mkdir(parents=True)
         for index in range(per_class):
             Image.fromarray(picture(label, classes, size, random)).save(root / name / f"{index:03}.png")
+    return root
+
+
+def pacs_tree(root: Path, domains: Sequence[str] = ("cartoon", "photo"), **more: int) -> Path:
+    """Write an ``imagefolder_tree`` for each domain; returns the root."""
+    for seed, domain in enumerate(domains):
+        imagefolder_tree(root / domain, seed=seed, **more)
     return root
 
 

@@ -10,6 +10,7 @@ from synreal.data.kinds import (  # noqa: F401
     kitti,
     listed,
     masks,
+    pacs,
     sim10k,
     solo,
     stamps,

@@ -66,6 +66,10 @@ class ImageFolder(OwnData):
             max_pixels=self.max_pixels,
         )
 
+    def _alone(self, folder: Path) -> str:
+        """Say how one folder of a part is given alone, where it can be."""
+        return f", or give one of them alone: {self.kind}:{folder}"
+
     def _class_folders(self, folder: Path) -> dict[str, str]:
         """Return the folders of classes by the names of classes."""
         names = subfolders(folder)
@@ -83,8 +87,7 @@ class ImageFolder(OwnData):
             test = next((name for name in parts if name != train), train)
             raise DataError(
                 f"{self.label}: the folders {some(parts)} in {folder} are parts, expected one folder per class. Say "
-                f"which is which with splits={{'train': {train!r}, 'test': {test!r}}}, or give one of them alone: "
-                f"{self.kind}:{folder / train}."
+                f"which is which with splits={{'train': {train!r}, 'test': {test!r}}}{self._alone(folder / train)}."
             )
         by_name = {composed(name): name for name in names}
         if len(by_name) < len(names):

@@ -27,10 +27,15 @@ TREES = {
     "masks": own_trees.masks_tree,
     "solo": own_trees.solo_tree,
     "imagefolder": simple_trees.imagefolder_tree,
+    "pacs": simple_trees.pacs_tree,
     "list": simple_trees.list_tree,
     "yolo": simple_trees.yolo_tree,
 }
-MORE = {"masks": {"classes": ("background", *own_trees.CLASSES)}, "list": {"file": "labels.txt"}}
+MORE = {
+    "masks": {"classes": ("background", *own_trees.CLASSES)},
+    "list": {"file": "labels.txt"},
+    "pacs": {"domain": "photo"},
+}
 KINDS = [name for name, kind in data.DATA.classes().items() if issubclass(kind, data.FolderData)]
 EMBEDDED = [
     (name, label) for name, kind in data.DATA.classes().items() if name not in KINDS for label in kind.label_kinds
