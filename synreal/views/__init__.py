@@ -4,10 +4,14 @@ Nothing here knows a task, a data set or a configuration; images stay uint8 unti
 """
 
 from synreal.views import (
+    blur,  # noqa: F401
     crop,  # noqa: F401
     geometry,  # noqa: F401
     jitter,  # noqa: F401
+    noise,  # noqa: F401
     randaugment,  # noqa: F401
+    recolour,  # noqa: F401
+    stylise,  # noqa: F401
 )
 from synreal.views.base import VIEWS, Geometry, GeometryDraw, View
 from synreal.views.crop import classification_transform
