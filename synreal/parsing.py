@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from pydantic import ValidationError
 from synreal.errors import ConfigError
 
 _MOST_BYTES = 1 << 20
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
 
 def read_call(text: str, example: str) -> tuple[str, dict[str, Any]]:
@@ -48,11 +51,20 @@ def read_call(text: str, example: str) -> tuple[str, dict[str, Any]]:
 
 
 def from_home(path: str | Path) -> Path:
-    """Return a path with ``~`` or ``~somebody`` at its start replaced by that home folder.
+    """Return a path with what stands for a folder at its start replaced: ``~``, ``~somebody``, ``$SYNREAL_DATA``.
 
     Raises:
-        ConfigError: If there is no such home folder.
+        ConfigError: If there is no such home folder, or no such variable in the environment.
     """
+    named = _VARIABLE.match(str(path))
+    if named:
+        name = named[1] or named[2]
+        if not os.environ.get(name):
+            raise ConfigError(
+                f"The path {str(path)!r} begins with ${name}, which is not set: export {name} as the folder that it "
+                "stands for."
+            )
+        path = os.environ[name] + str(path)[named.end() :]
     try:
         return Path(path).expanduser()
     except RuntimeError:

@@ -47,18 +47,23 @@ def get(name: str) -> type[DataSet]:
     return DATA.get(name)
 
 
-def find(value: str | DataSet) -> DataSet:
+def find(value: str | DataSet | Mapping[str, Any]) -> DataSet:
     """Read how a data set is written down.
 
     Args:
         value: ``"digits"``; ``"gta5:/data/gta5"``; ``"gta5(root='/data/gta5', frames='all')"``; a YAML file that
-            describes one, ``"parts.yaml"``; or a data set, which is returned.
+            describes one, ``"parts.yaml"``; what such a file holds, ``{"format": "gta5", "root": "/data/gta5"}``; or a
+            data set, which is returned.
 
     Raises:
         ConfigError: If a name or setting is unknown (the nearest is suggested), or a value does not fit.
     """
     if isinstance(value, DataSet):
         return value
+    if isinstance(value, Mapping):
+        return _build(
+            _format(value, "A data set"), {k: v for k, v in value.items() if k != "format"}, repr(dict(value))
+        )
     text = value.strip()
     if text.lower().endswith((".yaml", ".yml")) and "(" not in text and text.partition(":")[0] not in DATA:
         return _described(from_home(text).absolute())
@@ -92,21 +97,27 @@ def _build(name: str, settings: Mapping[str, Any], text: str, kind: str = "setti
 def _described(path: Path) -> DataSet:
     """Read the YAML file that describes a data set; its ``root`` is relative to the file."""
     values = read_mapping(path, "data set description")
-    if not isinstance(values.get("format"), str):
-        raise ConfigError(
-            f"{path} must describe a data set with 'format: NAME' and 'root: FOLDER', where NAME is one of "
-            f"{', '.join(available())}."
-        )
+    name = _format(values, str(path))
     settings = {key: value for key, value in values.items() if key != "format"}
     try:
-        fields = get(values["format"]).model_fields
+        fields = get(name).model_fields
         if "root" in settings or ("root" in fields and fields["root"].is_required()):
-            settings["root"] = path.parent / str(settings.get("root", "."))
+            settings["root"] = path.parent / from_home(str(settings.get("root", ".")))
         if "name" in fields:
             settings.setdefault("name", re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem).strip("-._") or None)
-        return _build(values["format"], settings, str(path), kind="key")
+        return _build(name, settings, str(path), kind="key")
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def _format(values: Mapping[str, Any], where: str) -> str:
+    """Return the kind of data that a description names."""
+    if not isinstance(values.get("format"), str):
+        raise ConfigError(
+            f"{where} must describe a data set with 'format: NAME' and 'root: FOLDER', where NAME is one of "
+            f"{', '.join(available())}; got {dict(values)!r}."
+        )
+    return str(values["format"])
 
 
 def check_label(label: str) -> None:
