@@ -172,7 +172,7 @@ def _with_targets(whole: dict[str, Any], label: str) -> None:
     if not isinstance(section, Mapping) or section.get("targets"):
         return
     given = section.get("source", SECTIONS["data"].model_fields["source"].default)
-    if not isinstance(given, (str, data.DataSet)):
+    if not isinstance(given, (str, data.DataSet, Mapping)):
         return
     source = data.find(given)
     data.check_domain(source, "source")

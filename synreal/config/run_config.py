@@ -10,7 +10,8 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 from typing_extensions import Self
 
 from synreal import data
-from synreal.config.resolution import resolve
+from synreal.config import recipes
+from synreal.config.resolution import resolve, with_recipe
 from synreal.config.sections import (
     DataSection,
     OutputSection,
@@ -154,13 +155,19 @@ class RunConfig(Section):
         )
 
     @property
+    def plain_terms(self) -> tuple[Regularizer, ...]:
+        """The regularizers with all their settings at the defaults that they have in this task and preset."""
+        recipe = recipes.find(self.preset) if self.preset is not None else self.task.recipe
+        return cast("tuple[Regularizer, ...]", with_recipe([spec.name for spec in self.terms], recipe))
+
+    @property
     def used(self) -> dict[str, list[str]]:
         """Names of all that a plugin may have brought, by the kind's plural."""
         source, targets = self.data.source, self.data.targets
         return {
             "regularizers": [spec.name for spec in self.regularizers],
             "transforms": [spec.name for spec in self.student.transforms],
-            "views": [spec.name for spec in self.views],
+            "views": [spec.name for spec in (*self.views, *self.testing.shifts)],
             "phases": [spec.name for spec in self.phases],
             "measures": list(self.testing.measures),
             "figures": list(self.testing.figures),

@@ -7,6 +7,7 @@ documentation and the JSON schema are made from them.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -31,14 +32,14 @@ from synreal.specs import Spec, spec_registry
 
 
 def _listed(value: Any) -> Any:
-    return (value,) if isinstance(value, (str, DataSet)) else value
+    return (value,) if isinstance(value, (str, DataSet, Mapping)) else value
 
 
 def _found(value: Any) -> DataSet:
-    if not isinstance(value, (str, DataSet)):
+    if not isinstance(value, (str, DataSet, Mapping)):
         raise ConfigError(
-            "A data set is a name, KIND:FOLDER, KIND(root='FOLDER', key=value), or a YAML file that describes one; got "
-            f"{value!r}."
+            "A data set is a name, KIND:FOLDER, KIND(root='FOLDER', key=value), a YAML file that describes one, or "
+            f"what such a file holds, {{format: KIND, root: FOLDER}}; got {value!r}."
         )
     return data.find(value)
 
@@ -49,7 +50,7 @@ Data = Annotated[
     SerializeAsAny[DataSet],
     BeforeValidator(_found),
     PlainSerializer(lambda value: value.text(), return_type=str),
-    WithJsonSchema({"type": "string"}),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "required": ["format"]}]}),
 ]
 """A data set, in any form that ``synreal.data.find`` reads; written as text."""
 
@@ -195,6 +196,34 @@ class TestingSection(Section):
     figures: tuple[str, ...] = Field(
         default=(), description="Figures in addition to the task's own; see synreal list figures."
     )
+    shifts: tuple[SpecOf, ...] = Field(
+        default=(),
+        description="Views under which the held-out source is tested too, at the end: styles that were not trained on, "
+        "such as blur, noise, recolour, stylise. They see no real image, and tell how a weight may be chosen.",
+    )
+    wise_ft: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(),
+        description="Also test weights between the run's start and its end, at these shares of the way (WiSE-FT; 0.5 "
+        "is half-way). It takes no more training.",
+    )
+
+    @field_validator("shifts", mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        specs = spec_registry("views").specs(value)
+        for spec in specs:
+            if spec.moves or spec.draws == "once":
+                raise ConfigError(
+                    f"shifts: {spec.name} moves pixels, and labels would no longer fit. Known: {_still()}."
+                )
+        if len({spec.name for spec in specs}) < len(specs):
+            raise ConfigError("shifts names a view twice; results are told apart by its name.")
+        return tuple(specs)
+
+    @field_validator("wise_ft", mode="before")
+    @classmethod
+    def _shares(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
     @field_validator("measures", "figures", mode="before")
     @classmethod
@@ -204,6 +233,12 @@ class TestingSection(Section):
             for name in names:
                 registry_of(str(info.field_name)).get(str(name))
         return names
+
+
+def _still() -> str:
+    """Name the views that leave pixels in their place."""
+    classes: dict[str, Any] = spec_registry("views").classes()
+    return ", ".join(name for name, cls in classes.items() if not cls.moves and cls.draws != "once")
 
 
 class OutputSection(Section):

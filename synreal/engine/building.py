@@ -101,6 +101,8 @@ def advance(state: RunState, phases: Sequence[Phase]) -> RunState:
         history=state.history,
         seconds=state.seconds,
         saved=state.saved,
+        steps=state.steps,
+        memory=state.memory,
     )
 
 
@@ -141,6 +143,9 @@ def _build_job(
         reference = copy.deepcopy(student.network)  # the teacher stays as it was pretrained
     transform(student, config)
     specs = [spec.scheduled(epoch) for spec in config.terms]
+    start = None
+    if config.testing.wise_ft:
+        start = {name: value.detach().clone() for name, value in student.network.state_dict().items()}
     model = attach(student.network, specs, reference=reference, norm=config.student.norm)
     return Job(
         config=config,
@@ -153,6 +158,7 @@ def _build_job(
         model=model,
         student=student,
         reference=reference_origin,
+        start=start,
         progress=progress,
         request=request,
     )
@@ -179,6 +185,8 @@ def _begin(
     seconds: Seconds,
     saved: int,
     snapshot: Snapshot | None = None,
+    steps: list[float] | None = None,
+    memory: int | None = None,
 ) -> RunState:
     """Begin a phase, or go on with it from a snapshot."""
     phase = phases[index]
@@ -206,6 +214,8 @@ def _begin(
         history=history,
         seconds=seconds,
         saved=saved,
+        steps=[] if steps is None else steps,
+        memory=memory,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -53,6 +54,25 @@ def describe(device: torch.device, processes: int) -> Environment:
         platform=platform.platform(),
         git_commit=_git_commit(),
     )
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Return the most memory in bytes that this process has held so far, on a GPU or, without one, in all.
+
+    Args:
+        device: Where the run trains.
+
+    Returns:
+        The number; None where it is not known.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if device.type != "cpu" or sys.platform not in ("linux", "darwin"):
+        return None
+    import resource  # Windows has none
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def versions() -> dict[str, str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 
 from synreal.config import RunConfig, make_config
@@ -19,10 +21,10 @@ from synreal.engine.progress import RunProgress
 from synreal.engine.run_folder import RunFacts
 from synreal.engine.signals import StopRequest, listening
 from synreal.engine.state import Job, RunState
-from synreal.engine.testing import score_run
+from synreal.engine.testing import score_averaged, score_run, score_shifted
 from synreal.errors import ConfigError, SynrealError, TrainingError
 from synreal.measures import Collection
-from synreal.records import Protocol, RunRecord, Score, TargetSelected, best_epoch, leaves, read_record, write_json
+from synreal.records import Chosen, Cost, Protocol, RunRecord, Score, best_epoch, leaves, read_record, write_json
 from synreal.registry import loaded
 
 # What may change when a run is resumed: it moves no number of the result.
@@ -117,7 +119,7 @@ def _run(
         state = building.advance(state, phases)
         phases[state.phase].run(state)
     collections, scores = score_run(state)
-    return _finish(state, collections, scores)
+    return _finish(state, collections, scores, score_shifted(state), score_averaged(state))
 
 
 def _check_same_config(path: Path, facts: RunFacts, config: RunConfig) -> None:
@@ -159,11 +161,19 @@ def _run_facts(job: Job) -> RunFacts:
     )
 
 
-def _finish(state: RunState, collections: dict[str, Collection], scores: dict[str, Score]) -> RunResult:
+def _finish(
+    state: RunState,
+    collections: dict[str, Collection],
+    scores: dict[str, Score],
+    shifted: dict[str, Score],
+    averaged: dict[str, dict[str, Score]],
+) -> RunResult:
     job = state.job
     config, task = job.config, job.task
+    device = job.accelerator.device
     record = RunRecord(
-        regularizers=[spec.model_dump(mode="json") for spec in config.regularizers],
+        regularizers=[spec.model_dump(mode="json") for spec in config.terms],
+        defaults=[spec.model_dump(mode="json") for spec in config.plain_terms],
         backbone=config.student.backbone,
         architecture=config.task.built_around,
         weights=job.student.origin.as_dict(),
@@ -190,9 +200,18 @@ def _finish(state: RunState, collections: dict[str, Collection], scores: dict[st
             versions=environment.versions(),
         ),
         source_heldout=scores["source"],
+        shifted=shifted,
         targets={name: score for name, score in scores.items() if name != "source"},
-        target_selected=_target_selected(state, scores),
+        source_selected=_selected(state, scores, by="source"),
+        target_selected=_selected(state, scores),
+        averaged=averaged,
         seconds={name: round(value, 1) for name, value in state.seconds},
+        cost=Cost(
+            step_seconds=round(statistics.median(state.steps), 4) if state.steps else None,
+            memory=state.memory,
+            device="cpu" if device.type == "cpu" else environment.describe(device, 1).device_name,
+            threads=torch.get_num_threads(),
+        ),
     )
     if job.main:
         metadata = {"backbone": config.student.backbone, "classes": task.classes, "library": config.task.library}
@@ -206,11 +225,12 @@ def _finish(state: RunState, collections: dict[str, Collection], scores: dict[st
     return RunResult(job.path, record)
 
 
-def _target_selected(state: RunState, scores: Mapping[str, Score]) -> dict[str, TargetSelected]:
+def _selected(state: RunState, scores: Mapping[str, Score], by: str | None = None) -> dict[str, Chosen]:
+    """Choose a tested epoch for each target, by one set or by the target itself."""
     best = {}
     history = [{"step": row.step, **row.measures} for row in state.history]
     for name, score in scores.items():
         higher = score.higher_is_better[score.headline_name]
-        if name != "source" and (chosen := best_epoch(history, name, higher_is_better=higher)) is not None:
-            best[name] = chosen
+        if name != "source" and (found := best_epoch(history, by or name, name, higher_is_better=higher)) is not None:
+            best[name] = found
     return best

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
@@ -44,6 +44,7 @@ class Job:
         model: Student and regularizers.
         student: The network that is trained, where its weights came from, and how its images are normalised.
         reference: Where the weights came from of a teacher that is another network.
+        start: The student's weights before the first step, where the run's end is to be averaged with them.
         progress: What people see.
         request: Whether the run was asked to stop.
     """
@@ -58,6 +59,7 @@ class Job:
     model: RegularizedModel
     student: Student
     reference: WeightsOrigin | None
+    start: dict[str, Tensor] | None
     progress: RunProgress
     request: StopRequest
 
@@ -114,6 +116,9 @@ class RunState:
         seconds: What the run has spent so far.
         saved: Steps of the whole run that the newest checkpoint holds; -1 if there is none.
         since: When the time was taken last.
+        tick: When the last step ended, or what came between it and the next.
+        steps: Seconds of each step that this process made, loading of its images included.
+        memory: Peak of memory in training, in bytes; None before the first test, and where it is not known.
     """
 
     job: Job
@@ -129,6 +134,9 @@ class RunState:
     seconds: Seconds
     saved: int
     since: float = field(default_factory=time.monotonic)
+    tick: float = field(default_factory=time.monotonic)
+    steps: list[float] = field(default_factory=list)
+    memory: int | None = None
 
     @property
     def model(self) -> RegularizedModel:

@@ -27,6 +27,7 @@ def source_batches(state: RunState) -> Iterator[Any]:
     if _test_due(state) and state.made not in [evaluation.step for evaluation in state.history]:
         score_run(state)  # the run was stopped before this test had ended
     state.wrapped.train()
+    state.tick = time.monotonic()
     yield from batches(make_loader(job.data, job.config.data.workers, job.task.collate, batch_sampler=state.plan))
 
 
@@ -43,6 +44,7 @@ def step_made(state: RunState, row: Mapping[str, float]) -> None:
     """
     job = state.job
     state.step += 1
+    state.steps.append(time.monotonic() - state.tick)
     job.progress.step(state.step, {k: v for k, v in row.items() if k.startswith(("loss", "penalty"))})
     if state.made % job.config.output.log_every == 0 or state.done:
         state.log(row)
@@ -56,6 +58,7 @@ def step_made(state: RunState, row: Mapping[str, float]) -> None:
         if not due:
             saving.save(state)
         raise saving.stopped(job.request, job.path, state.made)
+    state.tick = time.monotonic()
 
 
 def _test_due(state: RunState) -> bool:

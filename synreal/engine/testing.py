@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 
 from synreal.config import RunConfig
-from synreal.engine import saving
+from synreal.engine import environment, saving
 from synreal.engine.checkpoint import Evaluation
 from synreal.engine.loading import batches, length, make_loader
 from synreal.engine.signals import StopRequest
 from synreal.engine.state import RunState
 from synreal.errors import Interrupted
+from synreal.functional import wise_ft
 from synreal.measures import Collection
 from synreal.records import Score, with_unit, written
 from synreal.tasks.base import Task
+from synreal.views import View
 from synreal.weights import Student
 
 
@@ -28,6 +30,8 @@ def score_student(
     accelerator: Accelerator,
     request: StopRequest,
     *,
+    names: Iterable[str] | None = None,
+    shift: View | None = None,
     on_stop: Callable[[], None] | None = None,
 ) -> tuple[dict[str, Collection], dict[str, Score]]:
     """Test a student on every set, each image once, over all processes.
@@ -38,6 +42,8 @@ def score_student(
         config: Sizes of batches and data loading.
         accelerator: Device, precision and the other processes.
         request: Whether the run was asked to stop.
+        names: The sets; by default all of the task's.
+        shift: A view that changes each image before it is tested.
         on_stop: Called between two batches if it was, where there is one process; it raises.
 
     Returns:
@@ -50,8 +56,8 @@ def score_student(
     network = student.network
     was_training = network.training
     network.eval()
-    for name in task.tests:
-        data, collection = task.test_data(name), task.collection(name, config.testing.measures)
+    for name in task.tests if names is None else names:
+        data, collection = task.test_data(name, shift), task.collection(name, config.testing.measures)
         shard = range(accelerator.process_index, length(data), accelerator.num_processes)
         loader = make_loader(
             data,
@@ -84,16 +90,10 @@ def score_run(state: RunState) -> tuple[dict[str, Collection], dict[str, Score]]
     """
     job = state.job
     state.count_training()
+    if state.memory is None:  # before tests, whose batches are larger
+        state.memory = environment.peak_memory(job.accelerator.device)
     state.share_norm_stats()
-
-    def stop() -> None:
-        state.count_testing()
-        if state.saved != state.made:  # replacing a whole checkpoint by its equal could only lose it
-            saving.save(state)
-        raise saving.stopped(job.request, job.path, state.made)
-
-    collections, scores = score_student(job.student, job.task, job.config, job.accelerator, job.request, on_stop=stop)
-    state.count_testing()
+    collections, scores = _scored(state)
     measures = {name: score.measures for name, score in scores.items()}
     state.history.append(Evaluation(step=state.made, measures=measures))
     first = scores["source"].headline_name
@@ -102,3 +102,53 @@ def score_run(state: RunState) -> tuple[dict[str, Collection], dict[str, Score]]
     job.progress.say(f"step {state.made}  {heading}  {text}")
     state.log({f"eval/{name}/{m}": v for name, found in measures.items() for m, v in found.items()})
     return collections, scores
+
+
+def score_shifted(state: RunState) -> dict[str, Score]:
+    """Test the student on the held-out source in each style of ``testing.shifts``; raises as ``score_run``.
+
+    Returns:
+        The score by the style's name.
+    """
+    shifts = cast("tuple[View, ...]", state.job.config.testing.shifts)
+    return {shift.name: _scored(state, names=["source"], shift=shift)[1]["source"] for shift in shifts}
+
+
+def score_averaged(state: RunState) -> dict[str, dict[str, Score]]:
+    """Test weights between the run's start and where it stands, and put the student back; raises as ``score_run``.
+
+    Returns:
+        The scores by the average's name, e.g. ``"wise_ft(0.5)"``, and set.
+    """
+    job = state.job
+    network = job.student.network
+    if job.start is None:
+        return {}
+    end = {name: value.clone() for name, value in network.state_dict().items()}
+    found = {}
+    try:
+        for alpha in job.config.testing.wise_ft:
+            network.load_state_dict(wise_ft(job.start, end, alpha))
+            found[f"wise_ft({alpha:g})"] = _scored(state)[1]
+    finally:
+        network.load_state_dict(end)
+    return found
+
+
+def _scored(
+    state: RunState, *, names: Iterable[str] | None = None, shift: View | None = None
+) -> tuple[dict[str, Collection], dict[str, Score]]:
+    """Test the student as it is; if the run is asked to stop, see that it has a checkpoint, and end it."""
+    job = state.job
+
+    def stop() -> None:
+        state.count_testing()
+        if state.saved != state.made:  # replacing a whole checkpoint by its equal could only lose it
+            saving.save(state)
+        raise saving.stopped(job.request, job.path, state.made)
+
+    found = score_student(
+        job.student, job.task, job.config, job.accelerator, job.request, names=names, shift=shift, on_stop=stop
+    )
+    state.count_testing()
+    return found

@@ -3,6 +3,7 @@
 No module, no configuration and no state live here.
 """
 
+from synreal.functional.averages import wise_ft
 from synreal.functional.confusion import class_iou, class_recall, confusion_matrix, share_right
 from synreal.functional.contrast import causal_invariance, info_nce, queue_logsumexp
 from synreal.functional.distances import (
@@ -38,4 +39,5 @@ __all__ = [
     "share_right",
     "unit",
     "weight_l2",
+    "wise_ft",
 ]

@@ -6,10 +6,11 @@ A record carries all that tables need: nothing here knows a measure or a task, a
 from synreal.records.numbers import Unit, as_number, headline_of, mean_and_spread, percent, with_unit, written
 from synreal.records.record import (
     SCHEMA_VERSION,
+    Chosen,
+    Cost,
     Protocol,
     RunRecord,
     Score,
-    TargetSelected,
     best_epoch,
     read_record,
     write_json,
@@ -18,11 +19,12 @@ from synreal.records.table import Row, aggregate, leaves, render_markdown
 
 __all__ = [
     "SCHEMA_VERSION",
+    "Chosen",
+    "Cost",
     "Protocol",
     "Row",
     "RunRecord",
     "Score",
-    "TargetSelected",
     "Unit",
     "aggregate",
     "as_number",

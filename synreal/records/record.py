@@ -15,7 +15,7 @@ from synreal import atomic
 from synreal.errors import ConfigError
 from synreal.records.numbers import Unit, headline_of
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 
 class Score(BaseModel):
@@ -82,13 +82,38 @@ class Score(BaseModel):
         return [name for name in self.measures if name not in self.parts]
 
 
-class TargetSelected(BaseModel):
-    """The best score among evaluated epochs, chosen on the target itself: it peeks, and is not a zero-shot result."""
+class Chosen(BaseModel):
+    """What was measured at a tested epoch that somebody chose.
+
+    Attributes:
+        measures: Values by name, the headline first.
+        step: Steps that had been made.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     measures: dict[str, float | None]
     step: int
+
+
+class Cost(BaseModel):
+    """What training took; numbers of one machine, under one load, compare.
+
+    Attributes:
+        step_seconds: Median wall-clock seconds of a training step, loading of its images included; None if the process
+            that ended the run made none.
+        memory: Peak in bytes before the first test: of the accelerator where there is one, else of the process; None
+            where that is not known.
+        device: ``"cpu"``, or the accelerator's name.
+        threads: Of torch, in each process.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    step_seconds: float | None
+    memory: int | None
+    device: str
+    threads: int
 
 
 class Protocol(BaseModel):
@@ -131,31 +156,43 @@ class RunRecord(BaseModel):
 
     Attributes:
         schema_version: Version of this format; no other one is read.
-        regularizers: Specs as written in a configuration.
+        regularizers: Specs as written in a configuration, with all their settings.
+        defaults: The same regularizers as they are where nothing is set.
         backbone: timm name.
         architecture: What was built around the backbone; None for the backbone with a classifier.
         weights: Where the pretrained weights came from (``source``, ``detail``, ``sha256``).
         config: The whole resolved configuration.
         protocol: How the numbers came about.
         source_heldout: Score on synthetic images that were not trained on.
+        shifted: Score on the same images in each style that was not trained on, by the style's name.
         targets: Score on each real data set, after the last epoch.
-        target_selected: Best evaluated epoch by target, chosen on the target: never the headline.
-        seconds: Wall-clock seconds of training and of evaluation.
+        source_selected: By target, what was measured at the tested epoch that was best on held-out synthetic images:
+            no target was seen in choosing.
+        target_selected: Best tested epoch by target, chosen on the target: it peeks, and is never the headline.
+        averaged: Scores of weights between the run's start and its end, e.g. ``"wise_ft(0.5)"``: by set, ``"source"``
+            and the targets.
+        seconds: Wall-clock seconds of training and of testing.
+        cost: What training took.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    schema_version: Literal[3] = SCHEMA_VERSION
+    schema_version: Literal[4] = SCHEMA_VERSION
     regularizers: list[dict[str, Any]]
+    defaults: list[dict[str, Any]]
     backbone: str
     architecture: str | None
     weights: dict[str, str | None]
     config: dict[str, Any]
     protocol: Protocol
     source_heldout: Score
+    shifted: dict[str, Score]
     targets: dict[str, Score]
-    target_selected: dict[str, TargetSelected]
+    source_selected: dict[str, Chosen]
+    target_selected: dict[str, Chosen]
+    averaged: dict[str, dict[str, Score]]
     seconds: dict[str, float]
+    cost: Cost
 
     @property
     def method(self) -> str:
@@ -163,28 +200,39 @@ class RunRecord(BaseModel):
         return "+".join(spec["name"] for spec in self.regularizers)
 
     @property
+    def label(self) -> str:
+        """The regularizers with what is not at its default, e.g. ``"csg(weight=0.3)"``."""
+        return "+".join(_named(spec, plain) for spec, plain in zip(self.regularizers, self.defaults, strict=True))
+
+    @property
     def network(self) -> str:
         """The backbone and, where there is one, the architecture around it, e.g. ``"unet on resnet50"``."""
         return " on ".join(filter(None, (self.architecture, self.backbone)))
 
 
-def best_epoch(history: Sequence[Mapping[str, Any]], name: str, *, higher_is_better: bool) -> TargetSelected | None:
-    """Return the tested epoch whose headline on a set is best; the first of equals.
+def _named(spec: Mapping[str, Any], plain: Mapping[str, Any]) -> str:
+    changed = ", ".join(f"{key}={value!r}" for key, value in spec.items() if value != plain.get(key))
+    return f"{spec['name']}({changed})" if changed else str(spec["name"])
+
+
+def best_epoch(history: Sequence[Mapping[str, Any]], by: str, name: str, *, higher_is_better: bool) -> Chosen | None:
+    """Return what was measured on a set at the tested epoch whose headline on the same or another set is best.
 
     Args:
         history: One row per test: its ``step``, and the measures by the name of each set.
-        name: The set.
-        higher_is_better: The direction of the headline.
+        by: The set that decides; of equal epochs the first is taken.
+        name: The set whose measures are wanted.
+        higher_is_better: The direction of the headline that decides.
 
     Returns:
         The epoch; None if there was no choice, or the headline was never defined.
     """
-    values = [headline_of(row[name]) for row in history]
+    values = [headline_of(row[by]) for row in history]
     defined = [value for value in values if not math.isnan(value)]
     if len(history) < 2 or not defined:
         return None
     row = history[values.index(max(defined) if higher_is_better else min(defined))]
-    return TargetSelected(measures=row[name], step=row["step"])
+    return Chosen(measures=row[name], step=row["step"])
 
 
 def read_record(path: str | Path) -> RunRecord:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from synreal.measures import Collection
     from synreal.records import Score
+    from synreal.views import View
     from synreal.weights import Student, WeightsOrigin
 
 SHOWN: Final = 8
@@ -199,11 +200,17 @@ class Task(ABC, Generic[S]):
         """Make of a view's label what the loss takes."""
         return label
 
-    def test_data(self, name: str) -> Dataset[Any]:
-        """Return items ``(image, target)`` of one of ``tests``."""
+    def test_data(self, name: str, shift: View | None = None) -> Dataset[Any]:
+        """Return items ``(image, target)`` of one of ``tests``.
+
+        Args:
+            name: Which one.
+            shift: A view that changes each image first, and moves no pixel; what it draws is a function of the index.
+        """
         from synreal.tasks.items import TestItems
 
-        return TestItems(self.tests[name], self.test_item())
+        change: Any = None if shift is None else shift.build(None)
+        return TestItems(self.tests[name], self.test_item(), change)
 
     def test_item(self) -> Callable[[int, Tensor, Any], tuple[Tensor, Any]]:
         """Return what makes a test item of an index, an image and its label: by default the two as they are."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from synreal.views import ViewPipeline, derive_seed, seeded
+from synreal.views.base import ImageChange
 
 
 class TrainingItems(Dataset[tuple[tuple[Tensor, ...], Any]]):
@@ -43,16 +44,24 @@ class TestItems(Dataset[tuple[Tensor, Any]]):
     Args:
         images: A set of ``synreal.data``.
         item: Makes an item of the index, the image and its label; it can be pickled.
+        shift: Changes each image before that, the same way in every run; None leaves images as they are.
     """
 
     __test__ = False  # for pytest, which takes the name for a test's
 
-    def __init__(self, images: Any, item: Callable[[int, Tensor, Any], tuple[Tensor, Any]]) -> None:
+    def __init__(
+        self, images: Any, item: Callable[[int, Tensor, Any], tuple[Tensor, Any]], shift: ImageChange | None = None
+    ) -> None:
         self.images = images
         self.item = item
+        self.shift = shift
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
-        return self.item(index, *self.images[index])
+        image, label = self.images[index]
+        if self.shift is not None:
+            with seeded(derive_seed("shift", index)):
+                image = self.shift(image)
+        return self.item(index, image, label)
