@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import torch
 from accelerate import Accelerator
@@ -27,8 +28,7 @@ from synreal.measures import Collection
 from synreal.records import Chosen, Cost, Protocol, RunRecord, Score, best_epoch, leaves, read_record, write_json
 from synreal.registry import loaded
 
-# What may change when a run is resumed: it moves no number of the result.
-_FREE_ON_RESUME = frozenset(
+FREE_ON_RESUME: Final = frozenset(
     {
         "output.folder",
         "output.keep_checkpoints",
@@ -38,6 +38,7 @@ _FREE_ON_RESUME = frozenset(
         "testing.eval_batch_size",
     }
 )
+"""Settings that may change when a run is resumed: they move no number of the result."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _run(
 def _check_same_config(path: Path, facts: RunFacts, config: RunConfig) -> None:
     stored = leaves(make_config(facts.config).model_dump(mode="json"))
     given = leaves(config.model_dump(mode="json"))
-    different = [key for key in given | stored if key not in _FREE_ON_RESUME and stored.get(key) != given.get(key)]
+    different = [key for key in given | stored if key not in FREE_ON_RESUME and stored.get(key) != given.get(key)]
     if different:
         raise ConfigError(
             f"Cannot resume {path} with another configuration: "

@@ -437,7 +437,7 @@ def test_help_lists_the_commands(call):
     code, out, _ = call("--help")
     assert code == 0
     commands = typer.main.get_command(app).commands
-    assert set(commands) == {"run", "evaluate", "list", "inspect", "data"}
+    assert set(commands) == {"run", "evaluate", "bench", "list", "inspect", "data"}
     for name in commands:
         assert re.search(rf"^│ {name}\s+\S", out, re.MULTILINE), name
 
@@ -450,7 +450,7 @@ def test_help_of_run_mentions_every_option(call):
             assert re.search(rf"(?<![\w-]){option}(?![\w-])", out), option
 
 
-@pytest.mark.parametrize("path", ["", "run", "evaluate", "list", "inspect", "inspect stages", "data", "data show"])
+@pytest.mark.parametrize("path", ["", "run", "evaluate", "bench", "list", "inspect", "inspect stages", "data", "data show"])
 def test_every_command_explains_itself(path, call):
     code, out, _ = call(*path.split(), "-h")
     assert code == 0
@@ -494,7 +494,7 @@ def test_shell_completion_lists_the_commands():
     done = subprocess.run(
         [sys.executable, "-c", source], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
-    assert set(done.stdout.split()) == {"run", "evaluate", "list", "inspect", "data"}, done.stderr
+    assert set(done.stdout.split()) == {"run", "evaluate", "bench", "list", "inspect", "data"}, done.stderr
 
 
 # --- listings ---

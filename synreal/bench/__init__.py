@@ -1,0 +1,11 @@
+"""Grids of runs: every regularizer on every pair of data with every seed, several at once, stopped and gone on with.
+
+A run of a grid is a run as any other, in a process of its own; what is known of it is read from its run folder. Nothing
+here trains.
+"""
+
+from synreal.bench.bench import BenchResult, bench
+from synreal.bench.cells import Cell, cells_of
+from synreal.bench.grid import Grid, read_grid
+
+__all__ = ["BenchResult", "Cell", "Grid", "bench", "cells_of", "read_grid"]

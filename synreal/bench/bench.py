@@ -1,0 +1,241 @@
+"""A grid, from its file to its records: what is done is skipped, what was started goes on, the rest is run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from synreal.bench.board import Board, Row
+from synreal.bench.cells import Cell, cells_of
+from synreal.bench.grid import Grid
+from synreal.bench.ledger import Ledger
+from synreal.bench.processes import Worker, threads_each
+from synreal.bench.state import standing
+from synreal.bench.watch import Lengths, Watch, duration, number, results
+from synreal.engine.run_folder import RESULT_FILE
+from synreal.engine.signals import StopRequest, listening
+from synreal.errors import ConfigError, DataError, Interrupted, TrainingError
+from synreal.records import RunRecord, read_record
+
+_BETWEEN_LOOKS = 0.2  # seconds
+_BETWEEN_TABLES = 0.5
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What became of a grid.
+
+    Attributes:
+        rows: The cells that were asked for, in their order.
+        ledger: The records of the grid.
+    """
+
+    rows: tuple[Row, ...]
+    ledger: Ledger
+
+    @property
+    def records(self) -> list[RunRecord]:
+        """The results, in the order of the cells."""
+        return [row.record for row in self.rows if row.record is not None]
+
+    @property
+    def failed(self) -> list[Row]:
+        """The cells that failed."""
+        return [row for row in self.rows if row.state == "failed"]
+
+
+def plan(grid: Grid, *, only: Sequence[str] = (), cell: str | None = None) -> BenchResult:
+    """Resolve a grid, check all of it, and look how far each cell is; nothing is run.
+
+    Args:
+        grid: The grid.
+        only: Texts; the cells whose name holds one of them are asked for. Empty for all.
+        cell: The name of the one cell that is asked for.
+
+    Raises:
+        ConfigError: If a setting is wrong, a folder holds another run, or no cell is left.
+    """
+    every = cells_of(grid)
+    ledger = Ledger(grid.records, every)
+    cells = [one for one in every if cell is None or one.name == cell]
+    cells = [one for one in cells if not only or any(text in one.name for text in only)]
+    if not cells:
+        asked = cell or ", ".join(only)
+        raise ConfigError(f"The grid has no run {asked!r}. It has: {', '.join(one.name for one in every)}.")
+    rows = []
+    for one in cells:
+        found = standing(one, ledger)
+        rows.append(Row(one, found.state, found.record))
+    return BenchResult(tuple(rows), ledger)
+
+
+def bench(
+    grid: Grid,
+    *,
+    jobs: int = 1,
+    threads: int | None = None,
+    plugins: Sequence[Path] = (),
+    only: Sequence[str] = (),
+    cell: str | None = None,
+    show: bool = True,
+) -> BenchResult:
+    """Make the runs of a grid that are not made yet, several at a time, each in a process of its own.
+
+    A run that fails costs none of the others. Two calls must not run one cell at the same time: both would write to
+    its folder.
+
+    Args:
+        grid: The grid.
+        jobs: How many run at a time, at least 1.
+        threads: Threads of each; None divides the processors among them.
+        plugins: Plugin files that the runs load; this process has loaded them too.
+        only: As in ``plan``.
+        cell: As in ``plan``; the file of records is not written then, so that several can run next to each other.
+        show: Write progress to stderr.
+
+    Raises:
+        ConfigError: If a setting is wrong or a folder holds another run; before anything runs.
+        DataError: If data of a run to be made are missing.
+        Interrupted: If it was asked to stop; the runs have saved what they had.
+    """
+    planned = plan(grid, only=only, cell=cell)
+    _check_data([row.cell for row in planned.rows if row.record is None])
+    each = threads_each(jobs, threads)
+    title = f"{jobs} at a time, {each} thread{'s' if each > 1 else ''} each"
+    with listening() as request, Board(planned.rows, show=show, title=title) as board:
+        runner = _Runner(planned, board, request, each, plugins, writes=cell is None)
+        runner.write()
+        runner.run(jobs)
+    if request.exit_code:
+        done = len(planned.records)
+        raise Interrupted(
+            f"Stopped: {done} of {len(planned.rows)} runs are done, what ran is saved. Go on with the same command.",
+            request.exit_code,
+        )
+    return planned
+
+
+def _check_data(cells: Sequence[Cell]) -> None:
+    seen = set()
+    for cell in cells:
+        for entry in (cell.config.data.source, *cell.config.data.targets):
+            if entry.text() not in seen:
+                seen.add(entry.text())
+                try:
+                    entry.check()
+                except DataError as error:
+                    raise DataError(f"In the cell {cell.name}: {error}") from None
+
+
+class _Runner:
+    """Keeps so many workers busy until every row is done, failed or stopped."""
+
+    def __init__(
+        self,
+        planned: BenchResult,
+        board: Board,
+        request: StopRequest,
+        threads: int,
+        plugins: Sequence[Path],
+        *,
+        writes: bool,
+    ) -> None:
+        self.planned = planned
+        self.board = board
+        self.request = request
+        self.threads = threads
+        self.plugins = plugins
+        self.writes = writes
+        self.lengths = Lengths()
+        self.workers: dict[int, Worker] = {}
+        self.began: dict[int, float] = {}
+        self.spent: list[float] = []
+        for row in planned.rows:
+            if row.record is not None:
+                self.lengths.learn(row.cell, row.record.protocol.steps)
+
+    def write(self) -> None:
+        """Write the file of records."""
+        if self.writes:
+            self.planned.ledger.add(self.planned.records)
+
+    def run(self, jobs: int) -> None:
+        """Run what is not done."""
+        waiting = self._waiting()
+        drawn, stopping = 0.0, False
+        try:
+            while True:
+                while len(self.workers) < jobs and not self.request.exit_code:
+                    number = next(waiting, None)
+                    if number is None:
+                        break
+                    self._start(number)
+                if not self.workers:
+                    return
+                if self.request.exit_code and not stopping:
+                    stopping = True
+                    self.board.say("Stopping: each run saves what it has.")
+                    for worker in self.workers.values():
+                        worker.stop()
+                time.sleep(_BETWEEN_LOOKS)
+                for number in list(self.workers):
+                    self._look(number)
+                if time.monotonic() - drawn > _BETWEEN_TABLES:
+                    drawn = time.monotonic()
+                    self.board.refresh(self._left(jobs))
+        finally:
+            for worker in self.workers.values():
+                worker.kill()
+
+    def _waiting(self) -> Iterator[int]:
+        return (number for number, row in enumerate(self.planned.rows) if row.state in ("started", "open"))
+
+    def _start(self, number: int) -> None:
+        row = self.planned.rows[number]
+        try:
+            self.workers[number] = Worker(row.cell, self.threads, self.plugins)
+        except OSError as error:
+            raise TrainingError(f"Cannot start {row.cell.name}: {error}.") from None
+        self.board.event(row, "started" if row.state == "open" else "goes on")
+        self.began[number] = time.monotonic()
+        row.state, row.watch = "running", Watch(row.cell, self.lengths)
+
+    def _look(self, number: int) -> None:
+        row, worker = self.planned.rows[number], self.workers[number]
+        code = worker.exit_code  # before the rows, so that none are missed
+        assert row.watch is not None
+        if row.watch.look() and code is None:
+            self.board.event(row, f"step {row.watch.step}, {_written(row.cell, row.watch.headlines)}")
+        if code is None:
+            return
+        worker.close()
+        del self.workers[number]
+        if code == 0 and (row.cell.folder / RESULT_FILE).is_file():
+            row.record, row.state = read_record(row.cell.folder), "done"
+            self.lengths.learn(row.cell, row.record.protocol.steps)
+            self.spent.append(time.monotonic() - self.began[number])
+            self.write()
+            self.board.event(row, f"done in {duration(self.spent[-1])}, {_written(row.cell, results(row.record))}")
+        elif self.request.exit_code and code in (130, 143, -2, -15):
+            row.state = "stopped"
+            self.board.event(row, f"stopped at step {row.watch.step}")
+        else:
+            row.state, row.problem, row.lines = "failed", worker.how_it_ended(), worker.last_lines()
+            self.board.event(row, f"failed ({row.problem}); see {row.cell.log}")
+
+    def _left(self, jobs: int) -> float | None:
+        """Return the seconds until all is done: what runs, and as many as wait, like those that were run."""
+        running = [row.watch.seconds_left for row in self.planned.rows if row.state == "running" and row.watch]
+        waiting = sum(1 for _ in self._waiting())
+        known = [seconds for seconds in running if seconds is not None]
+        if len(known) < len(running) or (waiting and not self.spent):
+            return None
+        mean = sum(self.spent) / len(self.spent) if self.spent else 0.0
+        return max([(sum(known) + mean * waiting) / jobs, *known])
+
+
+def _written(cell: Cell, headlines: dict[str, float]) -> str:
+    names = {"source": "held-out"}
+    return ", ".join(f"{names.get(name, name)} {number(cell, value)}" for name, value in headlines.items())

@@ -1,0 +1,199 @@
+"""The cells of a grid: one run each, resolved and checked, with a folder of a name that people can read."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synreal.bench.grid import Grid
+from synreal.config import RunConfig, make_config, read_yaml, with_values
+from synreal.engine import preflight
+from synreal.errors import ConfigError, SynrealError
+from synreal.records import leaves
+from synreal.regularizers.baselines import NoRegularizer, Oracle
+from synreal.specs import Spec, spec_registry
+
+_MOST_CHARACTERS = 80  # of a folder's name
+_APART = ("regularizers", "training.seed", "output.")  # leaves that a method's name does not list as settings
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid.
+
+    Attributes:
+        pair: Name of the pair: its file's, without the ending.
+        method: The regularizers with what differs from their defaults, then the axes that differ from the pair's own
+            settings, e.g. ``"csg(weight=0.3) lr=0.01"``.
+        seed: Of training.
+        config: The whole configuration; ``output.folder`` is the run folder.
+    """
+
+    pair: str
+    method: str
+    seed: int
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        """What the cell is called: the end of its folder's path, e.g. ``"pacs-cartoon/csg/seed0"``."""
+        return "/".join(self.folder.parts[-3:])
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        assert self.config.output.folder is not None
+        return self.config.output.folder
+
+    @property
+    def log(self) -> Path:
+        """The file of what the run's process writes, beside its folder."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    @property
+    def order(self) -> Path:
+        """The file of the configuration that the run's process is given, beside its folder."""
+        return self.folder.with_name(f"{self.folder.name}.yaml")
+
+
+def cells_of(grid: Grid) -> list[Cell]:
+    """Resolve a grid; of equal cells the first stays.
+
+    Returns:
+        The cells by pair, then by seed, then in the order of the regularizers: what compares is run in a row.
+
+    Raises:
+        ConfigError: If a cell's configuration is wrong, names the cell; or an axis applies to no cell.
+    """
+    found: dict[str, Cell] = {}
+    unused = set(grid.axes)
+    for pair in grid.pairs:
+        values = read_yaml(pair)
+        variants = list(_variants(grid, pair, values, unused))
+        for seed in grid.seeds:
+            for variant in variants:
+                cell = _cell(grid, pair, variant, seed, check=seed == grid.seeds[0])
+                found.setdefault(_identity(cell.config), cell)
+    if unused:
+        raise ConfigError(
+            f"The axis {', '.join(sorted(unused))} applies to no run of the grid: none has such a regularizer."
+        )
+    cells = list(found.values())
+    folders = [cell.folder for cell in cells]
+    if len(set(folders)) < len(folders):
+        twice = next(cell for cell in cells if folders.count(cell.folder) > 1)
+        raise ConfigError(f"Two different runs of the grid would have the folder {twice.folder}: name one otherwise.")
+    return cells
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """What the seeds of a method share: values of a configuration, and the same without the axes."""
+
+    entry: Any
+    axes: dict[str, Any]
+    values: dict[str, Any]
+    base: dict[str, Any]
+
+
+def _variants(grid: Grid, pair: Path, values: Mapping[str, Any], unused: set[str]) -> Iterator[_Variant]:
+    for entry in grid.regularizers:
+        with _named(pair, entry):
+            specs = spec_registry("regularizers").specs(entry)
+            names = {spec.name for spec in specs}
+            settings = {key: value for key, value in grid.settings.items() if _applies(key, names)}
+            base = with_values(values, {"regularizers": entry, **settings})
+            weights = _weights(grid, specs, base)
+        keys = [key for key in grid.axes if _applies(key, names)]
+        unused.difference_update(keys)
+        for chosen in itertools.product(*(grid.axes[key] for key in keys)):
+            axes = dict(zip(keys, chosen, strict=True))
+            for weight in weights:
+                own = axes if weight is None else {"regularizers.0.weight": weight, **axes}
+                with _named(pair, entry, own):
+                    whole = with_values(base, own)
+                yield _Variant(entry, own, whole, base)
+
+
+def _applies(key: str, names: set[str]) -> bool:
+    """Tell whether a setting is one of a run: of a regularizer's, whether the run has it."""
+    first, _, rest = key.partition(".")
+    return first != "regularizers" or rest.partition(".")[0] in names or rest[:1].isdecimal()
+
+
+def _weights(grid: Grid, specs: list[Spec], base: Mapping[str, Any]) -> list[float | None]:
+    """Return the weights that a method is run with; None stands for the one that it has."""
+    (first, *others) = specs
+    given = "weight" in first.model_fields_set or any(
+        key in (f"regularizers.{first.name}.weight", "regularizers.0.weight") for key in {**grid.settings, **grid.axes}
+    )
+    if not grid.weights or others or given or isinstance(first, (NoRegularizer, Oracle)):
+        return [None]
+    default = make_config(base).terms[0].weight
+    return [float(f"{factor * default:.12g}") for factor in grid.weights]  # 0.3, not 0.30000000000000004
+
+
+def _cell(grid: Grid, pair: Path, variant: _Variant, seed: int, *, check: bool) -> Cell:
+    with _named(pair, variant.entry, variant.axes, seed):
+        config = make_config(with_values(variant.values, {"training.seed": seed}))
+        method = _method(config, variant)
+        folder = grid.output / pair.stem / _safe(method) / f"seed{seed}"
+        config = config.model_copy(update={"output": config.output.model_copy(update={"folder": folder})})
+        if check:
+            preflight.check(config)
+    return Cell(pair.stem, method, seed, config)
+
+
+@contextmanager
+def _named(pair: Path, entry: Any, axes: Mapping[str, Any] | None = None, seed: int | None = None) -> Iterator[None]:
+    """Say in which cell a setting is wrong."""
+    words = [f"pair {pair}", f"regularizers {entry}", *(f"{key}={value}" for key, value in (axes or {}).items())]
+    words += [] if seed is None else [f"seed {seed}"]
+    try:
+        yield
+    except SynrealError as error:
+        raise ConfigError(f"In the cell {', '.join(words)}: {error}") from None
+
+
+def _identity(config: RunConfig) -> str:
+    return json.dumps(config.model_dump(mode="json", exclude={"output": {"folder"}}), sort_keys=True)
+
+
+def _method(config: RunConfig, variant: _Variant) -> str:
+    """Name a method by what differs: regularizers from their defaults, other settings from the pair's own."""
+    plain = with_values(variant.base, {"regularizers": [spec.name for spec in config.regularizers]})
+    own = make_config(plain)
+    words = ["+".join(map(_label, config.regularizers, own.regularizers))]
+    ours, theirs = leaves(config.model_dump(mode="json")), leaves(own.model_dump(mode="json"))
+    words += [
+        f"{key.rpartition('.')[2]}={_text(ours.get(key))}"
+        for key in ours | theirs
+        if ours.get(key) != theirs.get(key) and not key.startswith(_APART)
+    ]
+    return " ".join(words)
+
+
+def _label(spec: Spec, default: Spec) -> str:
+    ours, theirs = spec.model_dump(mode="json"), default.model_dump(mode="json")
+    changed = ", ".join(f"{key}={_text(value)}" for key, value in ours.items() if value != theirs[key])
+    return f"{spec.name}({changed})" if changed else spec.name
+
+
+def _text(value: Any) -> str:
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+def _safe(method: str) -> str:
+    """Make a method's name one that every file system and shell takes; a hash keeps apart what would be equal then."""
+    plain = method.replace(", ", ",").replace(" ", "--").replace("(", "-").replace(")", "")
+    safe = re.sub(r"[^A-Za-z0-9._+=,-]+", "_", plain)
+    if safe == plain and len(safe) <= _MOST_CHARACTERS:
+        return safe
+    return f"{safe[:_MOST_CHARACTERS]}-{hashlib.sha256(method.encode()).hexdigest()[:6]}"
