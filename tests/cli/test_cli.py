@@ -450,7 +450,9 @@ def test_help_of_run_mentions_every_option(call):
             assert re.search(rf"(?<![\w-]){option}(?![\w-])", out), option
 
 
-@pytest.mark.parametrize("path", ["", "run", "evaluate", "bench", "list", "inspect", "inspect stages", "data", "data show"])
+@pytest.mark.parametrize(
+    "path", ["", "run", "evaluate", "bench", "list", "inspect", "inspect stages", "data", "data show"]
+)
 def test_every_command_explains_itself(path, call):
     code, out, _ = call(*path.split(), "-h")
     assert code == 0

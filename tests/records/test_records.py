@@ -15,7 +15,8 @@ from synreal.records import (
     Protocol,
     RunRecord,
     Score,
-    TargetSelected,
+    Chosen,
+    Cost,
     aggregate,
     best_epoch,
     mean_and_spread,
@@ -62,6 +63,7 @@ def record(
     regularizer = {"name": method, "weight": 0.1, **(spec or {})}
     return RunRecord(
         regularizers=[regularizer],
+        defaults=[{"name": method, "weight": 0.1}],
         backbone="resnet18",
         architecture=None,
         weights={"source": "timm", "detail": "timm/resnet18", "sha256": "0"},
@@ -89,10 +91,14 @@ def record(
         ),
         source_heldout=score("digits", 0.9),
         targets={"mnist": score("mnist", mnist, overall=overall, fingerprint=data), "uci": score("uci", uci)},
+        shifted={},
+        source_selected={},
         target_selected={}
         if peek is None
-        else {"mnist": TargetSelected(measures={"mean_class_accuracy": peek, "accuracy": peek}, step=3)},
+        else {"mnist": Chosen(measures={"mean_class_accuracy": peek, "accuracy": peek}, step=3)},
+        averaged={},
         seconds={"training": 1.0},
+        cost=Cost(step_seconds=0.5, memory=2**30, device="cpu", threads=1),
     )
 
 
@@ -257,7 +263,11 @@ def test_a_score_that_does_not_describe_its_measures_is_refused(change, message)
 
 
 def history(*values):
-    return [{"step": 10 * number, "mnist": {"m": value, "n": 0.0}} for number, value in enumerate(values, 1)]
+    """Tests on two sets; the other one's headline says which test it was."""
+    return [
+        {"step": 10 * number, "mnist": {"m": value, "n": 0.0}, "uci": {"m": float(number)}}
+        for number, value in enumerate(values, 1)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -273,8 +283,22 @@ def history(*values):
     ],
 )
 def test_the_best_epoch_respects_the_direction_of_its_measure(values, higher, step):
-    best = best_epoch(history(*values), "mnist", higher_is_better=higher)
-    assert best == (None if step is None else TargetSelected(measures={"m": values[step // 10 - 1], "n": 0}, step=step))
+    best = best_epoch(history(*values), "mnist", "mnist", higher_is_better=higher)
+    assert best == (None if step is None else Chosen(measures={"m": values[step // 10 - 1], "n": 0}, step=step))
+    other = best_epoch(history(*values), "mnist", "uci", higher_is_better=higher)
+    assert other == (None if step is None else Chosen(measures={"m": step / 10}, step=step))
+
+
+@pytest.mark.parametrize(
+    ("spec", "label"),
+    [
+        ({}, "csg"),
+        ({"weight": 0.3}, "csg(weight=0.3)"),
+        ({"pooling": "gap", "weight": 1.0}, "csg(weight=1.0, pooling='gap')"),
+    ],
+)
+def test_a_label_says_what_is_not_at_its_default(spec, label):
+    assert record(method="csg", spec=spec).label == label
 
 
 # --- table ---
@@ -410,13 +434,13 @@ def test_a_folder_without_a_result(tmp_path):
     ("content", "expected"),
     [
         (b"{", "Invalid JSON"),
-        (b"\xff\xfe", "result of schema version 3"),
-        (b"[]", "result of schema version 3"),
+        (b"\xff\xfe", "result of schema version 4"),
+        (b"[]", "result of schema version 4"),
         (b"{}", "protocol"),
         (None, "surprise"),
-        (2, "schema_version"),
-        (4, "schema_version"),
-        (b'{"schema_version": 3, "protocol": {}}', "targets"),
+        (3, "schema_version"),
+        (5, "schema_version"),
+        (b'{"schema_version": 4, "protocol": {}}', "targets"),
     ],
 )
 def test_files_that_are_not_a_result(content, expected, tmp_path):
@@ -426,7 +450,7 @@ def test_files_that_are_not_a_result(content, expected, tmp_path):
     if isinstance(content, int):
         content = json.dumps({**record().model_dump(mode="json"), "schema_version": content}).encode()
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match="is not a result of schema version 3") as caught:
+    with pytest.raises(ConfigError, match="is not a result of schema version 4") as caught:
         read_record(path)
     assert str(path) in str(caught.value)
     assert expected in str(caught.value)
