@@ -61,9 +61,8 @@ def find(value: str | DataSet | Mapping[str, Any]) -> DataSet:
     if isinstance(value, DataSet):
         return value
     if isinstance(value, Mapping):
-        return _build(
-            _format(value, "A data set"), {k: v for k, v in value.items() if k != "format"}, repr(dict(value))
-        )
+        settings = {key: setting for key, setting in value.items() if key != "format"}
+        return _build(_format(value, "A data set"), settings, repr(dict(value)))
     text = value.strip()
     if text.lower().endswith((".yaml", ".yml")) and "(" not in text and text.partition(":")[0] not in DATA:
         return _described(from_home(text).absolute())

@@ -281,15 +281,29 @@ def test_data_that_do_not_fit_are_refused_before_they_are_read(values, expected)
         ({"precision": "fp8"}, "precision: Input should be 'fp32', 'bf16' or 'fp16', got 'fp8'"),
         ({"backbone": 18}, "backbone: Input should be a valid string, got 18"),
         ({"backbone": None}, "backbone: Input should be a valid string, got None"),
-        ({"source": {}}, "A data set is a name, KIND:FOLDER, "),
+        ({"source": {}}, "A data set must describe a data set with 'format: NAME' and 'root: FOLDER'"),
+        ({"source": {"format": "imagefoldr", "root": "x"}}, "Did you mean 'imagefolder'?"),
+        ({"source": {"format": "imagefolder", "rot": "x"}}, "Unknown setting of data set imagefolder 'rot'. Did you mean 'root'?"),
+        ({"source": {"format": "imagefolder"}}, "Data set 'imagefolder' needs its folder"),
+        (
+            {"source": "imagefolder:$SYNREAL_NOWHERE/x", "targets": "mnist"},
+            "begins with $SYNREAL_NOWHERE, which is not",
+        ),
         ({"source": "~nobody-here"}, "'~nobody-here' begins with a home folder that cannot be found"),
         (
             {"source": "imagefolder:~nobody-here/x", "targets": "mnist"},
             "begins with a home folder that cannot be found",
         ),
         ({"source": None}, "A data set is a name, KIND:FOLDER, "),
-        ({"targets": ["mnist", {}]}, "A data set is a name, KIND:FOLDER, "),
-        ({"targets": {"mnist": 1}}, "targets: Input should be a valid tuple, got {'mnist': 1}"),
+        ({"targets": ["mnist", {}]}, "A data set must describe a data set with 'format: NAME'"),
+        ({"targets": {"mnist": 1}}, "A data set must describe a data set with 'format: NAME'"),
+        ({"targets": [7]}, "A data set is a name, KIND:FOLDER, "),
+        ({"shifts": "crop"}, "shifts: crop moves pixels, and labels would no longer fit. Known: blur, jitter, noise, "),
+        ({"shifts": ["geometry"]}, "shifts: geometry moves pixels"),
+        ({"shifts": ["blur", "blur(sigma=(0.1, 0.1))"]}, "shifts names a view twice"),
+        ({"shifts": "blurr"}, "Unknown view 'blurr'. Did you mean 'blur'?"),
+        ({"wise_ft": 1.0}, "wise_ft.0: Input should be less than 1, got 1.0"),
+        ({"wise_ft": True}, "wise_ft: Input should not be true or false, got True"),
         ({"task": "classificatoin"}, "Unknown task 'classificatoin'. Did you mean 'classification'?"),
         ({"source": "digit"}, "Unknown data set 'digit'. Did you mean 'digits'?"),
         ({"targets": ["mnits"]}, "Unknown data set 'mnits'. Did you mean 'mnist'?"),
@@ -310,6 +324,18 @@ def test_a_wrong_value_is_named_with_its_key_and_what_was_expected(values, expec
     with pytest.raises(ConfigError) as caught:
         make_config(values)
     assert expected in str(caught.value)
+
+
+def test_a_data_set_may_be_a_mapping_and_its_root_begin_with_a_variable(monkeypatch, tmp_path):
+    monkeypatch.setenv("SYNREAL_DATA", str(tmp_path))
+    described = {"format": "imagefolder", "root": "$SYNREAL_DATA/renders", "name": "mine"}
+    config = make_config(
+        {"source": described, "targets": [{"format": "imagefolder", "root": "${SYNREAL_DATA}/photos"}]}
+    )
+    assert config.data.source.root == tmp_path / "renders"
+    assert config.data.source.label == "mine"
+    assert config.data.targets[0].root == tmp_path / "photos"
+    assert make_config(config.model_dump(mode="json")) == config
 
 
 def test_all_wrong_values_are_told_at_once():

@@ -42,10 +42,12 @@ def test_bare_keys_are_those_that_a_configuration_takes():
     bare = set(schema()["properties"]) - set(RunConfig.model_fields)
     assert {"lr", "ohem", "image_size", "log_every", "flip", "strength"} <= bare
     for key in bare:
-        with contextlib.suppress(ConfigError):
-            assert home(key, TASKS.get("seg"), VIEWS.specs(["geometry", "jitter"]))
-            continue
-        assert home(key, TASKS.get("cls"), VIEWS.specs(["randaugment", "crop"]))
+        places = set()
+        for task in TASKS.available():
+            for view in VIEWS.available():
+                with contextlib.suppress(ConfigError):
+                    places.add(home(key, TASKS.get(task), VIEWS.specs(view)))
+        assert places, key
 
 
 def test_nothing_is_required_and_nothing_else_is_known():

@@ -621,6 +621,76 @@ def test_clip_norm_bounds_the_step(tmp_path, whole):
     assert length(tmp_path / "clipped") == pytest.approx(0.01, rel=1e-3)
 
 
+STYLED = {"regularizers": "none", "shifts": ("blur", "noise(std=(0.5, 0.5))"), "wise_ft": (0.25, 0.5)}
+
+
+def test_styles_and_averages_are_tested_beside_the_last_weights(whole):
+    plain, record = read_record(whole(regularizers="none")), read_record(whole(**STYLED))
+    assert record.targets == plain.targets
+    assert student(whole(**STYLED)).keys() == student(whole(regularizers="none")).keys()
+    assert changed(whole(**STYLED), whole(regularizers="none")) == set()  # the averages leave no trace
+    assert list(record.shifted) == ["blur", "noise"]
+    for score in record.shifted.values():
+        assert (score.images, score.fingerprint) == (10, record.source_heldout.fingerprint)
+    assert list(record.averaged) == ["wise_ft(0.25)", "wise_ft(0.5)"]
+    assert all(list(scores) == ["source", "mnist", "uci"] for scores in record.averaged.values())
+    assert plain.shifted == plain.averaged == {}
+
+
+def test_an_average_is_tested_as_if_it_were_a_student(whole, monkeypatch):
+    """Its scores are those of the weights that were averaged by hand, from a run that made no step."""
+    path = whole(**STYLED)
+    start, end = student(whole(regularizers="none", epochs=0)), student(path)
+    between = {name: (start[name].double() + value.double()) / 2 for name, value in end.items()}
+    seen = []
+    original = Collection.update
+
+    def update(self, output, targets):
+        seen.append((self.images.name, output.clone()))
+        original(self, output, targets)
+
+    monkeypatch.setattr(Collection, "update", update)
+    again = path.parent / "again"
+    run(again, **STYLED)
+    network = timm.create_model("test_efficientnet", num_classes=10)
+    network.load_state_dict({name: value.to(end[name].dtype) for name, value in between.items()})
+    images = tiny.load("uci", "test")
+    task = building.load_task(tiny.make_config(again, **STYLED))
+    batch = torch.stack([task.test_data("uci")[index][0] for index in range(len(images))])
+    wanted = network.eval()(
+        (batch / 255 - torch.tensor([0.485, 0.456, 0.406])[:, None, None])
+        / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    )
+    got = torch.cat([output for name, output in seen if name == "uci"][-2:])
+    torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 9])
+def test_a_stop_while_styles_and_averages_are_tested_is_bit_equal(tmp_path, whole, batch):
+    stop_in_test(tmp_path / "run", 2 * tiny.BATCHES_PER_TEST + batch, **STYLED)
+    assert not (tmp_path / "run" / "result.json").exists()
+    run(tmp_path / "run", resume=True, **STYLED)
+    assert outcome(tmp_path / "run") == outcome(whole(**STYLED))
+
+
+def test_the_epoch_that_the_source_chooses(whole):
+    path = whole()
+    record = read_record(path)
+    tests = [row for row in rows(path) if "eval/source/accuracy" in row]
+    best = max(tests, key=lambda row: row["eval/source/mean_class_accuracy"])
+    for name in ("mnist", "uci"):
+        assert record.source_selected[name].step == best["step"]
+        assert record.source_selected[name].measures["accuracy"] == best[f"eval/{name}/accuracy"]
+
+
+def test_what_training_cost(whole):
+    cost = read_record(whole()).cost
+    assert 0 < cost.step_seconds < 60
+    assert cost.memory > 2**26  # torch alone takes as much
+    assert (cost.device, cost.threads) == ("cpu", torch.get_num_threads())
+    assert read_record(whole(regularizers="none", epochs=0)).cost.step_seconds is None
+
+
 def test_no_epochs_only_evaluate(whole):
     path = whole(regularizers="none", epochs=0)
     record = read_record(path)

@@ -122,7 +122,7 @@ def rows(path):
 def outcome(path):
     """Everything that two runs of one seed must share to the bit; digests keep a failure's message short."""
     result = json.loads((path / "result.json").read_text(encoding="utf-8"))
-    del result["seconds"]
+    del result["seconds"], result["cost"]
     for section, free in (
         ("output", "folder"),
         ("output", "keep_checkpoints"),
