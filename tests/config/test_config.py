@@ -283,7 +283,7 @@ def test_data_that_do_not_fit_are_refused_before_they_are_read(values, expected)
         ({"backbone": None}, "backbone: Input should be a valid string, got None"),
         ({"source": {}}, "A data set must describe a data set with 'format: NAME' and 'root: FOLDER'"),
         ({"source": {"format": "imagefoldr", "root": "x"}}, "Did you mean 'imagefolder'?"),
-        ({"source": {"format": "imagefolder", "rot": "x"}}, "Unknown setting of data set imagefolder 'rot'. Did you mean 'root'?"),
+        ({"source": {"format": "imagefolder", "rot": "x"}}, "imagefolder 'rot'. Did you mean 'root'?"),
         ({"source": {"format": "imagefolder"}}, "Data set 'imagefolder' needs its folder"),
         (
             {"source": "imagefolder:$SYNREAL_NOWHERE/x", "targets": "mnist"},

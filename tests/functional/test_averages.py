@@ -33,7 +33,7 @@ def test_every_number_lies_that_far_between(alpha, dtype):
 
 def test_networks_that_do_not_fit():
     start, end = network(1), network(2)
-    with pytest.raises(ConfigError, match="alpha is 1.5"):
+    with pytest.raises(ConfigError, match=r"alpha is 1\.5"):
         wise_ft(start, end, 1.5)
     with pytest.raises(ConfigError, match="differ in head"):
         wise_ft(start, {**end, "head": torch.zeros(2)})

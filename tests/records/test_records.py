@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from synreal.errors import ConfigError
 from synreal.measures import MEASURES
 from synreal.records import (
+    Chosen,
+    Cost,
     Protocol,
     RunRecord,
     Score,
-    Chosen,
-    Cost,
     aggregate,
     best_epoch,
     mean_and_spread,
