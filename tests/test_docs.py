@@ -52,7 +52,6 @@ def write_files(page):
     if page in ("docs/your-data.md", "docs/library.md"):
         simple_trees.imagefolder_tree(Path("renders"))
         simple_trees.imagefolder_tree(Path("photos"), seed=1)
-        simple_trees.pacs_tree(Path("PACS"))
     if page == "docs/your-data.md":
         simple_trees.list_tree(Path("listed"))
         own_trees.coco_tree(Path("blender"))

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 from torch import Tensor
 
+from synreal.data.files.map_texts import Channel
 from synreal.data.limits import MAX_PIXELS
 from synreal.errors import ConfigError, DataError
 
@@ -202,6 +203,32 @@ def orientation(image: Image.Image) -> int:
     # The base class's method: that of PNG files decodes everything in search of EXIF behind the pixels.
     found = Image.Image.getexif(image).get(Base.Orientation, 1)
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def read_channel(path: Path, channel: Channel, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Read a label file that holds numbers in one channel of its colours.
+
+    Returns:
+        (H, W), uint8.
+
+    Raises:
+        DataError: As ``read_image``; and if the file has no such channel, more than 8 bits a channel, or is compressed
+            with loss.
+        ConfigError: As ``read_image``.
+    """
+    with opened(path, max_pixels, decode=False) as image:
+        if image.mode not in ("RGB", "RGBA", "P"):
+            raise DataError(
+                f"{path} has one number per pixel (mode {image.mode}) and no {channel} channel. Leave channel out."
+            )
+        if channel == "alpha" and image.mode == "RGB":
+            raise DataError(f"{path} has no alpha channel (mode RGB). Choose the channel that holds the numbers.")
+        _check_lossless(image, path)
+        if ";16" in str(image.tile[0].args):  # the decoder keeps the upper byte, which is 0 in every class
+            raise DataError(f"{path} has 16 bits a channel, of which the lower are lost: save it with 8.")
+        image.load()
+        pixels: NDArray[np.uint8] = np.array(image if image.mode != "P" else image.convert("RGBA"))
+        return np.ascontiguousarray(pixels[..., get_args(Channel).index(channel)])
 
 
 @contextmanager

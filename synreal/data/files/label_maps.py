@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synreal.data.files.decoding import opened, read_colours, read_ids
+from synreal.data.files.decoding import opened, read_channel, read_colours, read_ids
 from synreal.data.files.faults import file_fault
-from synreal.data.files.paths import fingerprint_files
+from synreal.data.files.map_texts import Channel
+from synreal.data.files.paths import fingerprint_files, some
 from synreal.data.labels.masks import IGNORE
 from synreal.data.limits import MAX_PIXELS
 from synreal.errors import DataError
@@ -28,7 +29,10 @@ class LabelMap:
         colours: Class, or ``IGNORE``, by (red, green, blue); None where label files hold numbers.
         hints: What to say of a number that is not in ``ids``, where that tells a known mistake.
         advice: What to do about any other number or colour that is not in the map.
-        colour_advice: What to do about a file of colours where numbers are expected; default ``read_ids``'s.
+        channel: The channel that holds the numbers, where label files are colour images.
+        ignore_others: Whether numbers or colours that are not in the map are ``IGNORE``; else they are an error.
+        colour_advice: What to do about a file of colours where numbers are expected, or the reverse; default what
+            ``read_ids`` and ``read_colours`` say.
 
     Raises:
         DataError: If there is nothing in it, or a number, colour or class is out of range.
@@ -40,14 +44,20 @@ class LabelMap:
         colours: Mapping[tuple[int, int, int], int] | None = None,
         hints: Mapping[int, str] | None = None,
         *,
+        channel: Channel | None = None,
+        ignore_others: bool = False,
         advice: str = "Add them to the map, as classes or as ignored.",
         colour_advice: str | None = None,
     ) -> None:
         if (ids is None) == (colours is None) or not (ids or colours):
             raise DataError("A label map gives either numbers or colours, one at least.")
+        if channel is not None and colours:
+            raise DataError(f"A label map of the {channel} channel gives numbers, not colours.")
         self.hints = dict(hints or {})
         self.ids = dict(ids or {})
         self.colours = dict(colours or {})
+        self.channel = channel
+        self.ignore_others = ignore_others
         self.advice = advice
         self.colour_advice = colour_advice
         if not all(0 <= key < _MOST_IDS for key in self.ids):
@@ -62,7 +72,7 @@ class LabelMap:
                 )
         # What the table holds for numbers that the map does not have: no class of the map, if one is left.
         used = {*self.ids.values(), *self.colours.values()}
-        self._unknown = next((value for value in range(IGNORE) if value not in used), 0)
+        self._unknown = IGNORE if ignore_others else next((value for value in range(IGNORE) if value not in used), 0)
         self._table: NDArray[np.uint8] | None = None
 
     def read(self, path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -85,21 +95,26 @@ class LabelMap:
         Raises:
             DataError: If the file cannot be read, or holds colours instead of numbers or the reverse.
         """
+        if self.channel is not None:
+            return read_channel(path, self.channel, max_pixels)
+        if self.colour_advice is not None:
+            self._check_mode(path, max_pixels, self.colour_advice)
         if self.colours:
             pixels = read_colours(path, max_pixels).astype(np.int32)
             packed: NDArray[np.int32] = _packed(np.moveaxis(pixels, -1, 0))
             return packed
-        if self.colour_advice is not None:
-            with opened(path, max_pixels, decode=False) as image:
-                mode = image.mode
-            if mode in _COLOURED:
-                raise DataError(
-                    f"{path} is a colour image (mode {mode}), expected one number per pixel. {self.colour_advice}"
-                )
         ids = read_ids(path, max_pixels)
         if ids.min(initial=0) < 0 or ids.max(initial=0) >= _MOST_IDS:
             raise DataError(f"{path} holds numbers from {ids.min()} to {ids.max()}, expected 0 to {_MOST_IDS - 1}.")
         return ids
+
+    def _check_mode(self, path: Path, max_pixels: int, advice: str) -> None:
+        with opened(path, max_pixels, decode=False) as image:
+            mode = image.mode
+        if not self.colours and mode in _COLOURED:
+            raise DataError(f"{path} is a colour image (mode {mode}), expected one number per pixel. {advice}")
+        if self.colours and mode not in (*_COLOURED, "P"):
+            raise DataError(f"{path} has one number per pixel (mode {mode}), expected colours. {advice}")
 
     def classes(self, found: NDArray[np.integer[Any]], path: Path) -> NDArray[np.uint8]:
         """Look up what ``values`` read.
@@ -121,7 +136,7 @@ class LabelMap:
             self._table = table  # only now: other threads may be reading
         classes: NDArray[np.uint8] = self._table[found]
         suspects = classes == self._unknown
-        if suspects.any():
+        if not self.ignore_others and suspects.any():
             known = {_packed(key) for key in self.colours} if self.colours else self.ids
             unknown = [key for key in np.unique(found[suspects]).tolist() if key not in known]
             if unknown:
@@ -146,7 +161,8 @@ class LabelMap:
 
     def describe(self) -> bytes:
         """Return what decides it, for a fingerprint."""
-        return repr((sorted(self.ids.items()), sorted(self.colours.items()))).encode()
+        more = f"{self.channel} {self.ignore_others}" if self.channel is not None or self.ignore_others else ""
+        return (repr((sorted(self.ids.items()), sorted(self.colours.items()))) + more).encode()
 
 
 class MaskPaths:
@@ -183,8 +199,43 @@ class MaskPaths:
 
     def fault(self, index: int) -> str:
         """Name what keeps a mask from being read."""
-        read = read_colours if self.label_map.colours else read_ids
+        channel = self.label_map.channel
+        if channel is not None:
+            read: Callable[[Path, int], object] = lambda path, most: read_channel(path, channel, most)  # noqa: E731
+        else:
+            read = read_colours if self.label_map.colours else read_ids
         return file_fault(self.path(index), self.max_pixels, read) or "ids out of range"
+
+
+def channel_advice(paths: Sequence[Path], ids: Collection[int], max_pixels: int = MAX_PIXELS) -> str | None:
+    """Say which channel of colour masks holds numbers.
+
+    Args:
+        paths: Some of them.
+        ids: The numbers of a label map.
+        max_pixels: Larger ones are refused.
+
+    Returns:
+        None if the first is no colour image, or nothing speaks for one of its channels.
+
+    Raises:
+        DataError: If a file cannot be read.
+    """
+    held: dict[str, set[int]] = {}
+    for path in paths:
+        with opened(path, max_pixels) as image:
+            if image.mode not in ("RGB", "RGBA"):
+                return None
+            pixels = np.array(image)
+        for channel, values in zip(get_args(Channel), np.moveaxis(pixels, -1, 0), strict=False):
+            held.setdefault(channel, set()).update(np.unique(values).tolist())
+    varied = [channel for channel, values in held.items() if len(values) > 1]
+    fitting = [channel for channel in varied if held[channel] <= set(ids)]
+    if not fitting and len(varied) != 1:
+        return None
+    best = (fitting or varied)[0]
+    what = "holds nothing but numbers of the map" if fitting else "alone varies"
+    return f"Its {best} channel {what}, {some([str(value) for value in sorted(held[best])], 8)}: write channel: {best}."
 
 
 def _packed(colour: Any) -> Any:

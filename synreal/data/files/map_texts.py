@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from synreal.data.files.paths import read_lines
 from synreal.errors import DataError
@@ -15,17 +15,21 @@ from synreal.parsing import read_mapping
 Code = int | tuple[int, int, int]
 """What a pixel of a mask holds: a number, or red, green and blue."""
 
+Channel = Literal["red", "green", "blue", "alpha"]
+"""Which channel of a colour mask holds numbers."""
+
 _HEX = re.compile(r"#([0-9a-fA-F]{6})")
 _COLOUR = re.compile(r"[(\[]?\s*(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})\s*(?:[\s,]\s*\d{1,3}\s*)?[)\]]?")
 
 
-def read_pairs(path: Path) -> list[tuple[str, Code]]:
+def read_pairs(path: Path, *, numbers: bool = False) -> list[tuple[str, Code]]:
     """Read a label map file.
 
     Args:
         path: YAML or JSON as ``pairs_of`` reads it; else text with a name and a number or colour per line, separated by
             commas, semicolons, tabs, spaces or colons, in either order. Lines that start with ``#`` are comments, a
             first line without numbers is a header.
+        numbers: Whether lists are numbers, whatever their length; see ``pairs_of``.
 
     Returns:
         Names, and what they stand for.
@@ -44,7 +48,7 @@ def read_pairs(path: Path) -> list[tuple[str, Code]]:
         if not isinstance(values, dict):
             raise DataError(f"{path} must hold names with numbers or colours, got a {type(values).__name__}.")
         try:
-            return pairs_of(values)
+            return pairs_of(values, numbers=numbers)
         except ValueError as error:
             raise DataError(f"{path}: {error}.") from None
     pairs: list[tuple[str, Code]] = []
@@ -77,38 +81,63 @@ def _line(line: str) -> tuple[str, Code] | None:
     return None
 
 
-def pairs_of(values: Mapping[Any, Any]) -> list[tuple[str, Code]]:
+def pairs_of(values: Mapping[Any, Any], *, numbers: bool = False) -> list[tuple[str, Code]]:
     """Read a label map that is a mapping: ``{name: code}``, ``{code: name}`` or Replicator's ``{code: {kind: name}}``.
 
     A code is a number, ``[red, green, blue]``, ``"red, green, blue"`` with or without brackets and transparency, or
-    ``"#rrggbb"``.
+    ``"#rrggbb"``. A name may have a list of several: ``{name: [1, 11]}``, ``{name: ["#00008e", "#000046"]}``.
+
+    Args:
+        values: The mapping.
+        numbers: Whether a list of three or four numbers is that many numbers; else it is so only in a map that has
+            other numbers, and a colour in one that has none.
 
     Raises:
         ValueError: If it is anything else.
     """
+    numbers = numbers or any(_is_of_numbers(key, value) for key, value in values.items())
     pairs: list[tuple[str, Code]] = []
     for key, value in values.items():
         name: Any = key
-        code: Code | None = None
+        codes: list[Code | None] = []
         if isinstance(value, Mapping):
-            name, code = value.get("class", next(iter(value.values()), None)), _code(key)
+            name, codes = value.get("class", next(iter(value.values()), None)), [_code(key)]
         elif isinstance(value, (list, tuple)):
-            code = _code(",".join(map(str, value)))
+            codes = _several(value, numbers)
         elif isinstance(value, int) and not isinstance(key, int):
-            code = _code(value)
+            codes = [_code(value)]
         elif isinstance(value, str):
-            code = _code(value) if not value.strip().isdigit() else None
-            if code is None:
-                name, code = value, _code(key)
-        if code is None or not isinstance(name, str) or not name.strip():
+            codes = [_code(value) if not value.strip().isdigit() else None]
+            if codes == [None]:
+                name, codes = value, [_code(key)]
+        if not codes or None in codes or not isinstance(name, str) or not name.strip():
             raise ValueError(
-                f"expected a name with a number or a colour, as in {{car: 1}} or {{car: [0, 0, 142]}}, got "
-                f"{{{key!r}: {value!r}}}; quote names that YAML reads as something else"
+                "expected a name with a number or a colour, as in {car: 1} or {car: [0, 0, 142]}, or with several, as "
+                f"in {{car: [1, 2]}} or {{car: ['#00008e', '#000046']}}, got {{{key!r}: {value!r}}}; quote names that "
+                "YAML reads as something else"
             )
-        pairs.append(("background" if name.strip().lower() == "background" else name.strip(), code))
+        if len(set(codes)) < len(codes):
+            raise ValueError(f"{{{key!r}: {value!r}}} has a number or colour twice; here a list is several of them")
+        name = "background" if name.strip().lower() == "background" else name.strip()
+        pairs += [(name, code) for code in codes if code is not None]
     if not pairs:
         raise ValueError("expected at least one name")
     return pairs
+
+
+def _is_of_numbers(key: Any, value: Any) -> bool:
+    """Tell whether an entry can be of nothing but numbers: then so is the map."""
+    if isinstance(value, (list, tuple)):
+        return len(value) not in (3, 4) and all(isinstance(_code(each), int) for each in value)
+    return isinstance(_code(value if isinstance(value, int) else key), int)
+
+
+def _several(given: Sequence[Any], numbers: bool) -> list[Code | None]:
+    """Read a list: one colour, or several numbers or colours."""
+    plain = all(isinstance(each, int) for each in given)
+    if plain and not numbers and len(given) in (3, 4):
+        return [_code(",".join(map(str, given)))]
+    return [_code(",".join(map(str, each)) if isinstance(each, (list, tuple)) else each) for each in given]
 
 
 def _code(given: Any) -> Code | None:

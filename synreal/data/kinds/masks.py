@@ -7,17 +7,18 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
-from pydantic import field_validator
+from pydantic import ValidationInfo, field_validator
 
 from synreal.data.datasets import DATA, Policy
-from synreal.data.files.map_texts import Code, pairs_of, read_pairs
+from synreal.data.files.map_texts import Channel, Code, pairs_of, read_pairs
 from synreal.data.files.paths import Inside, read_lines, scan_images, some, subfolders, without_duplicates
 from synreal.data.own import OwnData
 from synreal.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
+    from synreal.data.files.label_maps import LabelMap
     from synreal.data.sets import SegmentedImages
 
 _IMAGES: Final = ("images", "image", "imgs", "img", "rgb", "jpegimages", "frames")
@@ -26,24 +27,31 @@ _MASKS: Final = (
 )  # fmt: skip
 _IGNORED: Final = 255
 _LOOKED_AT: Final = 8  # masks that are opened to say what they hold
+_NUMBERS: Final = "A list of three numbers is a colour; where they are numbers of one class, write {1: car, 2: car}."
 
 
 @DATA.register
 class MaskFolders(OwnData):
     """A folder of images and a folder of masks, matched by name.
 
-    Masks are palette or grey PNGs whose pixels are numbers (a palette's colours do not matter), or colour PNGs. What
-    their pixels stand for says ``label_map``; without it, ``classes`` names the numbers 0, 1, 2, ...
+    Masks are palette or grey PNGs whose pixels are numbers (a palette's colours do not matter), colour PNGs, or colour
+    PNGs with numbers in one channel. What their pixels stand for says ``label_map``; without it, ``classes`` names the
+    numbers 0, 1, 2, ... Masks without an image are left out and counted.
 
     Attributes:
         images: Folder of the images, or a pattern with one ``*``, e.g. ``"rgb_*.png"``; by default a usual name such as
             ``images``.
         masks: The same of the masks; ``*`` stands for what an image and its mask have in common.
         mask_suffix: What mask names have in addition, e.g. ``"_labelIds"``; masks without it do not count.
-        label_map: ``{name: number}``, ``{number: name}``, ``{name: [red, green, blue]}``, ``{name: "#rrggbb"}``; or a
-            YAML, JSON, CSV or text file with it, such as CVAT's ``labelmap.txt`` and Omniverse Replicator's
+        channel: ``"red"``, ``"green"``, ``"blue"`` or ``"alpha"``: the channel that holds the numbers, as CARLA's
+            masks have them in red; the others do not matter.
+        label_map: ``{name: number}``, ``{number: name}``, ``{name: [red, green, blue]}``, ``{name: "#rrggbb"}``, and
+            several for one name, ``{name: [1, 11]}``, ``{name: ["#00008e", "#000046"]}``. Three numbers in a list are
+            a colour unless ``channel`` is given or the map has other numbers. Or a YAML, JSON, CSV or text file with
+            it, such as CVAT's ``labelmap.txt`` and Omniverse Replicator's
             ``semantic_segmentation_labels_0000.json``; a pattern with ``*`` unites files. By default ``labelmap.txt``,
             where it exists and there are no ``classes``.
+        others: What a number or colour that has no name is: ``"error"``, or ``"ignore"``, whose pixels are ignored.
         ignore: Names, in lower case, whose pixels are ignored. 255 is ignored too unless the map names it.
         classes: Names in the order of their numbers; or, with a label map, the names that are used: pixels of others
             are ignored.
@@ -54,12 +62,16 @@ class MaskFolders(OwnData):
     images: str | None = None
     masks: str | None = None
     mask_suffix: str = ""
+    channel: Channel | None = None
     label_map: dict[int | str, Any] | str | None = None
+    others: Literal["error", "ignore"] = "error"
     ignore: tuple[str, ...] = ("ignore", "void", "unlabelled", "unlabeled")
 
     kind: ClassVar[str] = "masks"
     label_kinds: ClassVar[tuple[str, ...]] = ("masks",)
-    summary: ClassVar[str] = "Your folder of images and folder of masks: palette, number or colour PNGs."
+    summary: ClassVar[str] = (
+        "Your folder of images and folder of masks: palette, number or colour PNGs, also numbers in one channel."
+    )
     needs: ClassVar[str] = "a folder with images/ and masks/, and a label_map or classes"
 
     @field_validator("images", "masks")
@@ -71,15 +83,15 @@ class MaskFolders(OwnData):
 
     @field_validator("label_map")
     @classmethod
-    def _readable(cls, value: Any) -> Any:
+    def _readable(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, dict):
-            pairs_of(value)
+            pairs_of(value, numbers=info.data.get("channel") is not None)
         return value
 
     def class_names(self, label: str) -> tuple[str, ...] | None:
         """Return the names of its classes; None where a label map file gives them."""
         if isinstance(self.label_map, dict):
-            return self._meaning(pairs_of(self.label_map), "label_map")[0]
+            return self._meaning(self._pairs(self.label_map), "label_map")[0]
         if self.label_map is None and self.classes is not None:
             return self._meaning([(name, index) for index, name in enumerate(self.classes)], "classes")[0]
         return None
@@ -87,14 +99,12 @@ class MaskFolders(OwnData):
     def read(self, split: str, *, label: str, seed: int, cache: str | Path | None, policy: Policy) -> SegmentedImages:
         """Match images and masks; they are decoded one by one, when asked for."""
         from synreal.data.files.file_sets import MaskFiles
-        from synreal.data.files.label_maps import LabelMap, MaskPaths
+        from synreal.data.files.label_maps import MaskPaths
 
         dropped: Counter[str] = Counter()
         images, masks = self._matched(split, policy.bad_image == "skip", dropped)
         classes, codes = self._codes(masks)
-        numbers = {code: label for code, label in codes.items() if isinstance(code, int)}
-        colours = {code: label for code, label in codes.items() if not isinstance(code, int)}
-        label_map = LabelMap(colours=colours) if colours else LabelMap(ids={_IGNORED: _IGNORED, **numbers})
+        label_map = self._table(codes, masks)
         kept = self.part(images, split)
         return MaskFiles(
             self.label,
@@ -108,14 +118,44 @@ class MaskFolders(OwnData):
             max_pixels=self.max_pixels,
         )
 
+    def _table(self, codes: Mapping[Code, int], masks: Sequence[str]) -> LabelMap:
+        """Make what looks up pixels; what is said of masks of another sort goes by the first ones."""
+        from synreal.data.files.decoding import opened
+        from synreal.data.files.label_maps import LabelMap, channel_advice
+
+        numbers = {code: label for code, label in codes.items() if isinstance(code, int)}
+        colours = {code: label for code, label in codes.items() if not isinstance(code, int)}
+        advice = None
+        paths = [self.root / name for name in masks[:_LOOKED_AT]]
+        try:
+            if colours:
+                with opened(paths[0], self.max_pixels, decode=False) as image:
+                    grey = image.mode not in ("RGB", "RGBA", "P")
+                advice = _NUMBERS if grey else None
+            elif self.channel is None:
+                advice = channel_advice(paths, {_IGNORED, *numbers}, self.max_pixels)
+        except DataError:
+            pass  # a damaged mask is named when it is its turn
+        return LabelMap(
+            ids=None if colours else {_IGNORED: _IGNORED, **numbers},
+            colours=colours or None,
+            channel=self.channel,
+            ignore_others=self.others == "ignore",
+            advice="Add them to the map, as classes or as ignored, or ignore all others with others: ignore.",
+            colour_advice=advice,
+        )
+
+    def _pairs(self, given: Mapping[Any, Any]) -> list[tuple[str, Code]]:
+        return pairs_of(given, numbers=self.channel is not None)
+
     def _codes(self, masks: Sequence[str]) -> tuple[tuple[str, ...], dict[Code, int]]:
         """Return class names, and the class of each number or colour."""
         if isinstance(self.label_map, dict):
-            return self._meaning(pairs_of(self.label_map), "label_map")
+            return self._meaning(self._pairs(self.label_map), "label_map")
         usual = self.root / "labelmap.txt"
         if self.label_map is not None or (self.classes is None and usual.is_file()):
             paths = [usual] if self.label_map is None else self._map_files(self.label_map)
-            pairs = [pair for path in paths for pair in read_pairs(path)]
+            pairs = [pair for path in paths for pair in read_pairs(path, numbers=self.channel is not None)]
             return self._meaning(pairs, str(paths[0]))
         held = self._held(masks)
         if self.classes is None:
@@ -142,10 +182,13 @@ class MaskFolders(OwnData):
         """Return numbers, or colours, that the first masks hold."""
         import numpy as np
 
-        from synreal.data.files.decoding import opened, read_colours, read_ids
+        from synreal.data.files.decoding import opened, read_channel, read_colours, read_ids
 
         held: set[Code] = set()
         for name in masks[:_LOOKED_AT]:
+            if self.channel is not None:
+                held |= set(np.unique(read_channel(self.root / name, self.channel)).tolist())
+                continue
             with opened(self.root / name, decode=False) as image:
                 coloured = image.mode in ("RGB", "RGBA")
             if coloured:
@@ -173,6 +216,8 @@ class MaskFolders(OwnData):
             by_code[code] = "background"
         if len({isinstance(code, int) for code in by_code}) > 1:
             raise DataError(f"{where} gives numbers and colours; masks hold either.")
+        if self.channel is not None and not all(isinstance(code, int) for code in by_code):
+            raise DataError(f"{where} gives colours, but the {self.channel} channel holds numbers, as in {{car: 10}}.")
         ordered = sorted(by_code) if all(isinstance(code, int) for code in by_code) else list(by_code)
         names = dict.fromkeys(by_code[code] for code in ordered if by_code[code].lower() not in self.ignore)
         for name in self.classes or ():
@@ -199,7 +244,7 @@ class MaskFolders(OwnData):
         without = [file for key, file in images.items() if key not in masks]
         alone = [file for key, file in masks.items() if key not in images]
         both = sorted(images.keys() & masks.keys())
-        if (without or alone) and not (skip and both):
+        if not both or (without and not skip):
             raise DataError(self._unmatched(without, alone, len(both)))
         if without:
             dropped["images without a mask left out"] = len(without)

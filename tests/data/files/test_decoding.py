@@ -22,6 +22,7 @@ from synreal.data.files.decoding import (
     Orientation,
     opened,
     orientation,
+    read_channel,
     read_colours,
     read_ids,
     read_image,
@@ -492,6 +493,30 @@ def test_colours_are_no_numbers_and_numbers_no_colours(file) -> None:
             read_ids(file(saved(Image.fromarray(RGB).convert(mode), "PNG")))
     with pytest.raises(DataError, match=r"one number per pixel .mode L"):
         read_colours(file(saved(Image.fromarray(GREY), "PNG")))
+
+
+def test_numbers_in_one_channel_are_read_as_they_are(file) -> None:
+    alpha = np.dstack([RGB, GREY])
+    for index, channel in enumerate(("red", "green", "blue", "alpha")):
+        found = read_channel(file(saved(Image.fromarray(alpha), "PNG")), channel)
+        assert (found.dtype, found.tolist()) == (np.uint8, alpha[..., index].tolist())
+    palette = Image.fromarray(GREY % 3, "P")
+    palette.putpalette(bytes([1, 2, 3, 40, 50, 60, 70, 80, 90]))
+    path = file(saved(palette, "PNG", transparency=1))
+    assert np.array_equal(read_channel(path, "green"), np.array([2, 50, 80])[GREY % 3])
+    assert np.array_equal(read_channel(path, "alpha"), np.array([255, 0, 255])[GREY % 3])
+
+
+def test_channels_that_hold_no_numbers_are_refused(file) -> None:
+    with pytest.raises(DataError, match=r"one number per pixel .mode L. and no red channel\. Leave channel out"):
+        read_channel(file(saved(Image.fromarray(GREY), "PNG")), "red")
+    with pytest.raises(DataError, match=r"no alpha channel .mode RGB"):
+        read_channel(file(saved(Image.fromarray(RGB), "PNG")), "alpha")
+    with pytest.raises(DataError, match="is a JPEG"):
+        read_channel(file(saved(Image.fromarray(RGB), "JPEG")), "red")
+    wide = np.repeat(WIDE[..., None], 3, 2)
+    with pytest.raises(DataError, match="16 bits a channel, of which the lower are lost"):
+        read_channel(file(png(11, 7, 16, 2, wide.astype(">u2").tobytes())), "red")
 
 
 def test_colours_of_label_files(file) -> None:

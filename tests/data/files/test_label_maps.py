@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from synreal.data.files.label_maps import LabelMap, MaskPaths
+from synreal.data.files.label_maps import LabelMap, MaskPaths, channel_advice
 from synreal.data.labels.masks import IGNORE
 from synreal.errors import DataError
 
@@ -84,6 +84,71 @@ def test_colours_where_numbers_are_expected_are_refused_with_advice(mode: str, t
         LabelMap({0: 0}).read(path)
     with pytest.raises(DataError, match=rf"a.tif is a colour image \(mode {mode}\), .* Say colours\.$"):
         LabelMap({0: 0}, colour_advice="Say colours.").read(path)
+
+
+def test_numbers_where_colours_are_expected_are_refused_with_advice(tmp_path: Path) -> None:
+    path = saved(np.zeros((2, 2), np.uint8), tmp_path / "a.png")
+    with pytest.raises(
+        DataError, match=r"a.png has one number per pixel \(mode L\), expected colours\. Say numbers\.$"
+    ):
+        LabelMap(colours=COLOURS, colour_advice="Say numbers.").read(path)
+
+
+def test_what_the_map_lacks_may_be_ignored(tmp_path: Path) -> None:
+    numbers = LabelMap({3: 0, 4: 1}, ignore_others=True)
+    path = saved(np.array([[3, 4], [5, 255]], np.uint8), tmp_path / "a.png")
+    assert numbers.read(path).tolist() == [[0, 1], [IGNORE, IGNORE]]
+    colours = LabelMap(colours={(1, 2, 3): 4}, ignore_others=True)
+    path = saved(np.array([[[1, 2, 3], [3, 2, 1]]], np.uint8), tmp_path / "b.png")
+    assert colours.read(path).tolist() == [[4, IGNORE]]
+
+
+def test_numbers_stand_in_the_channel_that_is_named(tmp_path: Path) -> None:
+    path = saved(np.array([[[7, 3, 0, 9], [8, 4, 0, 9]]], np.uint8), tmp_path / "a.png")
+    maps = [LabelMap({3: 0, 4: 1}, channel="green"), LabelMap({7: 0, 8: 0}, channel="red")]
+    assert [each.read(path).tolist() for each in maps] == [[[0, 1]], [[0, 0]]]
+    assert MaskPaths(tmp_path, ["a.png"], maps[0]).fault(0) == "ids out of range"
+    saved(np.zeros((2, 2), np.uint8), tmp_path / "b.png")
+    assert MaskPaths(tmp_path, ["b.png"], maps[0]).fault(0) == "wrong mode"
+    with pytest.raises(DataError, match="the red channel gives numbers, not colours"):
+        LabelMap(colours=COLOURS, channel="red")
+
+
+def test_what_is_read_otherwise_has_another_fingerprint() -> None:
+    maps = [
+        LabelMap({1: 0}),
+        LabelMap({1: 0}, channel="red"),
+        LabelMap({1: 0}, channel="blue"),
+        LabelMap({1: 0}, ignore_others=True),
+    ]
+    assert len({each.describe() for each in maps}) == 4
+    assert maps[0].describe() == b"([(1, 0)], [])"  # as in records that were written before there was a choice
+
+
+@pytest.mark.parametrize(
+    ("pixels", "ids", "expected"),
+    [
+        (
+            [[7, 0, 0], [1, 0, 0]],
+            {0, 1, 7},
+            "red channel holds nothing but numbers of the map, 1, 7: write channel: red",
+        ),
+        ([[0, 0, 7, 255], [0, 0, 1, 255]], {1, 7}, "blue channel holds nothing but numbers of the map"),
+        ([[9, 0, 7], [8, 0, 1]], {1, 7}, "blue channel holds nothing but"),
+        ([[9, 0, 0], [8, 0, 0]], {1, 7}, "red channel alone varies, 8, 9"),
+        ([[9, 1, 200], [8, 100, 3]], {4, 5}, None),
+        ([[7, 7, 7], [1, 1, 1]], {1, 7}, "red channel holds"),
+    ],
+)
+def test_the_channel_that_holds_numbers_is_found(
+    pixels: list[list[int]], ids: set[int], expected: str | None, tmp_path: Path
+) -> None:
+    # Over several masks: one alone may show one class.
+    paths = [saved(np.array([[row]], np.uint8), tmp_path / f"{index}.png") for index, row in enumerate(pixels)]
+    found = channel_advice(paths, ids)
+    assert found is None if expected is None else expected in str(found)
+    grey = saved(np.zeros((2, 2), np.uint8), tmp_path / "grey.png")
+    assert channel_advice([grey, *paths], ids) is None
 
 
 @pytest.mark.parametrize("values", [[[-1, 0]], [[0, 65_536]]])

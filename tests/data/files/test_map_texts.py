@@ -32,6 +32,49 @@ def test_what_replicator_writes_without_colours() -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "numbers", "expected"),
+    [
+        ({"a": [1, 2]}, False, {"a": [1, 2]}),
+        ({"a": [7]}, False, {"a": [7]}),
+        ({"a": [1, 2, 3]}, False, {"a": [(1, 2, 3)]}),
+        ({"a": [1, 2, 3, 255]}, False, {"a": [(1, 2, 3)]}),
+        ({"a": [1, 2, 3]}, True, {"a": [1, 2, 3]}),
+        ({"a": [1, 2, 3, 4]}, True, {"a": [1, 2, 3, 4]}),
+        ({"a": [1, 2, 3, 4, 5]}, False, {"a": [1, 2, 3, 4, 5]}),
+        # Another entry tells that the map is of numbers.
+        ({"a": [1, 2, 3], "b": 4}, False, {"a": [1, 2, 3], "b": [4]}),
+        ({"a": [1, 2, 3, 5], "b": [4]}, False, {"a": [1, 2, 3, 5], "b": [4]}),
+        ({"a": [1, 2, 3], 4: "b"}, False, {"a": [1, 2, 3], "b": [4]}),
+        ({"a": [1, 2, 3], "4": "b"}, False, {"a": [1, 2, 3], "b": [4]}),
+        ({"a": [1, 2, 3], "#010204": "b"}, False, {"a": [(1, 2, 3)], "b": [(1, 2, 4)]}),
+        ({"a": [[1, 2, 3], [4, 5, 6]]}, False, {"a": [(1, 2, 3), (4, 5, 6)]}),
+        ({"a": ["#010203", "4, 5, 6"]}, False, {"a": [(1, 2, 3), (4, 5, 6)]}),
+        ({"Background": [1, 2]}, False, {"background": [1, 2]}),
+    ],
+)
+def test_one_name_for_several(values: Any, numbers: bool, expected: dict[str, list[Any]]) -> None:
+    assert pairs_of(values, numbers=numbers) == [(name, code) for name, codes in expected.items() for code in codes]
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers", "message"),
+    [
+        ({"a": []}, False, r"got \{'a': \[\]\}"),
+        ({"a": [1, 70_000]}, False, r"got \{'a': \[1, 70000\]\}"),
+        ({"a": [1, True]}, False, r"got \{'a': \[1, True\]\}"),
+        ({"a": [1, "b"]}, False, r"got \{'a': \[1, 'b'\]\}"),
+        ({"a": [[1, 2]]}, False, r"got \{'a': \[\[1, 2\]\]\}"),
+        ({1: [2, 3]}, False, r"got \{1: \[2, 3\]\}"),
+        ({"a": [0, 0, 142]}, True, r"\{'a': \[0, 0, 142\]\} has a number or colour twice"),
+        ({"a": ["#010203", "#010203"]}, False, "has a number or colour twice"),
+    ],
+)
+def test_lists_that_are_neither_a_colour_nor_several_are_refused(values: Any, numbers: bool, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pairs_of(values, numbers=numbers)
+
+
+@pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("map.txt", "0 background\nbolt\n", r"map\.txt, line 2: expected a name and a number or a colour, got 'bolt'"),
