@@ -4,6 +4,7 @@ A record carries all that tables need: nothing here knows a measure or a task, a
 """
 
 from synreal.records.numbers import Unit, as_number, headline_of, mean_and_spread, percent, with_unit, written
+from synreal.records.protocols import leaves
 from synreal.records.record import (
     SCHEMA_VERSION,
     Chosen,
@@ -15,9 +16,11 @@ from synreal.records.record import (
     read_record,
     write_json,
 )
-from synreal.records.table import Row, aggregate, leaves, render_markdown
+from synreal.records.selection import RULES, Weighed, best_on_target, by_weight, select
+from synreal.records.table import Row, aggregate, render_markdown
 
 __all__ = [
+    "RULES",
     "SCHEMA_VERSION",
     "Chosen",
     "Cost",
@@ -26,15 +29,19 @@ __all__ = [
     "RunRecord",
     "Score",
     "Unit",
+    "Weighed",
     "aggregate",
     "as_number",
     "best_epoch",
+    "best_on_target",
+    "by_weight",
     "headline_of",
     "leaves",
     "mean_and_spread",
     "percent",
     "read_record",
     "render_markdown",
+    "select",
     "with_unit",
     "write_json",
     "written",

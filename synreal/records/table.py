@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
 from synreal.errors import ConfigError
 from synreal.records.numbers import Unit, as_number, headline_of, percent, written
+from synreal.records.protocols import leaves
 from synreal.records.record import RunRecord, Score
 
 _MAY_DIFFER = frozenset({"regularizers", "seed", "output", "device", "workers", "log_every", "keep_checkpoints"})
@@ -88,15 +89,6 @@ def aggregate(records: Iterable[RunRecord]) -> list[Row]:
 
 def _by_measure(scores: Sequence[Score]) -> dict[str, list[float]]:
     return {name: [as_number(score.measures[name]) for score in scores] for name in scores[0].measures}
-
-
-def leaves(config: Mapping[str, Any], within: str = "") -> dict[str, Any]:
-    """Return the values of nested mappings by dotted key, e.g. ``{"training.lr": 0.01}``; lists are values."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{within}{key}"
-        found |= leaves(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return found
 
 
 def render_markdown(rows: Sequence[Row], *, chance: float | None) -> str:

@@ -1,0 +1,87 @@
+"""What two runs must share for their numbers to compare."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from synreal.errors import ConfigError
+from synreal.records.record import RunRecord
+
+_FREE: Final = (
+    "regularizers",
+    "data.source",  # what they bring is told by fingerprints, wherever a machine keeps it
+    "data.targets",
+    "data.on_bad_image",
+    "data.workers",
+    "training.seed",
+    "training.device",  # which one it was is in the cost
+    "testing.measures",
+    "testing.figures",
+    "testing.shifts",
+    "testing.wise_ft",
+    "output",
+)
+"""Settings, or sections, that move no number of the headline, or that rows of a table tell apart."""
+
+
+def identity(record: RunRecord, targets: Iterable[str]) -> dict[str, Any]:
+    """Return all that makes runs comparable, by a name that says what it is.
+
+    Args:
+        record: A run.
+        targets: The real data sets whose scores shall compare; none for what a run is before it is tested on any.
+
+    Returns:
+        Facts of the protocol, fingerprints of the data, and each setting that moves a number by its dotted key. Two
+        runs compare if, and only if, these are equal.
+    """
+    facts = record.protocol.model_dump(mode="json", exclude={"seed", "views", "left_out", "versions"})
+    facts |= {f"version of {name}": version for name, version in record.protocol.versions.items()}
+    facts |= {"network": record.network, "device": record.cost.device}
+    facts |= {f"weights, {key}": value for key, value in record.weights.items()}
+    facts |= {"headline": record.source_heldout.headline_name}
+    facts |= {"fingerprint of held-out source": record.source_heldout.fingerprint}
+    facts |= {f"fingerprint of {name}": record.targets[name].fingerprint for name in targets}
+    return facts | {key: value for key, value in leaves(record.config).items() if not _is_free(key)}
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in _FREE)
+
+
+def digest(facts: Mapping[str, Any]) -> str:
+    """Return a short name of an identity, equal for equal ones only."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the names of the facts in which two identities differ, sorted."""
+    missing = object()
+    return sorted(key for key in {**one, **other} if one.get(key, missing) != other.get(key, missing))
+
+
+def check_comparable(records: Iterable[RunRecord], targets: Iterable[str] = ()) -> None:
+    """Refuse runs whose numbers do not compare.
+
+    Raises:
+        ConfigError: Names what the first run that differs does not share.
+    """
+    names = list(targets)
+    first: dict[str, Any] | None = None
+    for record in records:
+        facts = identity(record, names)
+        first = facts if first is None else first
+        if different := differing(first, facts):
+            raise ConfigError(f"Runs do not compare: they differ in {', '.join(different)}.")
+
+
+def leaves(config: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    """Return the values of nested mappings by dotted key, e.g. ``{"training.lr": 0.01}``; lists are values."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{within}{key}"
+        found |= leaves(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return found
