@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from . import bench, data, evaluate, inspect, listing, run
+from . import bench, data, evaluate, inspect, leaderboard, listing, run
 
 app = typer.Typer(
     name="synreal",
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("evaluate")(evaluate.evaluate)
 app.command("bench")(bench.bench)
+app.command("leaderboard")(leaderboard.leaderboard)
 app.command("list")(listing.show)
 app.add_typer(inspect.app, name="inspect")
 app.add_typer(data.app, name="data")

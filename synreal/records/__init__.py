@@ -3,7 +3,16 @@
 A record carries all that tables need: nothing here knows a measure or a task, and nothing imports torch.
 """
 
-from synreal.records.numbers import Unit, as_number, headline_of, mean_and_spread, percent, with_unit, written
+from synreal.records.numbers import (
+    Unit,
+    as_number,
+    bootstrap_interval,
+    headline_of,
+    mean_and_spread,
+    percent,
+    with_unit,
+    written,
+)
 from synreal.records.protocols import leaves
 from synreal.records.record import (
     SCHEMA_VERSION,
@@ -34,6 +43,7 @@ __all__ = [
     "as_number",
     "best_epoch",
     "best_on_target",
+    "bootstrap_interval",
     "by_weight",
     "headline_of",
     "leaves",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 Unit: TypeAlias = Literal["%", ""]
 """How a measure is written: ``"%"``, a share in [0, 1] as percent; ``""``, a plain number."""
@@ -12,10 +15,48 @@ Unit: TypeAlias = Literal["%", ""]
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
     """Return the mean and the sample standard deviation; None in place of a deviation of one value."""
-    mean = math.fsum(values) / len(values)
+    mean = _mean(values)
     if len(values) < 2:
         return mean, None
     return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+_MOST_ENUMERATED: Final = 6
+_DRAWS: Final = 10_000
+_TAIL: Final = 0.025
+
+
+def bootstrap_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95 % percentile bootstrap interval of a mean; None for fewer than two values.
+
+    All n^n ways to draw n of n values with replacement are counted where n is at most 6; otherwise 10,000 seeded draws
+    are. An end is a mean of such a draw, never between two: of three values, of which each of the 27 draws is more than
+    2.5 %, it is the least and the greatest value.
+    """
+    if len(values) < 2:
+        return None
+    counted: Counter[float] = Counter()
+    if len(values) <= _MOST_ENUMERATED:
+        for chosen in itertools.combinations_with_replacement(range(len(values)), len(values)):
+            orders = math.factorial(len(values))
+            for times in Counter(chosen).values():
+                orders //= math.factorial(times)
+            counted[_mean([values[index] for index in chosen])] += orders
+    else:
+        generator = random.Random(0)
+        counted.update(_mean(generator.choices(values, k=len(values))) for _ in range(_DRAWS))
+    means = sorted(counted)
+    return _end(means, counted), _end(means[::-1], counted)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _end(means: Sequence[float], counted: Mapping[float, int]) -> float:
+    """Return the first of some means up to which there are enough draws."""
+    total, enough = 0, _TAIL * sum(counted.values())
+    return next(mean for mean in means if (total := total + counted[mean]) >= enough)
 
 
 def headline_of(measures: Mapping[str, float | None]) -> float:

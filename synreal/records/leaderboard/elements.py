@@ -1,0 +1,52 @@
+"""HTML from Python. Every text is escaped unless it was made here, so that no name of a record becomes markup."""
+
+from __future__ import annotations
+
+import html
+from typing import Final
+
+from synreal.records.leaderboard.texts import value_text
+from synreal.records.numbers import Unit
+
+_VOID: Final = frozenset({"meta", "input", "br"})
+
+
+class Markup(str):
+    """HTML that was made by ``h``, or is part of synreal."""
+
+    __slots__ = ()
+
+
+def h(tag: str, *children: str | None, **attributes: str | float | bool | None) -> Markup:
+    """Return an element.
+
+    Args:
+        tag: Its name.
+        children: What stands in it; texts are escaped, None is left out.
+        attributes: By name; ``class_`` and the like without the last underscore, other underscores as hyphens. True is
+            an attribute without a value; False and None leave one out.
+    """
+    words = [tag]
+    for name, value in attributes.items():
+        if value is None or value is False:
+            continue
+        name = name.rstrip("_").replace("_", "-")
+        words.append(name if value is True else f'{name}="{html.escape(_text(value))}"')
+    opened = f"<{' '.join(words)}>"
+    return Markup(opened if tag in _VOID else f"{opened}{joined(*children)}</{tag}>")
+
+
+def joined(*children: str | None) -> Markup:
+    """Return pieces one after the other; texts are escaped, None is left out."""
+    return Markup(
+        "".join(child if isinstance(child, Markup) else html.escape(child) for child in children if child is not None)
+    )
+
+
+def _text(value: str | float) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def number(value: float | None, unit: Unit, *, signed: bool = False) -> str:
+    """Write a number as print does, with a minus; nothing where it is not known."""
+    return "" if value is None else value_text(value, unit, signed=signed).replace("-", "−")

@@ -1,0 +1,121 @@
+"""A leaderboard as one HTML page that needs nothing else, and no script but for sorting and filters."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+
+from synreal.records.leaderboard import tables
+from synreal.records.leaderboard.board import Board, Section
+from synreal.records.leaderboard.elements import Markup, h
+from synreal.records.leaderboard.glance import glance
+from synreal.records.leaderboard.wording import opening, reading, verdict
+
+
+def as_html(board: Board) -> str:
+    """Write a leaderboard as a page."""
+    style, script = (_resource(name) for name in ("page.css", "page.js"))
+    # Nothing but the page's own script and style can run or load, whatever a record holds.
+    policy = f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; form-action 'none'"
+    head = h(
+        "head",
+        h("meta", charset="utf-8"),
+        h("meta", http_equiv="Content-Security-Policy", content=policy),
+        h("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        h("title", "synreal leaderboard"),
+        h("style", Markup(style)),
+    )
+    body = h(
+        "body",
+        h("header", h("h1", "Leaderboard"), h("p", opening(board), class_="lead")),
+        h(
+            "main",
+            glance(board),
+            reading(board),
+            _filters(board),
+            *(_pair(place, pair, board) for place, pair in enumerate(board.pairs)),
+            h("p", "Nothing fits these filters.", id="nothing", hidden=True),
+        ),
+        h("script", Markup(script)),
+    )
+    return f"<!DOCTYPE html>\n{h('html', head, body, lang='en')}\n"
+
+
+def _resource(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _filters(board: Board) -> Markup:
+    protocols = list(dict.fromkeys(section.protocol for section in board.sections))
+    return h(
+        "form",
+        h("label", h("span", "Method"), h("input", id="text", type="search", placeholder="csg, early stop, ...")),
+        _choice("pair", "Pair", list(board.pairs)),
+        _choice("protocol", "Protocol", protocols),
+        h(
+            "label",
+            h("input", id="variants", type="checkbox"),
+            h("span", "all early stops and averages"),
+            class_="check",
+        ),
+        h("output", id="count", aria_live="polite"),
+        id="filters",
+        role="search",
+        aria_label="Filters",
+    )
+
+
+def _choice(name: str, title: str, values: Sequence[str]) -> Markup:
+    options = [h("option", "all", value=""), *(h("option", value, value=value) for value in values)]
+    return h("label", h("span", title), h("select", *options, id=name))
+
+
+def _pair(place: int, pair: str, board: Board) -> Markup:
+    source, _, target = pair.partition(" -> ")
+    papers = board.papers.get(pair)
+    return h(
+        "section",
+        h("h2", source, h("span", " → ", class_="arrow"), target),
+        *(_section(section) for section in board.pairs[pair]),
+        tables.published(papers) if papers else None,
+        class_="pair",
+        id=f"pair-{place}",
+        data_pair=pair,
+    )
+
+
+def _section(section: Section) -> Markup:
+    recipe, _, digest = section.protocol.rpartition(", ")
+    row = section.rows[0]
+    usual = {id(one.row) for one in section.shown()}
+    every = section.shown(variants=True)
+    saw = f"saw {row.seen_of_target} of the target: not zero-shot"
+    differs = f" It differs from the pair's first protocol in: {', '.join(section.differs)}."
+    return h(
+        "article",
+        h(
+            "h3",
+            recipe,
+            h("code", digest),
+            None if row.seen_of_target == "nothing" else h("span", saw, class_="tag"),
+        ),
+        h("p", verdict(section), class_="verdict"),
+        tables.ranking(
+            every, section, caption="Ranked", variants=[one.row for one in every if id(one.row) not in usual]
+        ),
+        tables.peeking(section),
+        *(tables.by_weight(curve, section) for curve in section.curves),
+        h(
+            "details",
+            h("summary", "Protocol"),
+            h("p", f"{row.task.capitalize()}: {row.consists_of}.", differs if section.differs else None),
+            tables.facts(section),
+        ),
+        data_protocol=section.protocol,
+    )
