@@ -156,7 +156,14 @@ def by_weight(curve: Curve, section: Section) -> Markup:
         chosen += ["best on the target (peeks)"] * point.best
         cells = [number(row.heldout, unit), number(row.shifted, unit), mean_cell(row)]
         name = h("th", f"{point.factor:g}", scope="row", class_="number")
-        body.append(h("tr", name, *(h("td", cell, class_="number") for cell in cells), h("td", "; ".join(chosen), class_="words")))
+        body.append(
+            h(
+                "tr",
+                name,
+                *(h("td", cell, class_="number") for cell in cells),
+                h("td", "; ".join(chosen), class_="words"),
+            )
+        )
     caption = f"{curve.method} by its weight"
     columns = [h("th", head, scope="col", class_=None if head == "chosen" else "number") for head in heads]
     table = h("table", h("caption", caption), h("thead", h("tr", *columns)), h("tbody", *body))

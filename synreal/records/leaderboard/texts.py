@@ -92,9 +92,7 @@ def as_markdown(board: Board) -> str:
                 parts.append(markdown_table([Shown(row, ()) for row in section.peeking], section))
             parts += [markdown_curve(curve) for curve in section.curves]
         if pair in board.papers:
-            parts.append(
-                "As papers report them, not ranked; each difference is to the same paper's source-only number:"
-            )
+            parts.append("Published numbers, not ranked; each difference is to source only in the same table:")
             parts.append(markdown_papers(board.papers[pair]))
     parts.append(_READING.format(baseline=_code(board.baseline)))
     return "\n\n".join(parts) + "\n"
