@@ -106,7 +106,7 @@ def test_every_command_works(page, tiny, capsys):
 @pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 @pytest.mark.parametrize("page", PAGES)
 def test_every_python_block_works(page, tiny, monkeypatch):
-    for task in {"docs/guide.md": ["cls"], "docs/tasks.md": ["det"]}.get(page, []):
+    for task in {"docs/guide.md": ["cls"], "docs/leaderboard.md": ["cls"], "docs/tasks.md": ["det"]}.get(page, []):
         words = ["run", "--regularizer", "none", "--output", "runs/mine", "--task", task]
         with pytest.raises(SystemExit):
             main([*words, *small(words)])

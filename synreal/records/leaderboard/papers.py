@@ -96,5 +96,5 @@ def published(pair: str, record: RunRecord, target: str) -> list[Row]:
 def kind_of(written: Any) -> str:
     """Return the kind of a data set as a configuration writes it: ``"gta5:FOLDER"``, ``"gta5(...)"`` or a mapping."""
     if isinstance(written, Mapping):
-        return str(written.get("kind", written.get("name", "")))
+        return str(written.get("format", ""))
     return str(written).partition("(")[0].partition(":")[0].strip()

@@ -262,9 +262,7 @@ def test_published_numbers_stand_beside_runs_of_their_pair():
     assert board.rows[-len(papers) :] == papers
 
 
-@pytest.mark.parametrize(
-    "written", ["gta5", "gta5:here", "gta5(root='x')", {"kind": "gta5", "root": "x"}, {"name": "gta5"}]
-)
+@pytest.mark.parametrize("written", ["gta5", "gta5:here", "gta5(root='x')", {"format": "gta5", "root": "x"}])
 def test_the_kind_of_data_is_read_however_it_is_written(written):
     assert kind_of(written) == "gta5"
 
