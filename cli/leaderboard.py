@@ -85,6 +85,9 @@ def _write(path: Path, text: str) -> None:
 
 
 def _contents(board: Board) -> str:
-    protocols = "protocol" if len(board.sections) == 1 else "protocols"
-    pairs = "pair" if len(board.pairs) == 1 else "pairs"
-    return f"{len(board.rows)} rows of {len(board.pairs)} {pairs} under {len(board.sections)} {protocols}."
+    pairs = len({section.pair for section in board.sections})
+    protocols = len(board.sections)
+    return (
+        f"{len(board.rows)} rows of {pairs} {'pair' if pairs == 1 else 'pairs'} under {protocols} "
+        f"{'protocol' if protocols == 1 else 'protocols'}."
+    )

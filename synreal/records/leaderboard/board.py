@@ -127,13 +127,13 @@ class Board:
     """A leaderboard.
 
     Attributes:
-        sections: Those of one pair stand together, in the order in which pairs were found.
-        papers: Published numbers of pairs that are on the board, by pair.
+        sections: Those of one pair and task stand together, in the order in which these were found.
+        papers: Published numbers of pairs that are on the board, by pair and task.
         baseline: The method that others are compared with.
     """
 
     sections: list[Section]
-    papers: dict[str, list[Row]] = field(default_factory=dict)
+    papers: dict[tuple[str, str], list[Row]] = field(default_factory=dict)
     baseline: str = "none"
 
     @property
@@ -142,11 +142,11 @@ class Board:
         return [row for part in (*(s.rows for s in self.sections), *self.papers.values()) for row in part]
 
     @property
-    def pairs(self) -> dict[str, list[Section]]:
-        """The sections of each pair."""
-        found: dict[str, list[Section]] = {}
+    def pairs(self) -> dict[tuple[str, str], list[Section]]:
+        """The sections of each pair and task."""
+        found: dict[tuple[str, str], list[Section]] = {}
         for section in self.sections:
-            found.setdefault(section.pair, []).append(section)
+            found.setdefault((section.pair, section.task), []).append(section)
         return found
 
 
@@ -169,16 +169,16 @@ def build(found: Iterable[Found], *, baseline: str = "none") -> Board:
     if groups and not any(baseline == record.label for group in groups.values() for record in group.records):
         labels = sorted({record.label for group in groups.values() for record in group.records})
         raise ConfigError(f"No run of the baseline {baseline!r} is there: found {', '.join(labels)}.")
-    ordered: dict[str, list[_Group]] = {}
-    for (pair, _, _), group in groups.items():
-        ordered.setdefault(pair, []).append(group)
+    ordered: dict[tuple[str, str], list[_Group]] = {}
+    for (pair, task, _), group in groups.items():
+        ordered.setdefault((pair, task), []).append(group)
     sections = []
-    papers: dict[str, list[Row]] = {}
-    for pair, several in ordered.items():
+    papers: dict[tuple[str, str], list[Row]] = {}
+    for (pair, task), several in ordered.items():
         several.sort(key=lambda group: -len(group.records))
         sections += [group.section(several[0].facts, baseline) for group in several]
-        if rows := [row for group in several[:1] for row in published(pair, group.records[0], group.target)]:
-            papers[pair] = rows
+        if rows := published(pair, several[0].records[0], several[0].target):
+            papers[pair, task] = rows
     return Board(sections, papers, baseline)
 
 

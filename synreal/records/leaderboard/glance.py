@@ -83,7 +83,7 @@ def _broken(pair: str) -> tuple[Markup | str, ...]:
 
 
 def _anchor(section: Section, board: Board) -> str:
-    return f"pair-{list(board.pairs).index(section.pair)}"
+    return f"pair-{list(board.pairs).index((section.pair, section.task))}"
 
 
 def _measure(section: Section) -> str:

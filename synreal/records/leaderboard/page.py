@@ -35,7 +35,7 @@ def as_html(board: Board) -> str:
             glance(board),
             reading(board),
             _filters(board),
-            *(_pair(place, pair, board) for place, pair in enumerate(board.pairs)),
+            *(_pair(place, board) for place in range(len(board.pairs))),
             h("p", "Nothing fits these filters.", id="nothing", hidden=True),
         ),
         h("script", Markup(script)),
@@ -56,7 +56,7 @@ def _filters(board: Board) -> Markup:
     return h(
         "form",
         h("label", h("span", "Method"), h("input", id="text", type="search", placeholder="csg, early stop, ...")),
-        _choice("pair", "Pair", list(board.pairs)),
+        _choice("pair", "Pair", list(dict.fromkeys(section.pair for section in board.sections))),
         _choice("protocol", "Protocol", protocols),
         h(
             "label",
@@ -76,13 +76,14 @@ def _choice(name: str, title: str, values: Sequence[str]) -> Markup:
     return h("label", h("span", title), h("select", *options, id=name))
 
 
-def _pair(place: int, pair: str, board: Board) -> Markup:
+def _pair(place: int, board: Board) -> Markup:
+    (pair, task), sections = list(board.pairs.items())[place]
     source, _, target = pair.partition(" -> ")
-    papers = board.papers.get(pair)
+    papers = board.papers.get((pair, task))
     return h(
         "section",
-        h("h2", source, h("span", " → ", class_="arrow"), target),
-        *(_section(section) for section in board.pairs[pair]),
+        h("h2", source, h("span", " → ", class_="arrow"), target, h("small", task)),
+        *(_section(section) for section in sections),
         tables.published(papers) if papers else None,
         class_="pair",
         id=f"pair-{place}",
@@ -114,7 +115,7 @@ def _section(section: Section) -> Markup:
         h(
             "details",
             h("summary", "Protocol"),
-            h("p", f"{row.task.capitalize()}: {row.consists_of}.", differs if section.differs else None),
+            h("p", f"{row.consists_of}.", differs if section.differs else None),
             tables.facts(section),
         ),
         data_protocol=section.protocol,

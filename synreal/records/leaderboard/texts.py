@@ -82,8 +82,8 @@ def _times_default(row: Row) -> str:
 def as_markdown(board: Board) -> str:
     """Write a leaderboard as Markdown: for each pair and protocol its ranked rows, those that peek, and its curves."""
     parts = []
-    for pair, sections in board.pairs.items():
-        parts.append(f"## {_plain(pair)}")
+    for (pair, task), sections in board.pairs.items():
+        parts.append(f"## {_plain(pair)}, {_plain(task)}")
         for section in sections:
             parts.append(protocol_line(section))
             parts.append(markdown_table(section.shown(), section))
@@ -91,9 +91,9 @@ def as_markdown(board: Board) -> str:
                 parts.append("Chosen by the target's labels (peeks), not ranked:")
                 parts.append(markdown_table([Shown(row, ()) for row in section.peeking], section))
             parts += [markdown_curve(curve) for curve in section.curves]
-        if pair in board.papers:
+        if (pair, task) in board.papers:
             parts.append("Published numbers, not ranked; each difference is to source only in the same table:")
-            parts.append(markdown_papers(board.papers[pair]))
+            parts.append(markdown_papers(board.papers[pair, task]))
     parts.append(_READING.format(baseline=_code(board.baseline)))
     return "\n\n".join(parts) + "\n"
 
@@ -110,7 +110,7 @@ def protocol_line(section: Section) -> str:
     row = section.rows[0]
     differs = f" It differs from the first in: {_plain(', '.join(section.differs))}." if section.differs else ""
     digest = section.protocol.rpartition(", ")[2]
-    return f"Protocol {_code(digest)}: {_plain(row.task)}, {_plain(row.consists_of)}.{differs}"
+    return f"Protocol {_code(digest)}: {_plain(row.consists_of)}.{differs}"
 
 
 def markdown_table(shown: Sequence[Shown], section: Section) -> str:

@@ -13,9 +13,10 @@ def opening(board: Board) -> Markup:
     """Say what is on the board."""
     methods = {row.method for section in board.sections for row in section.rows if row.kind == "run"}
     runs = sum(len(row.seeds) for section in board.sections for row in section.rows if row.kind in ("run", "weight"))
+    pairs = {section.pair for section in board.sections}
     return joined(
         "Trained on synthetic images, tested on real ones: "
-        f"{_count(runs, 'run')} of {_count(len(methods), 'method')} on {_count(len(board.pairs), 'pair')} of data, "
+        f"{_count(runs, 'run')} of {_count(len(methods), 'method')} on {_count(len(pairs), 'pair')} of data, "
         "each compared with ",
         h("code", board.baseline),
         " under its own protocol.",

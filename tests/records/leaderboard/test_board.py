@@ -129,7 +129,16 @@ def test_what_saw_the_target_is_ranked_apart_and_says_so():
 
 def test_each_target_of_a_run_is_a_pair():
     runs = [made(name, 0, targets={"mnist": 0.5, "uci": 0.25}, source="digits") for name in ("none", "csg")]
-    assert list(build(found(*runs)).pairs) == ["digits -> mnist", "digits -> uci"]
+    assert list(build(found(*runs)).pairs) == [
+        ("digits -> mnist", "classification"), ("digits -> uci", "classification"),
+    ]  # fmt: skip
+
+
+def test_tasks_of_one_pair_stand_apart():
+    masks = {"protocol": {"task": "segmentation"}}
+    board = build(found(*both(), *both(**masks)))
+    assert [task for _, task in board.pairs] == ["classification", "segmentation"]
+    assert [section.differs for section in board.sections] == [[], []]
 
 
 def test_a_run_that_is_there_twice_counts_once():

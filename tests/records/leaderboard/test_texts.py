@@ -36,7 +36,7 @@ def test_numbers_are_written_for_people(value, unit, signed, text):
 
 def test_markdown_is_a_compact_table_for_each_pair_and_protocol():
     text = as_markdown(boards.usual())
-    assert lines(text, "## ") == ["## cartoon -> photo", "## sketch -> photo"]
+    assert lines(text, "## ") == ["## cartoon -> photo, classification", "## sketch -> photo, classification"]
     assert cells(lines(text, "| method")[0]) == [
         "method", "seeds", "mean-class %", "difference to `none`", "better in", "held-out %", "shifted %", "time x",
         "memory x",
