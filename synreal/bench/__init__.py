@@ -4,8 +4,9 @@ A run of a grid is a run as any other, in a process of its own; what is known of
 here trains.
 """
 
-from synreal.bench.bench import BenchResult, bench
 from synreal.bench.cells import Cell, cells_of
 from synreal.bench.grid import Grid, read_grid
+from synreal.bench.planning import Plan, plan
+from synreal.bench.running import bench
 
-__all__ = ["BenchResult", "Cell", "Grid", "bench", "cells_of", "read_grid"]
+__all__ = ["Cell", "Grid", "Plan", "bench", "cells_of", "plan", "read_grid"]

@@ -27,19 +27,21 @@ class Row:
 
     Attributes:
         cell: The cell.
-        state: How far it is: that of its folder, or ``"running"``, ``"failed"``, ``"stopped"``.
+        state: How far it is.
         record: Its result, if there is one.
         watch: What is seen of it, if it runs or ran.
         problem: Why it failed, in words.
         lines: The last lines that it wrote before it failed.
+        threads: With how many threads it was started; None if it was not.
     """
 
     cell: Cell
-    state: State | str
+    state: State
     record: RunRecord | None = None
     watch: Watch | None = field(default=None, repr=False)
     problem: str = ""
     lines: str = ""
+    threads: int | None = None
 
     @property
     def headlines(self) -> dict[str, float]:

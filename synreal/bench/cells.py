@@ -6,9 +6,9 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from synreal.regularizers.baselines import NoRegularizer, Oracle
 from synreal.specs import Spec, spec_registry
 
 _MOST_CHARACTERS = 80  # of a folder's name
-_APART = ("regularizers", "training.seed", "output.")  # leaves that a method's name does not list as settings
+_APART = ("regularizers", "training.seed", "output.")  # leaves that are no changes of a method
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,22 @@ class Cell:
 
     Attributes:
         pair: Name of the pair: its file's, without the ending.
-        method: The regularizers with what differs from their defaults, then the axes that differ from the pair's own
-            settings, e.g. ``"csg(weight=0.3) lr=0.01"``.
+        label: The regularizers with what is not at its default, as ``RunRecord.label`` has it.
+        changes: Other settings that are not the pair's own, e.g. ``"lr=0.01"``; empty for none.
         seed: Of training.
         config: The whole configuration; ``output.folder`` is the run folder.
     """
 
     pair: str
-    method: str
+    label: str
+    changes: str
     seed: int
     config: RunConfig
+
+    @property
+    def method(self) -> str:
+        """Label and changes, e.g. ``"csg(weight=0.3) lr=0.01"``."""
+        return f"{self.label} {self.changes}".rstrip()
 
     @property
     def name(self) -> str:
@@ -63,8 +69,12 @@ class Cell:
         return self.folder.with_name(f"{self.folder.name}.yaml")
 
 
-def cells_of(grid: Grid) -> list[Cell]:
+def cells_of(grid: Grid, *, shifts: Sequence[str] = ()) -> list[Cell]:
     """Resolve a grid; of equal cells the first stays.
+
+    Args:
+        grid: The grid.
+        shifts: ``testing.shifts`` of runs that have none otherwise.
 
     Returns:
         The cells by pair, then by seed, then in the order of the regularizers: what compares is run in a row.
@@ -76,7 +86,7 @@ def cells_of(grid: Grid) -> list[Cell]:
     unused = set(grid.axes)
     for pair in grid.pairs:
         values = read_yaml(pair)
-        variants = list(_variants(grid, pair, values, unused))
+        variants = list(_variants(grid, pair, values, unused, shifts))
         for seed in grid.seeds:
             for variant in variants:
                 cell = _cell(grid, pair, variant, seed, check=seed == grid.seeds[0])
@@ -103,14 +113,19 @@ class _Variant:
     base: dict[str, Any]
 
 
-def _variants(grid: Grid, pair: Path, values: Mapping[str, Any], unused: set[str]) -> Iterator[_Variant]:
+def _variants(
+    grid: Grid, pair: Path, values: Mapping[str, Any], unused: set[str], shifts: Sequence[str]
+) -> Iterator[_Variant]:
     for entry in grid.regularizers:
         with _named(pair, entry):
             specs = spec_registry("regularizers").specs(entry)
             names = {spec.name for spec in specs}
             settings = {key: value for key, value in grid.settings.items() if _applies(key, names)}
             base = with_values(values, {"regularizers": entry, **settings})
-            weights = _weights(grid, specs, base)
+            plain = make_config(base)
+            if shifts and not plain.testing.shifts:
+                base = with_values(base, {"testing.shifts": list(shifts)})
+            weights = _weights(grid, specs, plain)
         keys = [key for key in grid.axes if _applies(key, names)]
         unused.difference_update(keys)
         for chosen in itertools.product(*(grid.axes[key] for key in keys)):
@@ -128,7 +143,7 @@ def _applies(key: str, names: set[str]) -> bool:
     return first != "regularizers" or rest.partition(".")[0] in names or rest[:1].isdecimal()
 
 
-def _weights(grid: Grid, specs: list[Spec], base: Mapping[str, Any]) -> list[float | None]:
+def _weights(grid: Grid, specs: list[Spec], plain: RunConfig) -> list[float | None]:
     """Return the weights that a method is run with; None stands for the one that it has."""
     (first, *others) = specs
     given = "weight" in first.model_fields_set or any(
@@ -136,19 +151,19 @@ def _weights(grid: Grid, specs: list[Spec], base: Mapping[str, Any]) -> list[flo
     )
     if not grid.weights or others or given or isinstance(first, (NoRegularizer, Oracle)):
         return [None]
-    default = make_config(base).terms[0].weight
+    default = plain.terms[0].weight
     return [float(f"{factor * default:.12g}") for factor in grid.weights]  # 0.3, not 0.30000000000000004
 
 
 def _cell(grid: Grid, pair: Path, variant: _Variant, seed: int, *, check: bool) -> Cell:
     with _named(pair, variant.entry, variant.axes, seed):
         config = make_config(with_values(variant.values, {"training.seed": seed}))
-        method = _method(config, variant)
-        folder = grid.output / pair.stem / _safe(method) / f"seed{seed}"
+        cell = Cell(pair.stem, _label(config), _changes(config, variant), seed, config)
+        folder = grid.output / cell.pair / _safe(cell.method) / f"seed{seed}"
         config = config.model_copy(update={"output": config.output.model_copy(update={"folder": folder})})
         if check:
             preflight.check(config)
-    return Cell(pair.stem, method, seed, config)
+    return replace(cell, config=config)
 
 
 @contextmanager
@@ -166,33 +181,29 @@ def _identity(config: RunConfig) -> str:
     return json.dumps(config.model_dump(mode="json", exclude={"output": {"folder"}}), sort_keys=True)
 
 
-def _method(config: RunConfig, variant: _Variant) -> str:
-    """Name a method by what differs: regularizers from their defaults, other settings from the pair's own."""
-    plain = with_values(variant.base, {"regularizers": [spec.name for spec in config.regularizers]})
-    own = make_config(plain)
-    words = ["+".join(map(_label, config.regularizers, own.regularizers))]
-    ours, theirs = leaves(config.model_dump(mode="json")), leaves(own.model_dump(mode="json"))
-    words += [
-        f"{key.rpartition('.')[2]}={_text(ours.get(key))}"
-        for key in ours | theirs
-        if ours.get(key) != theirs.get(key) and not key.startswith(_APART)
-    ]
-    return " ".join(words)
+def _label(config: RunConfig) -> str:
+    return "+".join(map(_named_spec, config.terms, config.plain_terms))
 
 
-def _label(spec: Spec, default: Spec) -> str:
-    ours, theirs = spec.model_dump(mode="json"), default.model_dump(mode="json")
-    changed = ", ".join(f"{key}={_text(value)}" for key, value in ours.items() if value != theirs[key])
+def _named_spec(spec: Spec, plain: Spec) -> str:
+    ours, theirs = spec.model_dump(mode="json"), plain.model_dump(mode="json")
+    changed = ", ".join(f"{key}={value!r}" for key, value in ours.items() if value != theirs[key])
     return f"{spec.name}({changed})" if changed else spec.name
 
 
-def _text(value: Any) -> str:
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
+def _changes(config: RunConfig, variant: _Variant) -> str:
+    """Name the settings that axes have changed, apart from those of regularizers."""
+    ours, theirs = (leaves(one.model_dump(mode="json")) for one in (config, make_config(variant.base)))
+    return " ".join(
+        f"{key.rpartition('.')[2]}={ours.get(key)}"
+        for key in ours | theirs
+        if ours.get(key) != theirs.get(key) and not key.startswith(_APART)
+    )
 
 
 def _safe(method: str) -> str:
     """Make a method's name one that every file system and shell takes; a hash keeps apart what would be equal then."""
-    plain = method.replace(", ", ",").replace(" ", "--").replace("(", "-").replace(")", "")
+    plain = re.sub(r"[)']", "", method).replace("(", "-").replace(", ", ",").replace(" ", "--")
     safe = re.sub(r"[^A-Za-z0-9._+=,-]+", "_", plain)
     if safe == plain and len(safe) <= _MOST_CHARACTERS:
         return safe

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -104,17 +103,4 @@ def read_grid(path: str | Path) -> Grid:
             "output": from_home(found.output),
             "records": None if found.records is None else here / from_home(found.records),
         }
-    )
-
-
-def with_sweep(grid: Grid, weights: tuple[float, ...], settings: Mapping[str, Any]) -> Grid:
-    """Return a grid that runs each regularizer with several weights.
-
-    Args:
-        grid: The grid; its own weights stay if it has some.
-        weights: Otherwise these.
-        settings: For every run; the grid's own settings override them.
-    """
-    return grid.model_copy(
-        update={"weights": grid.weights or weights, "settings": {**settings, **grid.settings}},
     )

@@ -27,10 +27,12 @@ def threads_each(jobs: int, threads: int | None) -> int:
 
     Args:
         jobs: How many run at a time.
-        threads: How many were asked for; None divides the processors that this process may use.
+        threads: How many were asked for; None takes ``OMP_NUM_THREADS`` or, where that is not set, divides the
+            processors that this process may use.
     """
-    if threads is not None:
-        return threads
+    given = os.environ.get(THREAD_VARIABLES[0], "")
+    if threads is not None or given.isdecimal():
+        return max(1, int(given) if threads is None else threads)
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, count // jobs)
 

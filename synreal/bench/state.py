@@ -14,8 +14,9 @@ from synreal.engine import run_folder
 from synreal.errors import ConfigError
 from synreal.records import RunRecord, read_record
 
-State: TypeAlias = Literal["done", "recorded", "started", "open"]
-"""``done``: its folder holds a result; ``recorded``: the file of records does; ``started``: it will be resumed."""
+State: TypeAlias = Literal["done", "recorded", "started", "open", "running", "failed", "stopped"]
+"""``done``: its folder holds a result; ``recorded``: the file of records does; ``started``: it will be resumed;
+``open``: nothing is there. The others are of this moment."""
 
 
 class Standing(NamedTuple):
@@ -32,8 +33,12 @@ class Standing(NamedTuple):
     threads: int | None = None
 
 
-def standing(cell: Cell, ledger: Ledger) -> Standing:
+def standing(cell: Cell, ledger: Ledger | None) -> Standing:
     """Look how far a cell is.
+
+    Args:
+        cell: The cell.
+        ledger: The records that make a run unnecessary; None for none.
 
     Raises:
         ConfigError: If its folder holds something else: another configuration, what is no run, a damaged file.
@@ -43,7 +48,8 @@ def standing(cell: Cell, ledger: Ledger) -> Standing:
         record = read_record(folder)
         _check_same(folder, record.config, cell.config)
         return Standing("done", record)
-    if (recorded := ledger.get(cell.config)) is not None:
+    recorded = None if ledger is None else ledger.get(cell.config)
+    if recorded is not None:
         return Standing("recorded", recorded)
     if (folder / run_folder.RUN_FILE).is_file():
         facts = run_folder.read(folder, "go on with")

@@ -1,74 +1,24 @@
-"""A grid, from its file to its records: what is done is skipped, what was started goes on, the rest is run."""
+"""Making the runs of a grid: so many workers at a time, each a process, until all is done or a stop is asked for."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from synreal.bench.board import Board, Row
-from synreal.bench.cells import Cell, cells_of
+from synreal.bench.board import Board
+from synreal.bench.cells import Cell
 from synreal.bench.grid import Grid
-from synreal.bench.ledger import Ledger
+from synreal.bench.planning import Plan, plan
 from synreal.bench.processes import Worker, threads_each
-from synreal.bench.state import standing
 from synreal.bench.watch import Lengths, Watch, duration, number, results
 from synreal.engine.run_folder import RESULT_FILE
 from synreal.engine.signals import StopRequest, listening
-from synreal.errors import ConfigError, DataError, Interrupted, TrainingError
-from synreal.records import RunRecord, read_record
+from synreal.errors import DataError, Interrupted, TrainingError
+from synreal.records import read_record
 
 _BETWEEN_LOOKS = 0.2  # seconds
 _BETWEEN_TABLES = 0.5
-
-
-@dataclass(frozen=True)
-class BenchResult:
-    """What became of a grid.
-
-    Attributes:
-        rows: The cells that were asked for, in their order.
-        ledger: The records of the grid.
-    """
-
-    rows: tuple[Row, ...]
-    ledger: Ledger
-
-    @property
-    def records(self) -> list[RunRecord]:
-        """The results, in the order of the cells."""
-        return [row.record for row in self.rows if row.record is not None]
-
-    @property
-    def failed(self) -> list[Row]:
-        """The cells that failed."""
-        return [row for row in self.rows if row.state == "failed"]
-
-
-def plan(grid: Grid, *, only: Sequence[str] = (), cell: str | None = None) -> BenchResult:
-    """Resolve a grid, check all of it, and look how far each cell is; nothing is run.
-
-    Args:
-        grid: The grid.
-        only: Texts; the cells whose name holds one of them are asked for. Empty for all.
-        cell: The name of the one cell that is asked for.
-
-    Raises:
-        ConfigError: If a setting is wrong, a folder holds another run, or no cell is left.
-    """
-    every = cells_of(grid)
-    ledger = Ledger(grid.records, every)
-    cells = [one for one in every if cell is None or one.name == cell]
-    cells = [one for one in cells if not only or any(text in one.name for text in only)]
-    if not cells:
-        asked = cell or ", ".join(only)
-        raise ConfigError(f"The grid has no run {asked!r}. It has: {', '.join(one.name for one in every)}.")
-    rows = []
-    for one in cells:
-        found = standing(one, ledger)
-        rows.append(Row(one, found.state, found.record))
-    return BenchResult(tuple(rows), ledger)
 
 
 def bench(
@@ -79,8 +29,10 @@ def bench(
     plugins: Sequence[Path] = (),
     only: Sequence[str] = (),
     cell: str | None = None,
+    sweep: bool = False,
+    reproduce: bool = False,
     show: bool = True,
-) -> BenchResult:
+) -> Plan:
     """Make the runs of a grid that are not made yet, several at a time, each in a process of its own.
 
     A run that fails costs none of the others. Two calls must not run one cell at the same time: both would write to
@@ -93,19 +45,24 @@ def bench(
         plugins: Plugin files that the runs load; this process has loaded them too.
         only: As in ``plan``.
         cell: As in ``plan``; the file of records is not written then, so that several can run next to each other.
+        sweep: As in ``plan``.
+        reproduce: As in ``plan``; the file of records is not written.
         show: Write progress to stderr.
+
+    Returns:
+        The plan, with what became of each cell.
 
     Raises:
         ConfigError: If a setting is wrong or a folder holds another run; before anything runs.
         DataError: If data of a run to be made are missing.
         Interrupted: If it was asked to stop; the runs have saved what they had.
     """
-    planned = plan(grid, only=only, cell=cell)
+    planned = plan(grid, only=only, cell=cell, sweep=sweep, reproduce=reproduce)
     _check_data([row.cell for row in planned.rows if row.record is None])
     each = threads_each(jobs, threads)
     title = f"{jobs} at a time, {each} thread{'s' if each > 1 else ''} each"
     with listening() as request, Board(planned.rows, show=show, title=title) as board:
-        runner = _Runner(planned, board, request, each, plugins, writes=cell is None)
+        runner = _Runner(planned, board, request, each, plugins, writes=cell is None and not reproduce)
         runner.write()
         runner.run(jobs)
     if request.exit_code:
@@ -134,7 +91,7 @@ class _Runner:
 
     def __init__(
         self,
-        planned: BenchResult,
+        planned: Plan,
         board: Board,
         request: StopRequest,
         threads: int,
@@ -199,6 +156,11 @@ class _Runner:
         except OSError as error:
             raise TrainingError(f"Cannot start {row.cell.name}: {error}.") from None
         self.board.event(row, "started" if row.state == "open" else "goes on")
+        if row.threads not in (None, self.threads):
+            self.board.say(
+                f"{row.cell.name} was started with {row.threads} threads and goes on with {self.threads}: it ends as "
+                "good, but not with the same bits."
+            )
         self.began[number] = time.monotonic()
         row.state, row.watch = "running", Watch(row.cell, self.lengths)
 
