@@ -20,7 +20,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("evaluate")(evaluate.evaluate)
-app.command("bench")(bench.bench)
+app.command("bench", cls=bench.BenchCommand)(bench.bench)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("list")(listing.show)
 app.add_typer(inspect.app, name="inspect")

@@ -44,7 +44,7 @@ def as_plain(planned: Plan, selections: Sequence[Selection], deviating: Mapping[
 
 
 def _plain_selection(one: Selection) -> dict[str, Any]:
-    weight = {} if one.chosen is None else {"weight": one.chosen.weight, "factor": one.chosen.factor}
+    weight = {} if one.chosen is None else {"weight": one.chosen.weight, "factor": float(f"{one.chosen.factor:.6g}")}
     return {
         "pair": one.pair,
         "changes": one.changes,

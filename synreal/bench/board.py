@@ -65,7 +65,11 @@ class Board:
         self.title = title
         self.left: float | None = None
         self.console = Console(stderr=True, quiet=not show, highlight=False, markup=False)
-        self._live = Live(console=self.console, auto_refresh=False) if show and self.console.is_terminal else None
+        self._live = (
+            Live(console=self.console, auto_refresh=False, transient=True)
+            if show and self.console.is_terminal
+            else None
+        )
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -74,7 +78,6 @@ class Board:
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
-            self._live.update(self.table(), refresh=True)
             self._live.stop()
 
     def say(self, text: str) -> None:
