@@ -1,5 +1,4 @@
 import json
-import shutil
 import statistics
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -9,51 +8,27 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import own_loop, queue_loss, seeds, tables
-from synreal import data
-from synreal.data.sets import ArrayImages
+from benchmarks import own_loop, queue_loss, tables
+from synreal.bench import plan, read_grid
 from synreal.weights import create_backbone
 from tests.data.simple_trees import imagefolder_tree
 
+GRIDS = sorted(tables.RESULTS.parent.glob("*.yaml"))
 
-@pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
-def test_seeds_leaves_records_and_a_table_and_runs_nothing_twice(monkeypatch, tmp_path, capsys):
-    labels = torch.arange(40) % 10
-    images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8)
 
-    def load(value, split, label="classes", *, seed=0, cache=None, policy=None):
-        return ArrayImages(data.find(value).label, split, images, labels, [str(i) for i in range(10)])
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_every_grid_can_be_run_and_holds_no_record_of_another(path, monkeypatch, tmp_path):
+    monkeypatch.setenv("SYNREAL_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    planned = plan(read_grid(path))
+    assert planned.ledger.path is not None
+    assert planned.ledger.others == 0
 
-    monkeypatch.setattr(data, "load", load)
-    monkeypatch.setattr(seeds, "RESULTS", tmp_path / "results")
-    small = ["backbone=test_efficientnet", "weights=none", "image_size=32", "epochs=1", "batch_size=8", "workers=0"]
-    arguments = ["seeds.py", "toy", "none", "csg(queue_size=8)", "--seeds", "0", "1", "--runs", str(tmp_path / "runs")]
-    monkeypatch.setattr(sys, "argv", [*arguments, "--set", *small])
-    seeds.main()
-    records = json.loads((tmp_path / "results" / "toy.json").read_text())
-    assert [(r["regularizers"][0]["name"], r["protocol"]["seed"]) for r in records] == [
-        ("none", 0), ("csg", 0), ("none", 1), ("csg", 1),
-    ]  # fmt: skip
-    table = (tmp_path / "results" / "toy.md").read_text()
-    assert "| `none` | 2 |" in table
-    assert "| `csg` | 2 |" in table
-    assert table.splitlines()[2:7] == [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
 
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.safetensors")}
-    seeds.main()
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.safetensors")} == before
-
-    # A record is enough; one made before a setting existed has that setting's default.
-    shutil.rmtree(tmp_path / "runs")
-    for record in records:
-        del record["config"]["reference"]
-    (tmp_path / "results" / "toy.json").write_text(json.dumps(records))
-    seeds.main()
-    assert not (tmp_path / "runs").exists()
-    assert (tmp_path / "results" / "toy.md").read_text() == table
-    monkeypatch.setattr(sys, "argv", [*arguments[:4], "--seeds", "2", *arguments[-2:], "--set", *small])
-    seeds.main()
-    assert len(list((tmp_path / "runs").rglob("result.json"))) == 2
+@pytest.mark.parametrize("name", [grid.stem for grid in GRIDS if grid.stem.startswith(("digits", "stamps"))])
+def test_all_runs_on_embedded_data_are_recorded(name):
+    planned = plan(read_grid(tables.RESULTS.parent / f"{name}.yaml"))
+    assert {row.state for row in planned.rows} == {"recorded"}
 
 
 def test_the_sides_of_the_queue_benchmark_compute_the_same():

@@ -21,13 +21,13 @@ ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
 SMALL = shlex.split("--backbone test_efficientnet --weights none --max-steps 2 --batch-size 8 --workers 0 --image-size")
 SIZES = {"cls": ["32"], "seg": ["64", "--architecture", "fpn"], "det": ["64", "--architecture", "fcos"]}
-# Run by .ci/run itself, or long: the scripts of benchmarks are tested in test_benchmarks.py.
+# Run by .ci/run itself, or long: the scripts and grids of benchmarks are tested in test_benchmarks.py.
 ELSEWHERE = (
     "make run",
     "make test",
     "make check",
     "make docs",
-    "python benchmarks/seeds.py ",
+    "synreal bench benchmarks/",
     "python benchmarks/data.py",
     "python benchmarks/queue_loss.py",
     "python benchmarks/own_loop.py ",
@@ -97,8 +97,10 @@ def test_every_command_works(page, tiny, capsys):
         words = shlex.split(line)
         assert words[0] == "synreal", f"{page}: nothing runs {line!r}"
         starts_run = words[1] == "run" and not {"--resume", "--dry-run"} & set(words)
+        starts_grid = words[1] == "bench" and not {"--dry-run", "--emit"} & set(words)  # tests/bench runs one
+        more = small(words) if starts_run else ["--dry-run"] if starts_grid else []
         with pytest.raises(SystemExit) as stop:
-            main([*words[1:], *(small(words) if starts_run else [])])
+            main([*words[1:], *more])
         assert not stop.value.code, f"{page}: {line}\n{capsys.readouterr().err}"
         assert capsys.readouterr().out.strip(), line
 
