@@ -25,7 +25,9 @@ from synreal import data
 from synreal.config.recipes import PRESETS
 from synreal.config.resolution import with_recipe
 from synreal.config.schema import schema
-from synreal.records import RunRecord, aggregate, render_markdown
+from synreal.records import RunRecord, with_unit
+from synreal.records.leaderboard import Section, build, find
+from synreal.records.leaderboard.texts import difference_text, markdown_curve, markdown_table, mean_text, protocol_line
 from synreal.registry import loaded, registry_of
 from synreal.regularizers import REGULARIZERS, STUDENT, Regularizer, available, get
 from synreal.tasks.base import TASKS
@@ -34,6 +36,15 @@ from synreal.tasks.setup import Recipe
 ROOT = Path(__file__).parents[1]
 OWN_LOOPS = ("main", "examples", "without", "segmentation", "detection")
 RESULTS = ROOT / "benchmarks" / "results"
+BOARDS = {
+    "cartoon": ("cartoon", "cartoon-weights"),
+    "sketch": ("sketch", "sketch-weights"),
+    **{name: (name,) for name in ("art", "hands", "streets", "lengths")},
+    **{name: (name,) for name in ("digits-classification", "digits-segmentation", "digits-detection")},
+    "stamps-classification": ("stamps-classification",),
+}
+GRIDS = [name for names in BOARDS.values() for name in names if name != "lengths"]
+ACROSS = ("csg", "gcisg", "feature_l2")
 SCHEMA = "docs/config.schema.json"
 CARDS = ROOT / "docs" / "methods"
 FILES = (
@@ -200,10 +211,41 @@ def data_sets() -> str:
     return "\n".join(lines)
 
 
-def results(name: str) -> str:
-    """Table of several seeds, from the committed records."""
-    found = records(name)
-    return render_markdown(aggregate(found), chance=found[0].protocol.chance)
+@functools.cache
+def sections(*names: str) -> list[Section]:
+    """The leaderboard of some files of committed records; files that are not there yet are left out."""
+    paths = [path for name in names if (path := RESULTS / f"{name}.json").is_file()]
+    return build(find(paths)).sections if paths else []
+
+
+def results(*names: str) -> str:
+    """Tables of some files of committed records: for each pair its protocol, the methods, and their weights."""
+    parts = []
+    for section in sections(*names):
+        parts.append(f"**{section.pair}.** {protocol_line(section)}")
+        parts.append(markdown_table(section.shown(), section))
+        parts += [markdown_curve(curve) for curve in section.curves]
+    return "\n\n".join(parts) or "No run has ended yet."
+
+
+def pairs() -> str:
+    """Table of all pairs, those first where the frozen backbone is ahead of the fine-tuned one by most."""
+    shown = {"`none`, averaged": ("none", "averaged"), **{f"`{name}`": (name, "run") for name in ACROSS}}
+    lines = [
+        f"| pair | measure | frozen | fine-tuned | frozen − fine-tuned | {' | '.join(shown)} |",
+        "|---|---|---|---|---|" + "---|" * len(shown),
+    ]
+    found = []
+    for section in sections(*GRIDS):
+        rows = {(row.method, row.kind): row for row in section.ranked}
+        frozen, tuned = rows.get(("oracle", "run")), rows.get(("none", "run"))
+        if frozen is None or tuned is None or frozen.difference is None:
+            continue
+        cells = [section.pair.replace("->", "→"), with_unit(tuned.measure, tuned.unit), mean_text(frozen)]
+        cells += [mean_text(tuned), difference_text(frozen)]
+        cells += [difference_text(rows[key]) if key in rows else "" for key in shown.values()]
+        found.append((frozen.difference, f"| {' | '.join(cells)} |"))
+    return "\n".join([*lines, *(line for _, line in sorted(found, key=lambda one: -one[0]))])
 
 
 def output(name: str, method: str, seed: int) -> str:
@@ -230,10 +272,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "regularizers": regularizers,
     "methods": methods,
     **{f"settings-{name}": functools.partial(settings, name) for name in REGULARIZERS.registered()},
-    "digits-classification": lambda: results("digits-classification"),
-    "digits-segmentation": lambda: results("digits-segmentation"),
-    "digits-detection": lambda: results("digits-detection"),
-    "stamps-classification": lambda: results("stamps-classification"),
+    "pairs": pairs,
+    **{f"board-{name}": functools.partial(results, *names) for name, names in BOARDS.items()},
     "presets": presets,
     "task-recipes": task_recipes,
     "data-sets": data_sets,
