@@ -60,9 +60,12 @@ class OwnData(FolderData):
 
     def class_names(self, label: str) -> tuple[str, ...] | None:
         """Return ``classes``, with the background before them in masks; None where only reading tells."""
-        if self.classes is None or label != "masks" or "background" in self.classes:
-            return self.classes
-        return ("background", *self.classes)
+        return None if self.classes is None else self.with_background(self.classes, label)
+
+    @staticmethod
+    def with_background(names: Sequence[str], label: str) -> tuple[str, ...]:
+        """Return class names, in masks with the background before them unless it is among them."""
+        return tuple(names) if label != "masks" or "background" in names else ("background", *names)
 
     def place(self, split: str, other: str | None = None) -> str | None:
         """Return what ``splits`` gives for a part; the held-out images are part of ``"train"`` unless it says.

@@ -16,17 +16,19 @@ from synreal.errors import DataError
 from synreal.figures.colours import ink_on
 from synreal.figures.page import DARK, Frame, Pixels, as_array, fitting, rectangle, text_width, write
 
+_IGNORED_GREY = 190
 _TEXT_HEIGHT = 0.11  # of a label in a picture, box around it included; inches
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A box (x0, y0, x1, y1 in pixels) with its class and what is written at it."""
+    """A box (x0, y0, x1, y1 in pixels) with its class and what is written at it; grey if it is of several classes."""
 
     box: tuple[float, float, float, float]
     label: int
     text: str
     dashed: bool = False
+    grey: bool = False
 
 
 def draw_marks(axes: Axes, frame: Frame, width: int, marks: Sequence[Mark], colours: Pixels) -> None:
@@ -49,7 +51,7 @@ def draw_marks(axes: Axes, frame: Frame, width: int, marks: Sequence[Mark], colo
     # Large boxes first: small ones stay visible on top of them.
     for index in sorted(range(len(marks)), key=lambda i: -boxes[i].width * boxes[i].height):
         style = "dashed" if marks[index].dashed else "solid"
-        colour = colours[marks[index].label] / 255
+        colour = _colour(marks[index], colours) / 255
         axes.add_patch(rectangle(boxes[index], edgecolor=DARK, fill=False, linewidth=2.4))
         axes.add_patch(rectangle(boxes[index], edgecolor=colour, fill=False, linewidth=1.3, linestyle=style))
     taken: list[Frame] = []
@@ -61,19 +63,28 @@ def draw_marks(axes: Axes, frame: Frame, width: int, marks: Sequence[Mark], colo
         if spot is None:
             continue
         taken.append(spot)
-        axes.add_patch(rectangle(spot, facecolor=colours[mark.label] / 255, linewidth=0))
-        ink = ink_on(colours[mark.label])
+        under = _colour(mark, colours)
+        axes.add_patch(rectangle(spot, facecolor=under / 255, linewidth=0))
+        ink = ink_on(under)
         write(axes, spot.left + 0.03, spot.top + 0.8 * spot.height, text, size=6, color=ink, va="baseline")
 
 
 def true_marks(objects: Boxes, classes: Sequence[str], where: str) -> list[Mark]:
-    """Return the objects of an image, crowds dashed; ``where`` begins an error's message."""
+    """Return the objects of an image, crowds dashed; ``where`` begins an error's message.
+
+    A box that is a crowd of several classes is drawn once, as ignored.
+    """
     boxes, labels, crowd = (as_array(values) for values in (objects.boxes, objects.labels, objects.crowd))
     _check_boxes(boxes, labels, len(classes), where)
-    return [
-        Mark(tuple(box), label, classes[label], dashed)
-        for box, label, dashed in zip(boxes.tolist(), labels.tolist(), crowd.tolist(), strict=True)
-    ]
+    marks: list[Mark] = []
+    crowds: dict[tuple[float, ...], int] = {}
+    for box, label, dashed in zip(map(tuple, boxes.tolist()), labels.tolist(), crowd.tolist(), strict=True):
+        place = crowds.setdefault(box, len(marks)) if dashed else len(marks)
+        if place < len(marks):
+            marks[place] = Mark(box, label, "ignored", dashed, grey=True)
+        else:
+            marks.append(Mark(box, label, classes[label], dashed))
+    return marks
 
 
 def found_marks(found: Mapping[str, Tensor], classes: Sequence[str], threshold: float, where: str) -> list[Mark]:
@@ -84,6 +95,10 @@ def found_marks(found: Mapping[str, Tensor], classes: Sequence[str], threshold: 
         raise DataError(f"{where}: scores of shape {scores.shape} for {len(labels)} boxes.")
     order = [i for i in np.argsort(-scores, kind="stable") if scores[i] >= threshold]
     return [Mark(tuple(boxes[i].tolist()), int(labels[i]), f"{classes[labels[i]]} {scores[i]:.2f}") for i in order]
+
+
+def _colour(mark: Mark, colours: Pixels) -> Pixels:
+    return np.full(3, _IGNORED_GREY, np.uint8) if mark.grey else colours[mark.label]
 
 
 def _label_spots(box: Frame, size: tuple[float, float], frame: Frame) -> Iterable[Frame]:

@@ -341,6 +341,13 @@ def test_crowds_are_dashed(drawn: list[Figure], tmp_path: Path) -> None:
         assert ("dashed" in styles or "--" in styles) == crowd
 
 
+def test_what_is_a_crowd_of_every_class_is_drawn_once_as_ignored(drawn: list[Figure], tmp_path: Path) -> None:
+    place = (5.0, 20.0, 25.0, 40.0)
+    truth = objects(place, place, (40.0, 20.0, 60.0, 40.0), labels=[0, 1, 1], crowd=True)
+    box_panels(tmp_path / "a.png", [blank()], [truth], [found(labels=[], scores=[])], ["x", "y"], title="t")
+    assert [text for text in texts(drawn[0]) if text in ("x", "y", "ignored")].count("ignored") == 1
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     boxes=st.lists(st.tuples(*[st.floats(-20, 140)] * 4, st.integers(0, 3)), min_size=1, max_size=25),

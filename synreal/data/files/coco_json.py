@@ -41,10 +41,10 @@ class Shape(NamedTuple):
 
 
 class Object(NamedTuple):
-    """An annotation that is used."""
+    """An annotation that is used, and the classes that it stands for, each with whether it is a crowd of it."""
 
     key: Any
-    label: int
+    uses: tuple[tuple[int, bool], ...]
     box: Any
     area: float
     crowd: bool
@@ -150,7 +150,7 @@ def by_image(
     path: Path,
     annotations: Sequence[Any],
     records: Sequence[Record],
-    numbers: Mapping[Any, int | None],
+    used: Mapping[Any, tuple[tuple[int, bool], ...]],
     dropped: Counter[str],
 ) -> list[list[Object]]:
     """Sort annotations to their images, and count what is left out."""
@@ -163,19 +163,19 @@ def by_image(
         if image not in places:
             dropped["annotations of images that the JSON does not list left out"] += 1
             continue
-        if category not in numbers:
-            known = some([str(number) for number in numbers], 20)
+        if category not in used:
+            known = some([str(number) for number in used], 20)
             raise DataError(
                 f"{path}: annotation {entry.get('id', index)!r} has category_id {category!r}, which is not among "
                 f"categories: {known}."
             )
-        label = numbers[category]
-        if label is None:
+        uses = used[category]
+        if not uses:
             dropped["objects of classes that are not used left out"] += 1
             continue
         area = entry.get("area")
         area = float(area) if isinstance(area, (int, float)) else math.nan
         key = entry.get("id", index)
         shape = entry.get("segmentation")
-        found[places[image]].append(Object(key, label, entry.get("bbox"), area, bool(entry.get("iscrowd")), shape))
+        found[places[image]].append(Object(key, uses, entry.get("bbox"), area, bool(entry.get("iscrowd")), shape))
     return found

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synreal.data.files.coco_json import Object, Shape
-from synreal.data.labels.boxes import Boxes, usable_boxes
+from synreal.data.labels.boxes import Boxes
+from synreal.data.labels.boxes import boxes_of as named_boxes
 from synreal.errors import DataError
 
 _FAR: Final = 8  # corners of polygons farther out than this many sides of the image are a mistake, and slow to draw
@@ -37,8 +38,8 @@ def boxes_of(path: Path, size: tuple[int, int], objects: Sequence[Object], dropp
             ) from None
         corners.append((x, y, x + width, y + height))
         areas.append(math.nan if area is None else float(area))
-    boxes, empty = usable_boxes(
-        corners, [each.label for each in objects], size, crowd=[each.crowd for each in objects], area=areas
+    boxes, empty = named_boxes(
+        corners, [each.uses for each in objects], size, crowd=[each.crowd for each in objects], area=areas
     )
     if empty:
         dropped["boxes without area left out"] += empty
@@ -69,7 +70,7 @@ def drawing_of(path: Path, size: tuple[int, int], objects: Sequence[Object]) -> 
     for each in objects:
         if each.shape is not None:
             _check_shape(path, each.shape, size)
-            drawn.append((each.label, each.shape))
+            drawn.append((each.uses[0][0], each.shape))
     return Drawing(size, tuple(drawn))
 
 

@@ -14,7 +14,7 @@ from synreal.data.files.cache import cache_folder, write_whole
 from synreal.data.sets import ImageSet
 from synreal.errors import ConfigError
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Raised when a scan looks for more, or says it differently: what was kept of older ones is not read."""
 
 Model = TypeVar("Model", bound=BaseModel)

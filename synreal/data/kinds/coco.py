@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from synreal.data.datasets import DATA, Policy
 from synreal.data.files.paths import Inside, is_litter, some, subfolders
-from synreal.data.own import OwnData
-from synreal.errors import DataError, unknown_name
+from synreal.data.naming import NamedData, Uses
+from synreal.errors import DataError
 
 if TYPE_CHECKING:
     from synreal.data.sets import ImageSet
 
 
 @DATA.register
-class Coco(OwnData):
+class Coco(NamedData):
     """Images with objects in one JSON file.
 
     Classes go by the categories' names, in the order of their ids. In masks, objects are drawn in the order of
@@ -49,7 +49,7 @@ class Coco(OwnData):
 
         path, masks, skip = self._json(split), label == "masks", policy.bad_image == "skip"
         content = parse(path, masks)
-        classes, numbers = self._classes(path, content["categories"], masks)
+        classes, used = self._classes(split, path, content["categories"], label)
         records = read_records(path, content["images"], self.max_pixels)
         folder = self._folder(path, [record.file for record in records])
         files = self._relative(folder, [record.file for record in records], path)
@@ -60,7 +60,7 @@ class Coco(OwnData):
             dropped["missing images left out"] = len(files) - len(there)
         chosen = self.part([files[index] for index in there], split)
         kept = [there[index] for index in chosen]
-        objects = by_image(path, content["annotations"], records, numbers, dropped)
+        objects = by_image(path, content["annotations"], records, used, dropped)
         del content
 
         said = [records[index].size for index in kept]
@@ -106,8 +106,8 @@ class Coco(OwnData):
             "one with annotations, or one per part with splits, e.g. splits: {train: annotations/train.json}."
         )
 
-    def _classes(self, path: Path, categories: Any, masks: bool) -> tuple[tuple[str, ...], dict[Any, int | None]]:
-        """Return class names, and by category id the number of its class, None where it is not used."""
+    def _classes(self, split: str, path: Path, categories: Any, label: str) -> tuple[tuple[str, ...], dict[Any, Uses]]:
+        """Return class names, and by category id what its objects stand for."""
         listed: dict[Any, str] = {}
         for index, entry in enumerate(categories):
             name = entry.get("name") if isinstance(entry, dict) else None
@@ -121,13 +121,11 @@ class Coco(OwnData):
         names = tuple(dict.fromkeys(listed[key] for key in sorted(listed, key=lambda key: (isinstance(key, str), key))))
         if not names:
             raise DataError(f"{path} lists no categories, expected [{{'id': 1, 'name': 'car'}}, ...].")
-        for name in self.classes or ():
-            if name not in names and not (masks and name == "background"):
-                raise unknown_name(f"class of {path}", name, names)
-        classes = self.classes or names
-        if masks and "background" not in classes:
-            classes = ("background", *classes)
-        return classes, {key: classes.index(name) if name in classes else None for key, name in listed.items()}
+        naming = self.naming(split, lambda _: names, path, label=label)
+        if label == "boxes":
+            return naming.classes, {key: naming.uses.get(name, ()) for key, name in listed.items()}
+        pixels = {key: naming.pixel(name) for key, name in listed.items()}
+        return naming.classes, {key: () if pixel is None else ((pixel, False),) for key, pixel in pixels.items()}
 
     def _folder(self, path: Path, files: Sequence[str]) -> Path:
         if self.images is not None:

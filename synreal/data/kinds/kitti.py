@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -11,7 +12,7 @@ from typing_extensions import Self
 from synreal.data.datasets import DATA, Policy
 from synreal.data.files.paths import by_stem, inside, read_lines, scan_files, scan_images, some, subfolders
 from synreal.data.kinds.voc import Annotation, names_found, read_boxes
-from synreal.data.own import OwnData
+from synreal.data.naming import NamedData
 from synreal.errors import DataError
 
 if TYPE_CHECKING:
@@ -29,12 +30,12 @@ _DONT_CARE = "dontcare"
 
 
 @DATA.register
-class Kitti(OwnData):
+class Kitti(NamedData):
     """Boxes in KITTI's text files: one per image, one object per line.
 
-    Corners are taken as they are written: half-open, from 0. What is marked ``DontCare`` is left out and counted: it
-    is not an object, and nothing says which. Images without an object stay: a detector learns from background. Those
-    without a text file are left out and counted.
+    Corners are taken as they are written: half-open, from 0. What is marked ``DontCare`` is left out and counted, as it
+    is not an object, and nothing says which; with ``ignore=["DontCare"]`` no detection there is wrong. Images without
+    an object stay: a detector learns from background. Those without a text file are left out and counted.
 
     Attributes:
         classes: The names that are used, in the order of their numbers; default all that are found, sorted.
@@ -64,13 +65,13 @@ class Kitti(OwnData):
         part = self._open(split)
         images = list(part.labels)
         files = [images[index] for index in self.part(images, split)]
-        read = {file: _read(self.root / part.labels[file]) for file in files}
+        read = {file: _read(self.root / part.labels[file], self._dont_care) for file in files}
         return read_boxes(
             self,
             split,
             self.root,
             {file: annotation for file, (annotation, _) in read.items()},
-            self.classes or self._names(split),
+            self.naming(split, self._names, self.root, complete=False),
             policy=policy,
             dropped={
                 "images without a text file left out": part.unlabelled,
@@ -78,11 +79,16 @@ class Kitti(OwnData):
             },
         )
 
-    def _names(self, split: str) -> tuple[str, ...]:
-        """Find the names of the source, or of the target: train and heldout have the same, whatever is in them."""
-        opened = [self._open(part) for part in self.alike(split)]
+    def _names(self, parts: Sequence[str]) -> tuple[str, ...]:
+        """Find the names in some parts."""
+        opened = [self._open(part) for part in parts]
         paths = sorted({self.root / file for part in opened for file in part.labels.values()})
-        return names_found((_read(path)[0] for path in paths), self.label)
+        return names_found((_read(path, self._dont_care)[0] for path in paths), self.label)
+
+    @property
+    def _dont_care(self) -> str | None:
+        """How ``ignore`` writes ``DontCare``; None if it does not name it."""
+        return next((str(name) for name in self.ignore if str(name).lower() == _DONT_CARE), None)
 
     def _open(self, split: str) -> _Part:
         """Find the images of a part that have text files."""
@@ -162,15 +168,20 @@ def _matched(root: Path, images: Path, labels: Path) -> tuple[dict[str, str], in
     return matched, len(found) - len(matched)
 
 
-def _read(path: Path) -> tuple[Annotation, int]:
-    """Read a text file: its objects, and how many are marked DontCare. An empty one is of an image without any."""
+def _read(path: Path, dont_care: str | None) -> tuple[Annotation, int]:
+    """Read a text file: its objects, and how many that are marked DontCare were left out: all without a name for them.
+
+    An empty one is of an image without any.
+    """
     names, corners = [], []
     ignored = 0
     for number, line in read_lines(path, empty=True):
         name, values = _fields(line, f"{path}, line {number}")
         if name.lower() == _DONT_CARE:
-            ignored += 1
-            continue
+            if dont_care is None:
+                ignored += 1
+                continue
+            name = dont_care
         names.append(name)
         corners.append((values[3], values[4], values[5], values[6]))
     return Annotation("", None, names, corners), ignored

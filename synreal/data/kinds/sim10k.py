@@ -10,6 +10,7 @@ from pydantic import field_validator
 from synreal.data.datasets import DATA, Domain, FolderData, Policy
 from synreal.data.files.paths import by_stem, find_tree, scan_files, scan_images, some
 from synreal.data.kinds.voc import Annotation, half_open, listed_stems, read_annotation, read_boxes
+from synreal.data.naming import as_found
 from synreal.errors import DataError
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ class Sim10k(FolderData):
                 names=[name.lower() for name in found.names], corners=half_open(found.corners)
             )
         dropped = {"missing images left out": len(absent)}
-        return read_boxes(self, split, folder, annotated, self.classes, policy=policy, silent=NAMES, dropped=dropped)
+        naming = as_found(self.classes)
+        return read_boxes(self, split, folder, annotated, naming, policy=policy, silent=NAMES, dropped=dropped)
 
     def _listed(self, folder: Path, annotations: dict[str, str]) -> list[str]:
         try:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from synreal.data.datasets import DATA, Policy
 from synreal.data.files.paths import inside, subfolders
-from synreal.data.own import OwnData
-from synreal.errors import DataError, unknown_name
+from synreal.data.naming import NamedData, Naming
+from synreal.errors import DataError
 
 if TYPE_CHECKING:
     from synreal.data.labels.boxes import Boxes
@@ -26,7 +26,7 @@ _BLACK: Final = (0, 0, 0)
 
 
 @DATA.register
-class Solo(OwnData):
+class Solo(NamedData):
     """Frames of a simulation: ``sequence.N/stepM.frame_data.json``, images and colour masks beside them.
 
     Classes go by label names, in the order of their ids where ``annotation_definitions.json`` gives ids, else sorted.
@@ -57,20 +57,20 @@ class Solo(OwnData):
             raise DataError(
                 f"Data set {self.label!r}: no image in {folder} has a {_TYPES[label]}. Was a {_LABELERS[label]} active?"
             )
-        classes = self._names(folder, label, shots)
+        naming = self._naming(split, folder, label, shots)
         skip = policy.bad_image == "skip"
         there = existing(self.root, [shot.file for shot in shots], str(folder), skip=skip)
         if len(there) < len(shots):
             dropped["missing images left out"] = len(shots) - len(there)
         chosen = self.part([shots[index].file for index in there], split)
-        colours = _colours(shots, classes) if label == "masks" else {}
+        colours = _colours(shots, naming) if label == "masks" else {}
         shots = [shots[there[index]] for index in chosen]
         names = [shot.file for shot in shots]
         if label == "masks":
             masks = MaskPaths(self.root, [shot.mask for shot in shots], LabelMap(colours=colours), self.max_pixels)
             resize = policy.size_mismatch == "resize"
             return MaskFiles(
-                self.label, split, self.root, names, masks, classes,
+                self.label, split, self.root, names, masks, naming.classes,
                 resize=resize, dropped=dropped, max_pixels=self.max_pixels,
             )  # fmt: skip
         said = [shot.size for shot in shots]
@@ -78,10 +78,18 @@ class Solo(OwnData):
         usable = [(shot, size) for shot, size in zip(shots, found, strict=True) if size is not None]
         if len(usable) < len(shots):
             dropped["images that cannot be read left out"] = len(shots) - len(usable)
-        boxes = [_boxes(shot, size, classes, dropped) for shot, size in usable]
+        boxes = [_boxes(shot, size, naming, dropped) for shot, size in usable]
         names, said = [shot.file for shot, _ in usable], [shot.size for shot, _ in usable]
         return BoxFiles(
-            self.label, split, self.root, names, boxes, said, classes, dropped=dropped, max_pixels=self.max_pixels
+            self.label,
+            split,
+            self.root,
+            names,
+            boxes,
+            said,
+            naming.classes,
+            dropped=dropped,
+            max_pixels=self.max_pixels,
         )
 
     def _folder(self, split: str) -> Path:
@@ -146,14 +154,10 @@ class Solo(OwnData):
         inside(frame.parent, name, str(frame))
         return Path(os.path.relpath(frame.parent / name.replace("\\", "/"), self.root)).as_posix()
 
-    def _names(self, folder: Path, kind: str, shots: Sequence[_Shot]) -> tuple[str, ...]:
+    def _naming(self, split: str, folder: Path, kind: str, shots: Sequence[_Shot]) -> Naming:
         found = sorted({label for shot in shots for label, _ in shot.labels})
         names = tuple(dict.fromkeys([*_defined(folder, _TYPES[kind], self.labeler), *found]))
-        for name in self.classes or ():
-            if name not in names and name != "background":
-                raise unknown_name(f"label of {folder}", name, names)
-        names = self.classes or names
-        return names if kind == "boxes" or "background" in names else ("background", *names)
+        return self.naming(split, lambda _: names, folder, label=kind)
 
 
 class _Shot(NamedTuple):
@@ -230,7 +234,7 @@ def _defined(folder: Path, kind: str, labeler: str | None) -> list[str]:
     return []
 
 
-def _colours(shots: Sequence[_Shot], classes: Sequence[str]) -> dict[tuple[int, int, int], int]:
+def _colours(shots: Sequence[_Shot], naming: Naming) -> dict[tuple[int, int, int], int]:
     """Return the class of each colour; labels have the same colour in all frames."""
     names: dict[tuple[int, int, int], str] = {_BLACK: "background"}
     for shot in shots:
@@ -242,17 +246,18 @@ def _colours(shots: Sequence[_Shot], classes: Sequence[str]) -> dict[tuple[int, 
                     f"{shot.mask}: the colour {colour} stands for {label!r}, elsewhere for {other!r}. Give every label "
                     "a colour of its own, not black, in Unity's SemanticSegmentationLabelConfig."
                 )
-    return {colour: classes.index(name) if name in classes else _IGNORED for colour, name in names.items()}
+    pixels = {colour: naming.pixel(name) for colour, name in names.items()}
+    return {colour: _IGNORED if pixel is None else pixel for colour, pixel in pixels.items()}
 
 
-def _boxes(shot: _Shot, size: tuple[int, int], classes: Sequence[str], dropped: Counter[str]) -> Boxes:
-    from synreal.data.labels.boxes import usable_boxes
+def _boxes(shot: _Shot, size: tuple[int, int], naming: Naming, dropped: Counter[str]) -> Boxes:
+    from synreal.data.labels.boxes import boxes_of
 
-    used = [(classes.index(label), box) for label, box in shot.labels if label in classes]
-    if len(used) < len(shot.labels):
-        dropped["objects of classes that are not used left out"] += len(shot.labels) - len(used)
-    corners = [(x, y, x + width, y + height) for _, (x, y, width, height) in used]
-    boxes, empty = usable_boxes(corners, [label for label, _ in used], size)
+    uses = [naming.uses.get(label, ()) for label, _ in shot.labels]
+    if not all(uses):
+        dropped["objects of classes that are not used left out"] += sum(not use for use in uses)
+    corners = [(x, y, x + width, y + height) for _, (x, y, width, height) in shot.labels]
+    boxes, empty = boxes_of(corners, uses, size)
     if empty:
         dropped["boxes without area left out"] += empty
     return boxes

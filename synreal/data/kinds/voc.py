@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from pydantic import model_validator
+from typing_extensions import Self
+
 from synreal.data.datasets import DATA, FolderData, Policy
 from synreal.data.files.paths import by_stem, find_tree, inside, is_litter, read_lines, scan_files, scan_images, some
-from synreal.data.own import OwnData
+from synreal.data.naming import NamedData, Naming
 from synreal.errors import DataError
 
 if TYPE_CHECKING:
@@ -114,7 +117,7 @@ def read_boxes(
     split: str,
     root: Path,
     annotated: Mapping[str, Annotation],
-    classes: Sequence[str],
+    naming: Naming,
     *,
     policy: Policy,
     silent: Sequence[str] = (),
@@ -127,7 +130,7 @@ def read_boxes(
         split: Which part of it.
         root: The folder.
         annotated: What is said of each image, by its path relative to the folder; corners half-open, from 0.
-        classes: The names that are used.
+        naming: What the names in the files stand for.
         policy: With ``bad_image="skip"`` images are left out that cannot be read although their size is needed.
         silent: Names that are left out without being counted.
         dropped: What was left out before, and how often.
@@ -136,9 +139,8 @@ def read_boxes(
         DataError: If there is nothing to train or test on: no object of any class; or if a file is missing.
     """
     from synreal.data.files.file_sets import BoxFiles, sizes_of
-    from synreal.data.labels.boxes import usable_boxes
+    from synreal.data.labels.boxes import boxes_of
 
-    number = {name: index for index, name in enumerate(classes)}
     others: dict[str, int] = {}
     files, boxes, sizes = [], [], []
     without_area = unreadable = 0
@@ -150,22 +152,19 @@ def read_boxes(
     )
     for (file, annotation), size in zip(annotated.items(), found, strict=True):
         for name in annotation.names:
-            if name not in number and name not in silent:
+            if name not in naming.uses and name not in silent:
                 others[name] = others.get(name, 0) + 1
-        chosen = [index for index, name in enumerate(annotation.names) if name in number]
         if size is None:
             unreadable += 1
             continue
-        objects, empty = usable_boxes(
-            [annotation.corners[index] for index in chosen], [number[annotation.names[index]] for index in chosen], size
-        )
+        objects, empty = boxes_of(annotation.corners, [naming.uses.get(name, ()) for name in annotation.names], size)
         without_area += empty
         files.append(file)
         boxes.append(objects)
         sizes.append(annotation.size)
-    if files and split != "heldout" and not any(len(objects.labels) for objects in boxes):  # those may be few
+    if files and split != "heldout" and all(objects.crowd.all() for objects in boxes):  # those may be few
         raise DataError(
-            f"{data.label} ({split}): no image has a box of {', '.join(classes)}. Other names found: "
+            f"{data.label} ({split}): no image has a box of {', '.join(naming.classes)}. Other names found: "
             f"{some(sorted(others), 12) or 'none'}."
         )
     counts = {
@@ -181,7 +180,7 @@ def read_boxes(
         files,
         boxes,
         sizes,
-        classes,
+        naming.classes,
         dropped={what: count for what, count in counts.items() if count},
         max_pixels=data.max_pixels,
     )
@@ -200,7 +199,7 @@ def names_found(annotations: Iterable[Annotation], where: str) -> tuple[str, ...
 
 
 @DATA.register
-class Voc(OwnData):
+class Voc(NamedData):
     """Boxes in Pascal VOC's XML: ``Annotations/`` and ``JPEGImages/``, or XML files beside images.
 
     Objects marked difficult are trained and tested on like others. Images without an object stay: a detector learns
@@ -210,16 +209,27 @@ class Voc(OwnData):
         classes: The names that are used, in the order of their numbers; default all that are found, sorted.
         splits: For each part the name of a list in ``ImageSets/Main``, e.g. ``{"train": "train", "test": "val"}``, or
             a folder that holds the part, e.g. ``{"train": "train", "test": "valid"}``.
+        images: The folder of the images; default ``JPEGImages``, ``images``, or beside the XML files. A folder that
+            ``splits`` names lies in it, or holds it.
+        annotations: The folder of the XML files; both or none are given.
         one_based: Whether corners count pixels from 1, the last included, as Pascal VOC does; else they are taken for
             half-open ones from 0.
     """
 
+    images: str | None = None
+    annotations: str | None = None
     one_based: bool = True
 
     kind: ClassVar[str] = "voc"
     label_kinds: ClassVar[tuple[str, ...]] = ("boxes",)
     summary: ClassVar[str] = "Your own boxes as Pascal VOC: one XML file per image."
     needs: ClassVar[str] = "Annotations/*.xml with JPEGImages/, or XML files beside their images"
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.images is None) != (self.annotations is None):
+            raise ValueError("expected both images and annotations, or none of them")
+        return self
 
     def read(self, split: str, *, label: str, seed: int, cache: str | Path | None, policy: Policy) -> BoxedImages:
         """Read the XML files; images are decoded when they are asked for."""
@@ -249,7 +259,7 @@ class Voc(OwnData):
             split,
             part.folder,
             annotated,
-            self.classes or self._names(split),
+            self.naming(split, self._names, part.folder, complete=False),
             policy=policy,
             dropped={
                 "images without annotation left out": part.unlabelled,
@@ -259,11 +269,13 @@ class Voc(OwnData):
 
     def _open(self, split: str) -> _Part:
         place = self.place(split)
+        if self.images is not None and self.annotations is not None:
+            return _named(self.root, place, self.images, self.annotations, self.label)
         return _open(self.root if place is not None else self.folder(split), place, self.label)
 
-    def _names(self, split: str) -> tuple[str, ...]:
-        """Find the names of the source, or of the target: train and heldout have the same, whatever is in them."""
-        opened = [self._open(part) for part in self.alike(split)]
+    def _names(self, parts: Sequence[str]) -> tuple[str, ...]:
+        """Find the names in some parts."""
+        opened = [self._open(part) for part in parts]
         paths = {part.folder / file for part in opened for file in part.annotations.values()}
         return names_found(map(read_annotation, sorted(paths)), self.label)
 
@@ -293,6 +305,28 @@ def _open(root: Path, place: str | None, what: str) -> _Part:
         unlabelled = len(images.keys() - annotations.keys()) if beside or image_folder else 0
         return _Part(folder, annotations, images, sorted(annotations), unlabelled)
     return _Part(folder, annotations, images, listed_stems(folder, listed, annotations, what), 0)
+
+
+def _named(root: Path, place: str | None, images: str, annotations: str, what: str) -> _Part:
+    """Find annotations and images of a part in folders that were named."""
+
+    def is_folder(path: str) -> bool:
+        return inside(root, path, f"{what}: images, annotations or splits").is_dir()
+
+    listed = place is not None and not is_folder(place) and not is_folder(f"{annotations}/{place}")
+
+    def find(folder: str) -> str:
+        tries = [folder] if place is None or listed else []
+        tries += [] if place is None else [f"{place}/{folder}", f"{folder}/{place}"]
+        for each in tries:
+            if is_folder(each):
+                return each
+        raise DataError(f"{what}: there is no folder {' or '.join(str(root / each) for each in tries)}.")
+
+    pictures, texts = _by_stem(root, find(images), None), _by_stem(root, find(annotations), ".xml")
+    if place is not None and listed:
+        return _Part(root, texts, pictures, listed_stems(root, place, texts, what), 0)
+    return _Part(root, texts, pictures, sorted(texts), len(pictures.keys() - texts.keys()))
 
 
 def _by_stem(folder: Path, below: str, suffix: str | None) -> dict[str, str]:

@@ -19,8 +19,9 @@ from synreal.data.files.paths import (
     subfolders,
     without_duplicates,
 )
-from synreal.data.own import OwnData, read_names
-from synreal.errors import DataError, unknown_name
+from synreal.data.naming import NamedData, Uses
+from synreal.data.own import read_names
+from synreal.errors import DataError
 from synreal.parsing import read_mapping
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _FARTHEST = 0.5  # of the image's size: what lies farther outside it is not a sh
 
 
 @DATA.register
-class Yolo(OwnData):
+class Yolo(NamedData):
     """Boxes in YOLO's text files: ``images/**/x.png`` with ``labels/**/x.txt``, or ``x.txt`` beside ``x.png``.
 
     A line is ``class x y width height``, centre and size as shares of the image's; of a polygon,
@@ -51,15 +52,16 @@ class Yolo(OwnData):
     kind: ClassVar[str] = "yolo"
     label_kinds: ClassVar[tuple[str, ...]] = ("boxes",)
     summary: ClassVar[str] = "Your images with boxes in YOLO's text files, as Ultralytics and Label Studio write them."
+    numbered: ClassVar[bool] = True
     needs: ClassVar[str] = "images with text files beside them or in labels/, and data.yaml, classes.txt or classes"
 
     def read(self, split: str, *, label: str, seed: int, cache: str | Path | None, policy: Policy) -> BoxedImages:
         """Read the text files and the headers of images; these are decoded when they are asked for."""
         from synreal.data.files.file_sets import BoxFiles, sizes_of
-        from synreal.data.labels.boxes import usable_boxes
+        from synreal.data.labels.boxes import boxes_of
 
         described = _described(self.root)
-        classes, numbers = self._classes(_listed_names(self.root, described))
+        numbers = self._numbers(split, _listed_names(self.root, described))
         dropped: Counter[str] = Counter()
         files = self._images(split, self._places(described, split), policy, dropped)
         texts, dropped["label files without image"] = _label_files(self.root, files)
@@ -69,7 +71,7 @@ class Yolo(OwnData):
 
         skip = policy.bad_image == "skip"
         sizes = sizes_of([self.root / files[index] for index in kept], [None] * len(kept), self.max_pixels, skip=skip)
-        nothing = usable_boxes([], [], (1, 1))[0]
+        nothing = boxes_of([], [], (1, 1))[0]
         keypoints = described is not None and described.keypoints
         found: dict[str, Boxes] = {}
         for index, size in zip(kept, sizes, strict=True):
@@ -81,11 +83,9 @@ class Yolo(OwnData):
                 found[files[index]] = nothing
             else:
                 found[files[index]] = _boxes(self.root / text, size, numbers, keypoints, dropped)
-        if (
-            found and split != "heldout" and not any(len(objects.labels) for objects in found.values())
-        ):  # those may be few
+        if found and split != "heldout" and all(objects.crowd.all() for objects in found.values()):  # those may be few
             raise DataError(
-                f"{self.label} ({split}): no image has a box of {some(classes, 12)}. Left out: "
+                f"{self.label} ({split}): no image has a box of {some(numbers.classes, 12)}. Left out: "
                 f"{', '.join(f'{count} {what}' for what, count in dropped.items() if count) or 'nothing'}."
             )
         return BoxFiles(
@@ -95,27 +95,40 @@ class Yolo(OwnData):
             list(found),
             list(found.values()),
             [None] * len(found),  # shares are of the upright image, as tools show it
-            classes,
+            numbers.classes,
             dropped={what: count for what, count in dropped.items() if count},
             max_pixels=self.max_pixels,
         )
 
-    def _classes(self, names: _Names | None) -> tuple[tuple[str, ...], dict[int, int | None]]:
-        """Return class names, and by number in the files the number of its class, None where it is not used."""
-        if names is None:
-            if self.classes is None:
+    def _numbers(self, split: str, names: _Names | None) -> _Numbers:
+        """Look up what the numbers in the files stand for."""
+        groups = self.label_map or {}
+        given = [*(each for group in groups.values() for each in group), *self.ignore]
+        if names is not None:
+            listed, where = dict(enumerate(names.names)), str(names.file)
+        elif self.label_map is None and self.classes is not None:
+            listed, where = dict(enumerate(self.classes)), "classes"
+        elif self.label_map is not None and all(isinstance(each, int) for each in given):
+            listed, where = {int(number): str(number) for number in given}, "label_map"
+        else:
+            raise DataError(
+                f"Data set {self.label!r}: {self.root} has no {_DESCRIPTIONS[0]} with names and no {_NAMES}. Give "
+                "the names in the order of their numbers, classes=['car', 'bus'], or numbers in label_map."
+            )
+        for number in given:
+            if isinstance(number, int) and number not in listed:
                 raise DataError(
-                    f"Data set {self.label!r}: {self.root} has no {_DESCRIPTIONS[0]} with names and no {_NAMES}. Give "
-                    "the names in the order of their numbers: classes=['car', 'bus']."
+                    f"Data set {self.label!r}: {where} has no number {number}, only 0 to {len(listed) - 1}."
                 )
-            return self.classes, {number: number for number in range(len(self.classes))}
-        for name in self.classes or ():
-            if name not in names.names:
-                raise unknown_name(f"class of {names.file}", name, names.names)
-        classes = self.classes or names.names
-        return classes, {
-            number: classes.index(name) if name in classes else None for number, name in enumerate(names.names)
-        }
+
+        def name_of(given: Sequence[str | int]) -> tuple[str, ...]:
+            return tuple(listed[each] if isinstance(each, int) else each for each in given)
+
+        named = {name: name_of(group) for name, group in groups.items()} or None
+        data = self.model_copy(update={"label_map": named, "ignore": name_of(self.ignore)})
+        naming = data.naming(split, lambda _: tuple(listed.values()), where)
+        uses = {number: naming.uses.get(name, ()) for number, name in listed.items()}
+        return _Numbers(naming.classes, uses, None if where == "label_map" else len(listed))
 
     def _places(self, described: _Description | None, split: str) -> list[str]:
         """Return folders or lists of a part: what ``splits`` says or else the YAML file."""
@@ -165,6 +178,14 @@ class _Description(NamedTuple):
     values: Mapping[str, Any]
     base: Path
     keypoints: bool
+
+
+class _Numbers(NamedTuple):
+    """Class names, what each number stands for, and how many have names; None where others are left out."""
+
+    classes: tuple[str, ...]
+    uses: Mapping[int, Uses]
+    known: int | None
 
 
 class _Names(NamedTuple):
@@ -340,29 +361,26 @@ def _object(line: str, where: str, keypoints: bool) -> tuple[int, list[float]]:
     return int(label), [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
 
 
-def _boxes(
-    path: Path, size: tuple[int, int], numbers: Mapping[int, int | None], keypoints: bool, dropped: Counter[str]
-) -> Boxes:
+def _boxes(path: Path, size: tuple[int, int], numbers: _Numbers, keypoints: bool, dropped: Counter[str]) -> Boxes:
     """Read the objects of an image of this height and width, and count what is left out or clipped."""
-    from synreal.data.labels.boxes import usable_boxes
+    from synreal.data.labels.boxes import boxes_of
 
     height, width = size
-    corners, labels = [], []
+    corners, uses = [], []
     for line, found, (x0, y0, x1, y1) in read_objects(path, keypoints=keypoints):
-        if found not in numbers:
+        if numbers.known is not None and found >= numbers.known:
             raise DataError(
-                f"{path}, line {line}: class {found}, but there are names for 0 to {len(numbers) - 1} alone. Numbers "
+                f"{path}, line {line}: class {found}, but there are names for 0 to {numbers.known - 1} alone. Numbers "
                 "begin at 0; add the missing names."
             )
-        label = numbers[found]
-        if label is None:
+        if not numbers.uses.get(found):
             dropped["objects of other classes left out"] += 1
             continue
         corners.append((x0 * width, y0 * height, x1 * width, y1 * height))
-        labels.append(label)
+        uses.append(numbers.uses[found])
         # Rounded shares reach out of the image by less than half a pixel.
         out = max(-x0 * width, -y0 * height, (x1 - 1) * width, (y1 - 1) * height)
         dropped["boxes clipped that reach out of their image"] += out > 0.5
-    objects, empty = usable_boxes(corners, labels, size)
+    objects, empty = boxes_of(corners, uses, size)
     dropped["boxes without area left out"] += empty
     return objects

@@ -74,9 +74,11 @@ class Objects(LabelKind[Boxes]):
         return moved.chosen(((corners[:, 2:] - corners[:, :2]) > 0).all(1))
 
     def count(self, label: Boxes, classes: int) -> Counts:
-        """Count boxes, crowds among them, and objects whose box has a side below one pixel."""
-        small = ((label.boxes[:, 2:] - label.boxes[:, :2]) < 1).any(1) & ~label.crowd
-        return Counts(np.bincount(label.labels.numpy(), minlength=classes), int(label.crowd.sum()), int(small.sum()))
+        """Count boxes, crowds apart, and boxes with a side below one pixel; a crowd of several classes is one."""
+        objects = label.chosen(~label.crowd)
+        crowds = len(torch.unique(label.boxes[label.crowd], dim=0))
+        small = ((objects.boxes[:, 2:] - objects.boxes[:, :2]) < 1).any(1)
+        return Counts(np.bincount(objects.labels.numpy(), minlength=classes), crowds, int(small.sum()))
 
     def problem(self, label: Boxes, image_size: tuple[int, int] | None, classes: Sequence[str]) -> str | None:
         """Say what does not fit: fields to one another, classes, or boxes into the image."""
@@ -108,10 +110,9 @@ class Objects(LabelKind[Boxes]):
         """Say that there is no object, that all are crowds, or that all are below a pixel."""
         total = int(counts.labels.sum())
         if not total:
-            return "there is no object"
-        if counts.ignored == total:
-            return "all boxes stand for crowds, which are not trained on"
-        return "every box has a side below one pixel" if counts.small == total - counts.ignored else None
+            crowds = "all boxes stand for crowds, which are not trained on"
+            return crowds if counts.ignored else "there is no object"
+        return "every box has a side below one pixel" if counts.small == total else None
 
     def digest(self, label: Boxes) -> bytes:
         """Return the fields, one after the other."""
@@ -135,6 +136,42 @@ class Objects(LabelKind[Boxes]):
 
 def _areas(corners: Tensor) -> Tensor:
     return (corners[:, 2:] - corners[:, :2]).clamp(min=0).prod(1)
+
+
+def boxes_of(
+    corners: ArrayLike,
+    uses: Sequence[Sequence[tuple[int, bool]]],
+    size: tuple[int, int],
+    *,
+    crowd: Sequence[bool] | None = None,
+    area: ArrayLike | None = None,
+) -> tuple[Boxes, int]:
+    """Make boxes of objects that stand for none, one or several classes; see ``usable_boxes``.
+
+    Args:
+        corners: x0, y0, x1, y1 of each object.
+        uses: Of each object the classes that it stands for, each with whether it is a crowd of that class: an object
+            that is to be ignored is a crowd of all.
+        size: Height and width of the image in pixels.
+        crowd: Which objects are crowds of whatever they stand for.
+        area: Pixels of each object's visible mask.
+
+    Returns:
+        The boxes, one for each object and class, and how many objects were left out.
+    """
+    given = [index for index, use in enumerate(uses) if use]
+    plain, empty = usable_boxes(
+        np.asarray(corners, dtype=np.float64).reshape(len(uses), 4)[given],
+        given,
+        size,
+        crowd=None if crowd is None else [crowd[index] for index in given],
+        area=None if area is None else np.asarray(area, dtype=np.float64)[given],
+    )
+    rows = [(row, label, many) for row, index in enumerate(plain.labels.tolist()) for label, many in uses[index]]
+    chosen = torch.tensor([row for row, _, _ in rows], dtype=torch.int64)
+    labels = torch.tensor([label for _, label, _ in rows], dtype=torch.int64)
+    crowds = torch.tensor([many for _, _, many in rows], dtype=torch.bool)
+    return Boxes(plain.boxes[chosen], labels, plain.crowd[chosen] | crowds, plain.area[chosen]), empty
 
 
 def usable_boxes(

@@ -174,14 +174,15 @@ def test_every_planted_fault_of_boxes_is_found(tmp_path):
         ("box outside or empty", "outside.png", "skipped"),
         ("box outside or empty", "empty.png", "skipped"),
         ("box outside or empty", "nan.png", "skipped"),
+        ("class without image", "nut", "note"),  # it has nothing but crowds
         ("size mismatch", "size.png", "skipped"),
         ("truncated", "truncated.png", "skipped"),
         ("class without image", "gear", "note"),
     }
-    assert train.unlabelled == 1
+    assert train.unlabelled == 2  # crowds are no objects
     assert train.ignored == 2
     assert train.unit == "boxes"
-    assert [row["labels"] for row in train.classes] == [1, 2, 0]
+    assert [row["labels"] for row in train.classes] == [1, 0, 0]
     assert train.dropped == {"boxes without area left out": 2}
     assert found(heldout.findings) == {("missing file", str(tmp_path / "data" / "heldout"), "stops")}
     assert report.fails

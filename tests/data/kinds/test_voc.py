@@ -261,3 +261,32 @@ def test_a_description_reads_it(tree: Path) -> None:
     assert data.find(f"voc:{tree}").class_names("boxes") is None
     with pytest.raises(ConfigError, match=r"'one_base'.*Did you mean 'one_based'"):
         data.find(str(write(tree / "wrong.yaml", "format: voc\none_base: false\n")))
+
+
+def test_folders_can_be_named(tree: Path, tmp_path: Path) -> None:
+    """As who keeps images/train and labels/train writes them, or train/images and train/labels."""
+    for pattern in ("{kind}/{part}", "{part}/{kind}"):
+        root = tmp_path / pattern[1:5]
+        for part, chosen in (("train", range(5)), ("test", range(5, 8))):
+            for index in chosen:
+                for kind, file in (
+                    ("images", f"JPEGImages/{index:06d}.jpg"),
+                    ("labels", f"Annotations/{index:06d}.xml"),
+                ):
+                    place = root / pattern.format(kind=kind, part=part) / Path(file).name
+                    write(place, (tree / file).read_bytes())
+        settings = {"images": "images", "annotations": "labels", "splits": {"train": "train", "test": "test"}}
+        assert stems(load(root, "test", **settings)) == ["000005", "000006", "000007"]
+        assert len(load(root, "train", **settings)) == 4
+        with pytest.raises(DataError, match=r"has no list nothing\.txt|no folder .* or .*/nothing/images or"):
+            load(root, "test", **{**settings, "splits": {"test": "nothing"}})
+    every = load(tmp_path / "kind", "test", images="images", annotations="labels")
+    assert stems(every) == [f"{index:06d}" for index in range(8)]
+    listed = load(tree, "test", images="JPEGImages", annotations="Annotations", splits={"test": "val"})
+    assert stems(listed) == ["000006", "000007"]
+    with pytest.raises(DataError, match=r"there is no folder .*/pictures\."):
+        load(tree, "test", images="pictures", annotations="Annotations")
+    with pytest.raises(DataError, match="leads out of"):
+        load(tree, "test", images="../x/JPEGImages", annotations="Annotations")
+    with pytest.raises(ConfigError, match="expected both images and annotations, or none"):
+        data.find(f"voc(root='{tree}', images='JPEGImages')")

@@ -127,7 +127,10 @@ def test_what_is_ignored_and_what_is_small_is_counted():
     objects = boxes((0, 0, 0.5, 3), (0, 0, 2, 0.25), (0, 0, 3, 3), (1, 1, 1.5, 2), labels=[0, 1, 1, 2])
     crowd = Boxes(objects.boxes, objects.labels, torch.tensor([False, False, False, True]), objects.area)
     counts = Objects().count(crowd, 3)
-    assert (counts.labels.tolist(), counts.ignored, counts.small) == ([1, 2, 1], 1, 2)
+    assert (counts.labels.tolist(), counts.ignored, counts.small) == ([1, 2, 0], 1, 2)
+    ignored = boxes((0, 0, 2, 3), (0, 0, 2, 3), (0, 0, 3, 3), labels=[0, 1, 1], crowd=[True, True, True])
+    counts = Objects().count(ignored, 3)
+    assert (counts.labels.tolist(), counts.ignored) == ([0, 0, 0], 2)
 
 
 @pytest.mark.parametrize(
@@ -141,9 +144,9 @@ def test_what_is_ignored_and_what_is_small_is_counted():
         (Objects(), ([3, 0], 0, 0), None),
         (Objects(), ([3, 1], 3, 0), None),
         (Objects(), ([0, 0], 0, 0), "there is no object"),
-        (Objects(), ([3, 1], 4, 0), "all boxes stand for crowds"),
-        (Objects(), ([3, 1], 1, 3), "every box has a side below one pixel"),
-        (Objects(), ([3, 1], 1, 2), None),
+        (Objects(), ([0, 0], 4, 0), "all boxes stand for crowds"),
+        (Objects(), ([3, 1], 1, 4), "every box has a side below one pixel"),
+        (Objects(), ([3, 1], 1, 3), None),
     ],
 )
 def test_why_a_part_can_teach_nothing(kind, counts, why):
