@@ -26,6 +26,9 @@ _FREE: Final = (
 )
 """Settings, or sections, that move no number of the headline, or that rows of a table tell apart."""
 
+_TOLD: Final = ("synreal", "torch", "torchvision", "timm")
+"""Packages whose next release may train another network; the others move the last bits at most, as a machine does."""
+
 
 def identity(record: RunRecord, targets: Iterable[str]) -> dict[str, Any]:
     """Return all that makes runs comparable, by a name that says what it is.
@@ -39,7 +42,9 @@ def identity(record: RunRecord, targets: Iterable[str]) -> dict[str, Any]:
         runs compare if, and only if, these are equal.
     """
     facts = record.protocol.model_dump(mode="json", exclude={"seed", "views", "left_out", "versions"})
-    facts |= {f"version of {name}": version for name, version in record.protocol.versions.items()}
+    facts |= {
+        f"version of {name}": _release(version) for name, version in record.protocol.versions.items() if name in _TOLD
+    }
     facts |= {"network": record.network, "device": record.cost.device}
     facts |= {f"weights, {key}": value for key, value in record.weights.items()}
     facts |= {"headline": record.source_heldout.headline_name}
@@ -50,6 +55,11 @@ def identity(record: RunRecord, targets: Iterable[str]) -> dict[str, Any]:
 
 def _is_free(key: str) -> bool:
     return any(key == free or key.startswith(f"{free}.") for free in _FREE)
+
+
+def _release(version: str) -> str:
+    """Return the first two numbers of a version."""
+    return ".".join(version.split("+")[0].split(".")[:2])
 
 
 def digest(facts: Mapping[str, Any]) -> str:

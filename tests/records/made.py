@@ -83,7 +83,7 @@ def made(
                 "batch_size": 32,
                 "processes": 1,
                 "chance": 0.1,
-                "versions": {"torch": "2"},
+                "versions": {"torch": "2.0.1"},
                 **(protocol or {}),
             }
         ),

@@ -11,7 +11,7 @@ from tests.records.made import made
         ({"data": "g"}, ["fingerprint of photo"]),
         ({"protocol": {"steps": 7}}, ["steps"]),
         ({"protocol": {"seen_of_target": "images", "phases": ["train", "self_train"]}}, ["phases", "seen_of_target"]),
-        ({"protocol": {"versions": {"torch": "3"}}}, ["version of torch"]),
+        ({"protocol": {"versions": {"torch": "2.1"}}}, ["version of torch"]),
         ({"config": {"training": {"lr": 0.1, "seed": 0}}}, ["training.lr"]),
         ({"config": {"views": [{"name": "crop"}]}}, ["views"]),
         ({"config": {"preset": "csg-cls"}}, ["preset"]),
@@ -29,6 +29,7 @@ def test_what_moves_a_number_is_part_of_a_protocol(change, named):
     [
         {"method": "none", "seed": 1, "value": 0.1, "weight": 3.0},
         {"protocol": {"left_out": {"train": {"broken": 1}}}},
+        {"protocol": {"versions": {"torch": "2.0.9+cu130", "pillow": "12"}}},
         {
             "config": {
                 "data": {"source": "imagefolder:elsewhere", "targets": ["x"], "workers": 9, "on_bad_image": "skip"}
