@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from synreal_cli.app import main
 
 from benchmarks import own_loop, queue_loss, tables
 from synreal.bench import plan, read_grid
@@ -29,6 +30,19 @@ def test_every_grid_can_be_run_and_holds_no_record_of_another(path, monkeypatch,
 def test_all_runs_on_embedded_data_are_recorded(name):
     planned = plan(read_grid(tables.RESULTS.parent / f"{name}.yaml"))
     assert {row.state for row in planned.rows} == {"recorded"}
+
+
+def test_the_committed_records_make_a_leaderboard(tmp_path, capsys):
+    page = tmp_path / "board.html"
+    with pytest.raises(SystemExit) as stop:
+        main(["leaderboard", str(tables.RESULTS), "--output", str(page)])
+    assert not stop.value.code
+    assert capsys.readouterr().err == ""
+    text = page.read_text(encoding="utf-8")
+    assert "At a glance" in text
+    for row in tables.pairs().splitlines()[2:]:
+        _, target = row.split("|")[1].strip().split(" → ")
+        assert f"{target}</" in text
 
 
 def test_the_sides_of_the_queue_benchmark_compute_the_same():

@@ -28,6 +28,7 @@ ELSEWHERE = (
     "make check",
     "make docs",
     "synreal bench benchmarks/",
+    "synreal leaderboard benchmarks/",
     "python benchmarks/data.py",
     "python benchmarks/queue_loss.py",
     "python benchmarks/own_loop.py ",

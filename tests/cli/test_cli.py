@@ -365,6 +365,8 @@ OTHER_VALUES = {
     "training.precision": "bf16",
     "testing.measures": "mean_iou",
     "testing.figures": "mask_panels",
+    "testing.shifts": "blur",
+    "testing.wise_ft": "0.5",
     "output.folder": "here",
     "output.checkpoint_every": "3",
 }
@@ -437,7 +439,7 @@ def test_help_lists_the_commands(call):
     code, out, _ = call("--help")
     assert code == 0
     commands = typer.main.get_command(app).commands
-    assert set(commands) == {"run", "evaluate", "bench", "list", "inspect", "data"}
+    assert set(commands) == {"run", "evaluate", "bench", "leaderboard", "list", "inspect", "data"}
     for name in commands:
         assert re.search(rf"^│ {name}\s+\S", out, re.MULTILINE), name
 
@@ -496,7 +498,7 @@ def test_shell_completion_lists_the_commands():
     done = subprocess.run(
         [sys.executable, "-c", source], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
-    assert set(done.stdout.split()) == {"run", "evaluate", "bench", "list", "inspect", "data"}, done.stderr
+    assert set(done.stdout.split()) == {"run", "evaluate", "bench", "leaderboard", "list", "inspect", "data"}, done.stderr
 
 
 # --- listings ---

@@ -417,7 +417,7 @@ def test_a_stop_in_a_test_does_not_touch_a_checkpoint_of_that_step(tmp_path, mon
 def test_a_crash_after_the_last_test_gives_no_row_twice(tmp_path, whole, monkeypatch):
     output = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(running, "_finish", lambda state, meters, scores: crash(None))
+        patch.setattr(running, "_finish", lambda state, *found: crash(None))
         with pytest.raises(Crash):
             run(output)
     assert [row["step"] for row in rows(output)][-2:] == [8, 8]
