@@ -26,7 +26,6 @@ from synreal.records.record import (
     write_json,
 )
 from synreal.records.selection import RULES, Weighed, best_on_target, by_weight, select
-from synreal.records.table import Row, aggregate, render_markdown
 
 __all__ = [
     "RULES",
@@ -34,12 +33,10 @@ __all__ = [
     "Chosen",
     "Cost",
     "Protocol",
-    "Row",
     "RunRecord",
     "Score",
     "Unit",
     "Weighed",
-    "aggregate",
     "as_number",
     "best_epoch",
     "best_on_target",
@@ -50,7 +47,6 @@ __all__ = [
     "mean_and_spread",
     "percent",
     "read_record",
-    "render_markdown",
     "select",
     "with_unit",
     "write_json",

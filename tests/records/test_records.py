@@ -17,12 +17,11 @@ from synreal.records import (
     Protocol,
     RunRecord,
     Score,
-    aggregate,
+    as_number,
     best_epoch,
     mean_and_spread,
     percent,
     read_record,
-    render_markdown,
     with_unit,
     write_json,
     written,
@@ -133,114 +132,6 @@ def test_percent(values, text):
     assert percent(values) == text
 
 
-# --- aggregate ---
-
-
-def test_seeds_of_a_method_are_one_row_in_order_of_the_seed():
-    rows = aggregate([record(2, mnist=0.2), record(0, mnist=0.3, overall=0.6), record(0, "none"), record(1, mnist=0.1)])
-    assert [row.method for row in rows] == ["csg", "none"]
-    assert rows[0].seeds == [0, 1, 2]
-    assert rows[0].targets["mnist"] == {"mean_class_accuracy": [0.3, 0.1, 0.2], "accuracy": [0.6, 0.1, 0.2]}
-    assert rows[0].targets["uci"] == {"mean_class_accuracy": [0.25] * 3, "accuracy": [0.25] * 3}
-    assert rows[0].source_heldout == {"mean_class_accuracy": [0.9] * 3, "accuracy": [0.9] * 3}
-    assert rows[1].seeds == [0]
-
-
-def test_no_runs_give_no_rows():
-    assert aggregate([]) == []
-
-
-def test_regularizers_together_are_a_method_of_their_own():
-    both = record()
-    both.regularizers.append({"name": "feature_l2", "weight": 1.0})
-    assert [row.method for row in aggregate([both, record()])] == ["csg+feature_l2", "csg"]
-
-
-def test_a_seed_twice_is_refused():
-    with pytest.raises(ConfigError, match=r"csg has two runs of one seed: \[0, 1, 1\]"):
-        aggregate([record(1), record(0), record(1)])
-
-
-def test_one_seed_in_two_methods_is_fine():
-    assert len(aggregate([record(0, "csg"), record(0, "none")])) == 2
-
-
-@pytest.mark.parametrize("other_method", ["csg", "none"])
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"data": "g"}, "fingerprint of mnist"),
-        ({"protocol": {"steps": 7}}, "steps"),
-        ({"protocol": {"image_size": 32}}, "image_size"),
-        ({"protocol": {"source_fingerprint": "t"}}, "source_fingerprint"),
-        ({"protocol": {"processes": 2}}, "processes"),
-        ({"protocol": {"versions": {"torch": "3"}}}, "versions"),
-        ({"config": {"lr": 0.2}}, "lr"),
-        ({"config": {"weights": "x"}, "protocol": {"epochs": 3}}, "epochs"),
-    ],
-)
-def test_runs_of_differing_protocols_are_refused_and_the_difference_named(change, named, other_method):
-    with pytest.raises(ConfigError, match=f"Runs do not compare: they differ in {named}") as caught:
-        aggregate([record(0), record(1, other_method, **change)])
-    assert str(caught.value) == f"Runs do not compare: they differ in {named}."
-
-
-def test_other_weights_or_backbones_are_refused():
-    for name, value in (("backbone", "resnet50"), ("weights", {"source": "none", "detail": None, "sha256": None})):
-        other = record(1).model_copy(update={name: value})
-        with pytest.raises(ConfigError, match=f"differ in {name}"):
-            aggregate([record(0), other])
-
-
-def test_a_target_that_one_run_lacks_is_a_difference():
-    other = record(1)
-    del other.targets["uci"]
-    with pytest.raises(ConfigError, match="differ in fingerprint of uci"):
-        aggregate([record(0), other])
-
-
-def test_what_moves_no_number_may_differ():
-    free = {"device": "cuda", "workers": 9, "output": "elsewhere", "log_every": 1, "keep_checkpoints": 1}
-    rows = aggregate([record(0), record(1, config=free), record(0, "none", protocol={"views": 1})])
-    assert [row.seeds for row in rows] == [[0, 1], [0]]
-
-
-def test_other_settings_of_the_regularizer_are_another_method():
-    with pytest.raises(ConfigError, match="Runs of csg have different settings"):
-        aggregate([record(0), record(1, spec={"weight": 0.2})])
-
-
-def test_an_epoch_chosen_on_the_target_needs_every_seed():
-    assert aggregate([record(0, peek=0.6), record(1, peek=0.8)])[0].target_selected == {"mnist": [0.6, 0.8]}
-    assert aggregate([record(0, peek=0.6), record(1)])[0].target_selected == {}
-
-
-def test_settings_in_sections_are_compared_one_by_one():
-    def sections(seed, **training):
-        return {
-            "training": {"lr": 0.1, "device": "cpu", "seed": seed, **training},
-            "data": {"source": {"name": "digits", "size": 32}},
-            "output": {"folder": f"runs/{seed}", "keep_checkpoints": seed},
-            "regularizers": [{"name": "csg", "weight": seed}],
-        }
-
-    assert aggregate([record(0, config=sections(0)), record(1, config=sections(1, device="cuda"))])[0].seeds == [0, 1]
-    with pytest.raises(ConfigError, match=r"they differ in training\.lr\.$"):
-        aggregate([record(0, config=sections(0)), record(1, config=sections(1, lr=0.2))])
-    other = sections(1)
-    other["data"]["source"]["size"] = 64
-    with pytest.raises(ConfigError, match=r"they differ in data\.source\.size\.$"):
-        aggregate([record(0, config=sections(0)), record(1, config=other)])
-
-
-def test_runs_of_other_phases_or_measures_or_that_saw_the_target_do_not_compare():
-    for change, named in (({"phases": ["head_first", "train"]}, "phases"), ({"seen_of_target": "images"}, "seen_of")):
-        with pytest.raises(ConfigError, match=f"differ in {named}"):
-            aggregate([record(0), record(1, protocol=change)])
-    with pytest.raises(ConfigError, match="differ in chance, measures, task"):
-        aggregate([record(0), detection(1, 0.5, 0.5)])
-
-
 # --- scores ---
 
 
@@ -301,78 +192,14 @@ def test_a_label_says_what_is_not_at_its_default(spec, label):
     assert record(method="csg", spec=spec).label == label
 
 
-# --- table ---
+# --- numbers with units ---
 
 
 def test_a_measure_that_is_not_a_share_is_written_as_a_plain_number():
-    def energy(seed, value):
-        made = record(seed)
-        change = {"measures": {"e": value}, "headings": {"e": "energy"}, "units": {"e": ""}}
-        change |= {"higher_is_better": {"e": False}}
-        scores = {"source_heldout": made.source_heldout.model_copy(update=change)}
-        scores["targets"] = {name: one.model_copy(update=change) for name, one in made.targets.items()}
-        return made.model_copy(update=scores)
-
-    header, _, row = render_markdown(aggregate([energy(0, 0.25), energy(1, 0.75)]), chance=None).split("\n")
-    assert cells(header)[2] == "source held-out energy"
-    assert cells(row)[2] == "0.500 ± 0.354"
+    assert written([0.25, 0.75], "") == "0.500 ± 0.354"
     assert written([0.5], "") == "0.500"
     assert written([math.nan], "") == "n/a"
     assert (with_unit("mIoU", "%"), with_unit("energy", "")) == ("mIoU %", "energy")
-
-
-def cells(line):
-    assert line.startswith("|")
-    assert line.endswith("|")
-    return [cell.strip() for cell in line[1:-1].split("|")]
-
-
-def test_table_holds_independently_computed_numbers():
-    mnist = {"csg": [0.51, 0.54, 0.6], "none": [0.4]}
-    runs = [record(seed, "csg", value, overall=value / 2, peek=0.7) for seed, value in enumerate(mnist["csg"])]
-    runs.append(record(0, "none", 0.4, peek=0.5))
-    header, rule, csg, none, chance = render_markdown(aggregate(runs), chance=0.1).split("\n")
-    assert cells(header) == [
-        "regularizer",
-        "seeds",
-        "source held-out mean-class",
-        "source held-out overall",
-        "mnist mean-class",
-        "mnist overall",
-        "uci mean-class",
-        "uci overall",
-        "mnist best epoch (peeks)",
-    ]
-    assert cells(rule) == ["---"] * 9
-
-    def written(values):
-        values = [100 * value for value in values]
-        return f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}"
-
-    assert cells(csg) == [
-        "`csg`",
-        "3",
-        "90.0 ± 0.0",
-        "90.0 ± 0.0",
-        written(mnist["csg"]),
-        written([value / 2 for value in mnist["csg"]]),
-        "25.0 ± 0.0",
-        "25.0 ± 0.0",
-        "70.0 ± 0.0",
-    ]
-    assert cells(none) == ["`none`", "1", "90.0", "90.0", "40.0", "40.0", "25.0", "25.0", "50.0"]
-    assert cells(chance) == ["chance", "", *["10.0"] * 7]
-
-
-def test_rows_without_a_chosen_epoch_have_no_column_for_it():
-    lines = render_markdown(aggregate([record(0)]), chance=0.1).split("\n")
-    assert "peeks" not in lines[0]
-    assert {len(cells(line)) for line in lines} == {8}
-
-
-def test_nan_is_shown_and_never_averaged_away():
-    rows = aggregate([record(0, mnist=math.nan, overall=0.5), record(1, mnist=0.5)])
-    assert cells(render_markdown(rows, chance=0.1).split("\n")[2])[4:6] == ["n/a", "50.0 ± 0.0"]
 
 
 # --- files ---
@@ -406,21 +233,14 @@ def detection(seed, ap, small):
     return made.model_copy(update={"source_heldout": source, "targets": {score.data: score for score in targets}})
 
 
-def test_a_table_of_detection_shows_three_measures_and_no_chance():
-    lines = render_markdown(aggregate([detection(0, 0.5, None), detection(1, 0.25, 0.1)]), chance=None).split("\n")
-    assert len(lines) == 3
-    assert cells(lines[0])[2:8] == [
-        *("source held-out AP", "source held-out AP50", "source held-out AP75"),
-        *("mnist AP", "mnist AP50", "mnist AP75"),
-    ]
-    assert cells(lines[2])[5:8] == ["37.5 ± 17.7", "75.0 ± 0.0", "18.8 ± 8.8"]
+def test_short_tables_of_detection_show_three_measures():
+    assert detection(0, 0.5, None).source_heldout.short == ["ap", "ap50", "ap75"]
 
 
-def test_a_measure_that_is_not_defined_is_nan_in_a_row_and_null_in_json():
-    row = aggregate([detection(0, 0.5, None), detection(1, 0.25, 0.1)])[0]
-    first, second = row.targets["mnist"]["ap_small"]
-    assert math.isnan(first)
-    assert second == 0.1
+def test_a_measure_that_is_not_defined_is_nan_as_a_number_and_null_in_json():
+    first, second = (detection(seed, 0.5, small).targets["mnist"] for seed, small in enumerate((None, 0.1)))
+    assert math.isnan(as_number(first.measures["ap_small"]))
+    assert as_number(second.measures["ap_small"]) == 0.1
     assert '"ap_large":null' in detection(0, 0.5, None).model_dump_json()
     assert math.isnan(detection(0, 0.5, None).targets["mnist"].model_copy(update={"measures": {"ap": None}}).headline)
 
