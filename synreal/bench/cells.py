@@ -16,7 +16,7 @@ from synreal.bench.grid import Grid
 from synreal.config import RunConfig, make_config, read_yaml, with_values
 from synreal.engine import preflight
 from synreal.errors import ConfigError, SynrealError
-from synreal.records import leaves
+from synreal.records import label_of, leaves
 from synreal.regularizers.baselines import NoRegularizer, Oracle
 from synreal.specs import Spec, spec_registry
 
@@ -182,13 +182,8 @@ def _identity(config: RunConfig) -> str:
 
 
 def _label(config: RunConfig) -> str:
-    return "+".join(map(_named_spec, config.terms, config.plain_terms))
-
-
-def _named_spec(spec: Spec, plain: Spec) -> str:
-    ours, theirs = spec.model_dump(mode="json"), plain.model_dump(mode="json")
-    changed = ", ".join(f"{key}={value!r}" for key, value in ours.items() if value != theirs[key])
-    return f"{spec.name}({changed})" if changed else spec.name
+    ours, plain = ([spec.model_dump(mode="json") for spec in specs] for specs in (config.terms, config.plain_terms))
+    return label_of(ours, plain)
 
 
 def _changes(config: RunConfig, variant: _Variant) -> str:

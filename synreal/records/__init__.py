@@ -22,6 +22,7 @@ from synreal.records.record import (
     RunRecord,
     Score,
     best_epoch,
+    label_of,
     read_record,
     write_json,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "bootstrap_interval",
     "by_weight",
     "headline_of",
+    "label_of",
     "leaves",
     "mean_and_spread",
     "percent",

@@ -202,12 +202,17 @@ class RunRecord(BaseModel):
     @property
     def label(self) -> str:
         """The regularizers with what is not at its default, e.g. ``"csg(weight=0.3)"``."""
-        return "+".join(_named(spec, plain) for spec, plain in zip(self.regularizers, self.defaults, strict=True))
+        return label_of(self.regularizers, self.defaults)
 
     @property
     def network(self) -> str:
         """The backbone and, where there is one, the architecture around it, e.g. ``"unet on resnet50"``."""
         return " on ".join(filter(None, (self.architecture, self.backbone)))
+
+
+def label_of(specs: Sequence[Mapping[str, Any]], defaults: Sequence[Mapping[str, Any]]) -> str:
+    """Name regularizers with what is not at its default; both as plain values, in the same order."""
+    return "+".join(_named(spec, plain) for spec, plain in zip(specs, defaults, strict=True))
 
 
 def _named(spec: Mapping[str, Any], plain: Mapping[str, Any]) -> str:
