@@ -10,8 +10,8 @@ from synreal.records.leaderboard.board import Curve, Section, Shown
 from synreal.records.leaderboard.elements import Markup, h, joined, number
 from synreal.records.leaderboard.rows import Row
 from synreal.records.leaderboard.texts import (
-    RULE_NAMES,
     better_text,
+    chosen_text,
     kind_text,
     mean_text,
     ratio_text,
@@ -130,16 +130,23 @@ def peeking(section: Section) -> Markup | None:
     """Make the table of rows that chose something by the target's labels, apart from those that did not."""
     if not section.peeking:
         return None
+    return _unranked(
+        "Peeks at the target",
+        "The epoch or the weight of these rows was chosen by the target's own labels. They show what a perfect choice "
+        "would have given, and are no result.",
+        ranking([Shown(row, ()) for row in section.peeking], section, caption="Peeking, not ranked"),
+        look="peeks",
+    )
+
+
+def _unranked(title: str, words: str, table: Markup, *, look: str) -> Markup:
+    """Fold away a table of what does not compete."""
     return h(
         "details",
-        h("summary", "Peeks at the target", h("span", "not ranked", class_="tag")),
-        h(
-            "p",
-            "The epoch or the weight of these rows was chosen by the target's own labels. They show what a perfect "
-            "choice would have given, and are no result.",
-        ),
-        ranking([Shown(row, ()) for row in section.peeking], section, caption="Peeking, not ranked"),
-        class_="peeks apart",
+        h("summary", title, h("span", "not ranked", class_="tag")),
+        h("p", words),
+        table,
+        class_=f"{look} apart",
     )
 
 
@@ -152,8 +159,6 @@ def by_weight(curve: Curve, section: Section) -> Markup:
     body = []
     for point in curve.points:
         row = point.row
-        chosen = [f"by {RULE_NAMES[rule]}" for rule in point.chosen_by]
-        chosen += ["best on the target (peeks)"] * point.best
         cells = [number(row.heldout, unit), number(row.shifted, unit), mean_cell(row)]
         name = h("th", f"{point.factor:g}", scope="row", class_="number")
         body.append(
@@ -161,7 +166,7 @@ def by_weight(curve: Curve, section: Section) -> Markup:
                 "tr",
                 name,
                 *(h("td", cell, class_="number") for cell in cells),
-                h("td", "; ".join(chosen), class_="words"),
+                h("td", chosen_text(point), class_="words"),
             )
         )
     caption = f"{curve.method} by its weight"
@@ -203,16 +208,12 @@ def published(rows: Sequence[Row]) -> Markup:
         )
     caption = "Published, not ranked"
     table = h("table", h("caption", caption), h("thead", h("tr", *heads)), h("tbody", *body), class_="sortable")
-    return h(
-        "details",
-        h("summary", "As papers report it", h("span", "not ranked", class_="tag")),
-        h(
-            "p",
-            "Other networks, recipes and machines, and checkpoints chosen on the real validation set: not comparable "
-            "with the rows above, nor from one of these protocols to another.",
-        ),
+    return _unranked(
+        "As papers report it",
+        "Other networks, recipes and machines, and checkpoints chosen on the real validation set: not comparable with "
+        "the rows above, nor from one of these protocols to another.",
         scrolling(table, caption),
-        class_="papers apart",
+        look="papers",
     )
 
 

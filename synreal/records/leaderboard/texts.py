@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from synreal.records.leaderboard.board import Board, Curve, Section, Shown
+from synreal.records.leaderboard.board import Board, Curve, Point, Section, Shown
 from synreal.records.leaderboard.rows import Row
 from synreal.records.numbers import Unit, with_unit
 
@@ -70,6 +70,12 @@ def kind_text(row: Row, chosen_by: Sequence[str] = ()) -> str:
         return f"{_times_default(row)}best on the target"
     plain = {"run": "", "weight": "", "paper": "", "averaged": f"averaged, {row.detail}"}
     return plain.get(row.kind, row.kind.removesuffix(" (peeks)"))
+
+
+def chosen_text(point: Point) -> str:
+    """Say by which rules a weight was chosen, and whether it is the best on the target; nothing for any other."""
+    chosen = [f"by {RULE_NAMES[rule]}" for rule in point.chosen_by]
+    return "; ".join([*chosen, *["best on the target (peeks)"] * point.best])
 
 
 def _times_default(row: Row) -> str:
@@ -143,10 +149,7 @@ def markdown_curve(curve: Curve) -> str:
         with_unit("shifted", unit): [_known(row.shifted, unit) for row in rows],
         with_unit(_plain(rows[0].measure), unit): [mean_text(row) for row in rows],
         "difference": [difference_text(row) for row in rows],
-        "chosen": [
-            "; ".join([*(f"by {RULE_NAMES[rule]}" for rule in p.chosen_by), *(["best on the target (peeks)"] * p.best)])
-            for p in curve.points
-        ],
+        "chosen": [chosen_text(point) for point in curve.points],
     }
     table = _table({heading: cells for heading, cells in columns.items() if any(cells)})
     return "\n\n".join([table, *map(_plain, curve.notes)])
