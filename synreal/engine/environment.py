@@ -48,12 +48,17 @@ def describe(device: torch.device, processes: int) -> Environment:
     """
     return Environment(
         device=str(device),
-        device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+        device_name=device_name(device),
         threads=torch.get_num_threads(),
         processes=processes,
         platform=platform.platform(),
         git_commit=_git_commit(),
     )
+
+
+def device_name(device: torch.device) -> str:
+    """Return the GPU's or the processor's name, as far as it is known."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
 
 
 def peak_memory(device: torch.device) -> int | None:

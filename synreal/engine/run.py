@@ -210,7 +210,7 @@ def _finish(
         cost=Cost(
             step_seconds=round(statistics.median(state.steps), 4) if state.steps else None,
             memory=state.memory,
-            device="cpu" if device.type == "cpu" else environment.describe(device, 1).device_name,
+            device="cpu" if device.type == "cpu" else environment.device_name(device),
             threads=torch.get_num_threads(),
         ),
     )
