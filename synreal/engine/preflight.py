@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -13,7 +15,7 @@ from synreal.data.labels import LABELS
 from synreal.errors import ConfigError
 from synreal.figures import figures_of
 from synreal.measures import check_measures
-from synreal.views import ViewPipeline
+from synreal.views import View, ViewPipeline
 
 
 def check(config: RunConfig) -> None:
@@ -25,6 +27,8 @@ def check(config: RunConfig) -> None:
     """
     config.task.check(config.setup)
     ViewPipeline(config.setup.views, 1, config.data.image_size, LABELS.get(config.task.label)())
+    for shift in cast("tuple[View, ...]", config.testing.shifts):
+        shift.build(None)  # it is built again after the training: too late to find that it does not suit
     check_measures((*config.task.measures, *config.testing.measures), config.task.label)
     figures_of((*config.task.figures, *config.testing.figures), config.task.label)
     if config.reference is not None:

@@ -21,6 +21,7 @@ from synreal.measures import Collection
 from synreal.optim import warmup_poly
 from synreal.records import RunRecord, read_record
 from synreal.tasks.classification import Classification
+from synreal.views import VIEWS, View
 from tests.engine import tiny
 from tests.engine.tiny import outcome, rows, run, steps_saved
 
@@ -671,6 +672,23 @@ def test_a_stop_while_styles_and_averages_are_tested_is_bit_equal(tmp_path, whol
     assert not (tmp_path / "run" / "result.json").exists()
     run(tmp_path / "run", resume=True, **STYLED)
     assert outcome(tmp_path / "run") == outcome(whole(**STYLED))
+
+
+@pytest.mark.usefixtures("own_registry", "no_data")
+def test_a_style_that_cannot_be_built_is_told_before_data_are_read(tmp_path):
+    @VIEWS.register
+    class Picky(View):
+        name = "picky"
+        summary = "wants to know the size"
+        draws = "each"
+        moves = False
+
+        def build(self, size):
+            raise ConfigError(f"picky needs a size, got {size}")
+
+    with pytest.raises(ConfigError, match="picky needs a size, got None"):
+        run(tmp_path / "run", shifts="picky")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_epoch_that_the_source_chooses(whole):
