@@ -5,13 +5,19 @@ from __future__ import annotations
 import ast
 import os
 import re
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from pydantic import ValidationError
+from yaml.constructor import ConstructorError
 
 from synreal.errors import ConfigError
+from synreal.reading import name_problem, read_bytes
+
+WHOLE: Final = "# Written by synreal; whole if the last line is '...'"
+"""First line of YAML whose end can be told."""
 
 _MOST_BYTES = 1 << 20
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
@@ -33,7 +39,7 @@ def read_call(text: str, example: str) -> tuple[str, dict[str, Any]]:
     name, bracket, _ = text.strip().partition("(")
     if not bracket:
         return name.strip(), {}
-    expected = f"Expected name(key=value, ...), e.g. {example}, got {text!r}."
+    expected = f"Expected name(key=value, ...), e.g. {example}, got {shortened(text)!r}."
     try:
         call = ast.parse(text.strip(), mode="eval").body
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
@@ -43,7 +49,7 @@ def read_call(text: str, example: str) -> tuple[str, dict[str, Any]]:
             if keyword.arg is None or keyword.arg in settings:
                 raise ConfigError(expected)
             settings[keyword.arg] = _literal(keyword.value)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{expected} ({error})") from None
@@ -54,7 +60,8 @@ def from_home(path: str | Path) -> Path:
     """Return a path with what stands for a folder at its start replaced: ``~``, ``~somebody``, ``$SYNREAL_DATA``.
 
     Raises:
-        ConfigError: If there is no such home folder, or no such variable in the environment.
+        ConfigError: If there is no such home folder, or no such variable in the environment, or no file can have this
+            path.
     """
     named = _VARIABLE.match(str(path))
     if named:
@@ -65,10 +72,19 @@ def from_home(path: str | Path) -> Path:
                 "stands for."
             )
         path = os.environ[name] + str(path)[named.end() :]
+    if (problem := name_problem(str(path))) is not None:
+        raise ConfigError(f"The path {shortened(str(path))!r} {problem}.")
+    if any("\udc80" <= character <= "\udcff" for character in str(path)):
+        raise ConfigError(f"The path {str(path)!r} is not UTF-8, so that no record can hold it: rename it.")
     try:
         return Path(path).expanduser()
     except RuntimeError:
         raise ConfigError(f"The path {str(path)!r} begins with a home folder that cannot be found.") from None
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """Return the beginning of a text, for messages."""
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def problems(error: ValidationError) -> str:
@@ -102,37 +118,53 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
         what: What it is, e.g. ``"configuration"``; for messages.
 
     Raises:
-        ConfigError: If the file is missing, too large, no YAML, or no mapping.
+        ConfigError: If the file is missing, empty, too large, no YAML, or no mapping.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
         if len(raw) > _MOST_BYTES:
             raise ConfigError(f"{path} is {len(raw)} bytes long; a {what} has at most {_MOST_BYTES}.")
+        if raw.startswith(WHOLE.encode()) and not raw.rstrip().endswith(b"\n..."):
+            raise ConfigError(
+                f"{path} was cut short: it was written to end in a line '...', which it lacks. Copy or write it again."
+            )
         values = parse_yaml(raw.decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"Cannot read the {what} {path}: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {error}") from None
-    if values is None:
-        return {}
+    if not values and (values is None or isinstance(values, dict)):
+        raise ConfigError(f"{path} is empty, expected a {what} in 'key: value' lines. It may have been cut short.")
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold 'key: value' lines, got {type(values).__name__}.")
     return values
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases: a few lines of them can stand for billions of values."""
+    """YAML without aliases: a few lines of them can stand for billions of values. No key stands twice in a mapping."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not allowed, write the value out")
         return super().compose_node(parent, index)
 
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        found: set[Hashable] = set()
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable):  # others are refused by PyYAML itself
+                if key in found:
+                    raise ConstructorError(None, None, f"the key {key!r} stands there twice", key_node.start_mark)
+                found.add(key)
+        return super().construct_mapping(node, deep=deep)
+
 
 def parse_yaml(text: str) -> Any:
     """Read YAML; every fault of the text is a ``yaml.YAMLError``."""
     try:
         return yaml.load(text, Loader=_PlainLoader)
-    except (ValueError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         # PyYAML lets these through: 2024-13-45 is a ValueError, "!!bool x" a KeyError, deep nesting a RecursionError.
         raise yaml.YAMLError(f"{type(error).__name__}: {error}") from None

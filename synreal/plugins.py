@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from synreal.errors import ConfigError
+from synreal.reading import read_bytes
 from synreal.registry import (
     FILE_MODULE,
     LOADED,
@@ -92,7 +93,7 @@ def _read(path: Path) -> bytes:
             "a package needs no --plugin: what it brings is known by name."
         )
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except (OSError, ValueError) as error:  # a path with a null character is a ValueError
         raise ConfigError(f"Cannot read the plugin {path}: {getattr(error, 'strerror', None) or error}.") from None
 

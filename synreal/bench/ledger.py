@@ -15,6 +15,7 @@ from synreal.bench.sameness import differences, identity, without_home
 from synreal.config import RunConfig
 from synreal.errors import ConfigError
 from synreal.parsing import problems
+from synreal.reading import read_json
 from synreal.records import SCHEMA_VERSION, RunRecord
 
 
@@ -74,12 +75,15 @@ def portable(record: RunRecord) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, RunRecord]:
     advice = f"Expected a list of records of schema version {SCHEMA_VERSION}; move the file away, or name another."
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = read_json(path)
         if not isinstance(rows, list):
             raise ConfigError(f"The records {path} are no list. {advice}")
         records = [RunRecord.model_validate(row) for row in rows]
     except ValidationError as error:
         raise ConfigError(f"The records {path} cannot be used: {problems(error)}. {advice}") from None
+    except ConfigError:
+        raise
     except (OSError, ValueError) as error:
-        raise ConfigError(f"The records {path} cannot be read: {error}. {advice}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"The records {path} cannot be read: {reason}. {advice}") from None
     return {identity(record.config): record for record in records}

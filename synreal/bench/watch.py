@@ -10,6 +10,7 @@ from typing import Any
 from synreal.bench.cells import Cell
 from synreal.engine import run_folder
 from synreal.measures import MEASURES
+from synreal.reading import open_file
 from synreal.records import RunRecord, as_number, with_unit, written
 
 
@@ -64,7 +65,7 @@ class Watch:
         """
         path = self.cell.folder / run_folder.METRICS_FILE
         try:
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 if file.seek(0, 2) < self._read:
                     self._read = 0  # a resumed run drops rows that it writes again
                 file.seek(self._read)
@@ -76,7 +77,7 @@ class Watch:
         for line in whole.splitlines():
             try:
                 self._take(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
                 continue  # read while it was being replaced
         if whole:
             now = time.monotonic(), self.step
@@ -84,6 +85,8 @@ class Watch:
         return self.tested != before
 
     def _take(self, row: Mapping[str, Any]) -> None:
+        if type(row["step"]) is not int:
+            raise TypeError("a step is a whole number")
         self.step = row["step"]
         tests = [key for key in row if key.startswith("eval/")]
         if not tests:

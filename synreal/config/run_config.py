@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic_core import PydanticSerializationError
 from typing_extensions import Self
 
 from synreal import data
@@ -23,9 +24,11 @@ from synreal.config.sections import (
 )
 from synreal.data.class_names import align_names
 from synreal.errors import ConfigError
+from synreal.parsing import WHOLE
 from synreal.specs import spec_registry
 from synreal.tasks.base import TaskSpec
 from synreal.tasks.setup import Setup
+from synreal.terminal import printable
 
 if TYPE_CHECKING:
     from synreal.core.terms import Regularizer
@@ -130,6 +133,16 @@ class RunConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _can_be_written(self) -> Self:
+        try:
+            self.model_dump_json()
+        except (PydanticSerializationError, UnicodeEncodeError):
+            raise ConfigError(
+                "A setting holds text that is not Unicode, e.g. a path that is not UTF-8: no file can record it."
+            ) from None
+        return self
+
     @property
     def terms(self) -> tuple[Regularizer, ...]:
         """The regularizers, typed."""
@@ -181,5 +194,12 @@ class RunConfig(Section):
         return RunConfig(**resolve({**settings}, beneath=self.model_dump(mode="json")))
 
     def to_yaml(self) -> str:
-        """Write the configuration as YAML that ``read_yaml`` and ``make_config`` read back."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        """Write the configuration as YAML that ``read_yaml`` and ``make_config`` read back.
+
+        Its last line says that it is whole: a copy that was cut short is not read.
+        """
+        values = self.model_dump(mode="json")
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        if printable(text, lines=True) != text:  # shown on a terminal, some of it would act there
+            text = yaml.safe_dump(values, sort_keys=False)
+        return f"{WHOLE}\n{text}...\n"

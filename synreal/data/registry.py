@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from synreal.data.datasets import DATA, PARTS, DataSet, Domain
 from synreal.errors import ConfigError, unknown_name
 from synreal.parsing import from_home, problems, read_call, read_mapping
+from synreal.reading import name_problem
 
 
 def available(domain: str | None = None, label: str | None = None) -> list[str]:
@@ -66,7 +67,7 @@ def find(value: str | DataSet | Mapping[str, Any]) -> DataSet:
     text = value.strip()
     if text.lower().endswith((".yaml", ".yml")) and "(" not in text and text.partition(":")[0] not in DATA:
         return _described(from_home(text).absolute())
-    if text and from_home(text).exists() and text not in DATA:
+    if text and name_problem(text) is None and from_home(text).exists() and text not in DATA:
         raise ConfigError(
             f"{text!r} is a path: write the kind of data before it, e.g. imagefolder:{text}. "
             f"Kinds: {', '.join(name for name, kind in DATA.classes().items() if 'root' in kind.model_fields)}."

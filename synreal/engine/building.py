@@ -22,6 +22,7 @@ from synreal.engine.progress import RunProgress
 from synreal.engine.schedule import BatchPlan
 from synreal.engine.signals import StopRequest
 from synreal.engine.state import Job, RunState, source_plan
+from synreal.errors import CheckpointError
 from synreal.tasks.base import Task, memory_format
 from synreal.transforms import Transform
 from synreal.views import derive_seed
@@ -197,8 +198,14 @@ def _begin(
     wrapped, optimizer = job.accelerator.prepare(job.model, made)
     job.model.bind(optimizer)
     if snapshot is not None:
-        job.model.load_state_dict(snapshot.model)
-        _load_optimizer(optimizer, snapshot)
+        try:
+            job.model.load_state_dict(snapshot.model)
+            _load_optimizer(optimizer, snapshot)
+        except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(
+                f"The checkpoint of step {snapshot.step} does not fit the run: {error}. Remove it to go on from the "
+                "one before."
+            ) from None
         if job.accelerator.scaler and snapshot.facts.scaler:
             job.accelerator.scaler.load_state_dict(snapshot.facts.scaler)
     return RunState(

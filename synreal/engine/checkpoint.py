@@ -25,6 +25,7 @@ from torch import Tensor
 from synreal import atomic
 from synreal.errors import CheckpointError
 from synreal.parsing import problems
+from synreal.reading import read_bytes
 
 FORMAT = 3
 _MANIFEST = "manifest.json"
@@ -194,7 +195,13 @@ def load(path: Path) -> Snapshot:
         model = load_tensors(raw[_MODEL])
     except SafetensorError as error:
         raise CheckpointError(f"{path} holds no valid safetensors: {error}") from None
-    return Snapshot(state.step, model, _join(tensors, state.optimizer), state.facts)
+    try:
+        optimizer = _join(tensors, state.optimizer)
+        if not isinstance(optimizer, dict):
+            raise TypeError(f"expected a map, got {optimizer!r}")
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path / _STATE} holds no state of an optimizer: {error!r}.") from None
+    return Snapshot(state.step, model, optimizer, state.facts)
 
 
 def _split(value: Any, path: str = "") -> tuple[dict[str, Tensor], Any]:
@@ -262,7 +269,7 @@ def _validated(model: type[ModelT], path: Path, value: dict[str, Any]) -> ModelT
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError as error:
         raise CheckpointError(f"Cannot read {path}: {error.strerror}.") from None
 

@@ -21,6 +21,7 @@ from synreal.config import RunConfig
 from synreal.engine.environment import Environment
 from synreal.errors import ConfigError
 from synreal.parsing import problems
+from synreal.reading import read_bytes, read_json
 from synreal.records import write_json
 
 RUN_FILE = "run.json"
@@ -83,10 +84,10 @@ def read(folder: Path, purpose: str) -> RunFacts:
 def _parsed(path: Path) -> RunFacts:
     advice = f"Expected what synreal writes there, in format {FORMAT}; put the file back, or start a new run."
     try:
-        value = json.loads(path.read_bytes())
+        value = read_json(path)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path} is empty, damaged or not JSON ({error}). {advice}") from None
     if not isinstance(value, dict) or "format" not in value:
         raise ConfigError(f"{path} does not describe a run of synreal. {advice}")
@@ -185,16 +186,34 @@ def truncate_metrics(path: Path, step: int, tested: Collection[int] = ()) -> Non
         path: The ``metrics.jsonl``.
         step: The step that the run goes on from.
         tested: Steps whose test it does not make again.
+
+    Raises:
+        ConfigError: If the file holds anything else than rows.
     """
-    if not path.exists():
+    try:
+        *lines, _ = read_bytes(path).split(b"\n")  # behind the last is the row that was being written when the run died
+    except FileNotFoundError:
         return
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            break  # the row that was being written when the run died
+    for number, line in enumerate(lines, 1):
+        row = _row(line)
+        if row is None:
+            raise ConfigError(
+                f"{path}, line {number} is not a row that synreal wrote: it is damaged, or another program's. Put the "
+                "file back, or move it away to go on without the rows so far."
+            )
         again = any(key.startswith("eval/") for key in row) and row["step"] not in tested
         if row["step"] <= step and not again:
             kept.append(line)
-    atomic.write_text(path, "".join(line + "\n" for line in kept))
+    atomic.write(path, b"".join(line + b"\n" for line in kept))
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """Read a row of metrics; None if it is none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and type(row.get("step")) is int else None

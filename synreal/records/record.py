@@ -13,6 +13,8 @@ from typing_extensions import Self
 
 from synreal import atomic
 from synreal.errors import ConfigError
+from synreal.parsing import problems
+from synreal.reading import read_json
 from synreal.records.numbers import Unit, headline_of
 
 SCHEMA_VERSION: Final = 4
@@ -194,6 +196,22 @@ class RunRecord(BaseModel):
     seconds: dict[str, float]
     cost: Cost
 
+    @model_validator(mode="after")
+    def _can_be_named(self) -> Self:
+        if len(self.regularizers) != len(self.defaults):
+            raise ValueError(
+                f"{len(self.regularizers)} regularizers and {len(self.defaults)} defaults, expected as many"
+            )
+        for spec, plain in zip(self.regularizers, self.defaults, strict=True):
+            if not isinstance(spec.get("name"), str):
+                raise ValueError(f"a regularizer has no name: {spec}")
+            kinds = {type(each.get("weight")) for each in (spec, plain)}
+            if not kinds <= {int, float} and kinds != {type(None)}:
+                raise ValueError(f"the weight of {spec['name']} and its default are not both numbers")
+        if not {"source", "detail"} <= self.weights.keys():
+            raise ValueError(f"weights has {sorted(self.weights)}, expected source, detail and sha256")
+        return self
+
     @property
     def method(self) -> str:
         """Short name of the regularizers, e.g. ``"csg"`` or ``"csg+feature_l2"``."""
@@ -249,12 +267,15 @@ def read_record(path: str | Path) -> RunRecord:
     path = Path(path)
     path = path / "result.json" if path.is_dir() else path
     try:
-        return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+        return RunRecord.model_validate(read_json(path))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist: the run has not finished, or this is not a run folder.") from None
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
+    except OSError as error:
+        raise ConfigError(f"Cannot read {path}: {error.strerror}.") from None
+    except ValueError as error:
+        reason = problems(error) if isinstance(error, ValidationError) else f"it is not JSON ({error})"
         raise ConfigError(
-            f"{path} is not a result of schema version {SCHEMA_VERSION}, the only one that is read: {error}"
+            f"{path} is not a result of schema version {SCHEMA_VERSION}, the only one that is read: {reason}."
         ) from None
 
 

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from synreal import reading
 from synreal.errors import WeightsError
 
 
@@ -20,6 +21,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """Read a state dict onto the CPU without running anything in it."""
     content: Any
     try:
+        reading.check_file(path)
         if path.suffix.lower() == ".safetensors":
             content = safetensors.torch.load_file(path)
         else:
@@ -30,7 +32,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             "since it can run any code. Expected a plain state dict. "
             "Save model.state_dict(), best as .safetensors."
         ) from error
-    except (safetensors.SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever a damaged file makes torch's readers do
         raise WeightsError(
             f"Weights file {str(path)!r} cannot be read: {error}. It may be damaged or cut short: get it again."
         ) from error

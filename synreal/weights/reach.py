@@ -17,6 +17,7 @@ import huggingface_hub.constants
 import torch
 
 from synreal.errors import WeightsError
+from synreal.reading import open_file
 
 _PROBE_SECONDS = 3.0
 
@@ -109,7 +110,7 @@ def load_failed(what: str, where: str, error: Exception) -> WeightsError:
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hex."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

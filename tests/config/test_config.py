@@ -436,8 +436,49 @@ def write(folder, content):
     return path
 
 
-def test_an_empty_file_is_the_default(tmp_path):
-    assert make_config(read_yaml(write(tmp_path, "# nothing yet\n"))) == RunConfig()
+@pytest.mark.parametrize("content", ["", "\n", "# nothing yet\n", "{}", "---\n...\n", "null"])
+def test_an_empty_file_starts_no_run(content, tmp_path):
+    path = write(tmp_path, content)
+    with pytest.raises(ConfigError, match="is empty, expected a configuration") as caught:
+        read_yaml(path)
+    assert str(path) in str(caught.value)
+
+
+def test_what_synreal_wrote_is_read_whole_or_not_at_all(tmp_path):
+    raw = make_config({"lr": 0.005, "seed": 17}).to_yaml().encode()
+    assert make_config(read_yaml(write(tmp_path, raw))).training.seed == 17
+    for length in range(0, len(raw) - 1, 7):
+        path = write(tmp_path, raw[:length])
+        with pytest.raises(ConfigError, match=r"is empty|was cut short"):
+            read_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        ("lr: 1\nepochs: 2\nlr: 3\n", "'lr' stands there twice.*line 3"),
+        ("training: {lr: 1, lr: 1}\n", "'lr' stands there twice.*line 1"),
+        ("views: [{name: crop, name: jitter}]\n", "'name' stands there twice"),
+        ("1: a\n0x1: b\n", "1 stands there twice.*line 2"),
+    ],
+)
+def test_a_key_stands_once(content, where, tmp_path):
+    with pytest.raises(ConfigError, match=f"(?s)is not YAML: .*{where}"):
+        read_yaml(write(tmp_path, content))
+
+
+def test_what_cannot_be_recorded_is_refused():
+    with pytest.raises(ConfigError, match=r"is not Unicode|not UTF-8"):
+        make_config({"output": "runs/\udcff"})
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        make_config({"source": "imagefolder:/data/\udcff"})
+
+
+def test_yaml_that_is_printed_acts_on_no_terminal():
+    config = make_config({"output": "runs/\u202e\u00e9\x9b31m"})
+    assert all(character.isprintable() or character == "\n" for character in config.to_yaml())
+    assert make_config(yaml.safe_load(config.to_yaml())) == config
+    assert "é" in make_config({"output": "runs/é"}).to_yaml()
 
 
 @pytest.mark.parametrize(

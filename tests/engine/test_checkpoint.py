@@ -125,6 +125,29 @@ def test_tensors_that_share_memory_or_have_strides_are_saved(tmp_path):
     assert_same_state(load_latest(tmp_path).model, model)
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"tensor": "nowhere"},
+        {"map": 3},
+        {"map": [[1]]},
+        {"map": [[[], {"value": 1}]]},
+        {"list": None},
+        {},
+        {"value": 1},
+    ],
+)
+def test_a_state_of_another_shape_is_named(shape, tmp_path):
+    path = save(tmp_path, snapshot(1), keep=1)
+    state = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps(state | {"optimizer": shape}))
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["sha256"]["state.json"] = hashlib.sha256((path / "state.json").read_bytes()).hexdigest()
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match=r"state\.json holds no state of an optimizer"):
+        load(path)
+
+
 def test_no_checkpoints_is_no_error(tmp_path):
     assert load_latest(tmp_path / "never made") is None
     assert load_latest(tmp_path) is None

@@ -84,6 +84,18 @@ def test_clearing_takes_the_run_file_last(finished, monkeypatch):
     assert list(finished.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "line", [b"{", b"[]", b"{}", b'{"step": "1"}', b'{"step": true}', b"\xff", b"\0\0", b"", b"[" * 100_000]
+)
+def test_a_damaged_row_is_named_and_none_is_lost(line, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    raw = b'{"step": 1, "loss": 1.0}\n' + line + b'\n{"step": 2, "loss": 1.0}\n'
+    path.write_bytes(raw)
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl, line 2 is not a row"):
+        truncate_metrics(path, 1)
+    assert path.read_bytes() == raw
+
+
 def test_rows_are_truncated_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "metrics.jsonl"
     rows = [{"step": 1, "loss": 1.0}, {"step": 1, "eval/a/accuracy": 0.5}, {"step": 2, "loss": 1.0}]

@@ -253,7 +253,7 @@ def test_a_folder_without_a_result(tmp_path):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"{", "Invalid JSON"),
+        (b"{", "it is not JSON"),
         (b"\xff\xfe", "result of schema version 4"),
         (b"[]", "result of schema version 4"),
         (b"{}", "protocol"),

@@ -18,6 +18,7 @@ from safetensors.numpy import save
 
 from synreal.errors import ConfigError
 from synreal.parsing import from_home
+from synreal.reading import check_file
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -96,6 +97,7 @@ def cached(key: str, make: Callable[[], Arrays], folder: str | Path | None = Non
 
 def _read(path: Path, key: str) -> Arrays | None:
     try:
+        check_file(path)
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}

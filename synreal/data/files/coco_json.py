@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from synreal.data.files.paths import some
 from synreal.errors import DataError
+from synreal.reading import read_json
 
 _KEYS: Final = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation")
 
@@ -65,10 +65,12 @@ def parse(path: Path, masks: bool) -> dict[str, Any]:
         return kept
 
     try:
-        content = json.loads(path.read_bytes(), object_hook=slim)
+        content = read_json(path, slim)
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except DataError:
+        raise
+    except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}. It may be truncated; export it again.") from None
     expected = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in expected):
@@ -146,6 +148,14 @@ def read_records(path: Path, images: Sequence[Any], max_pixels: int) -> list[Rec
     return records
 
 
+def _real(value: Any) -> float:
+    """Return a number; NaN if it is none."""
+    try:
+        return float(value) if isinstance(value, (int, float)) else math.nan
+    except OverflowError:
+        return math.nan
+
+
 def by_image(
     path: Path,
     annotations: Sequence[Any],
@@ -174,7 +184,7 @@ def by_image(
             dropped["objects of classes that are not used left out"] += 1
             continue
         area = entry.get("area")
-        area = float(area) if isinstance(area, (int, float)) else math.nan
+        area = _real(area)
         key = entry.get("id", index)
         shape = entry.get("segmentation")
         found[places[image]].append(Object(key, uses, entry.get("bbox"), area, bool(entry.get("iscrowd")), shape))

@@ -32,7 +32,7 @@ def boxes_of(path: Path, size: tuple[int, int], objects: Sequence[Object], dropp
             area = _measured("area", path, each.shape, size) if math.isnan(area) else area
         try:
             x, y, width, height = map(float, box)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise DataError(
                 f"{path}: the bbox of annotation {each.key!r} is {box!r}, expected [x, y, width, height] in pixels."
             ) from None

@@ -31,6 +31,7 @@ from torch import Tensor
 from synreal.data.files.map_texts import Channel
 from synreal.data.limits import MAX_PIXELS
 from synreal.errors import ConfigError, DataError
+from synreal.reading import NotAFile, open_file
 
 # Not Image.open: it would read any format that some plugin registers, and it warns of large images, which cannot be
 # silenced in one thread alone.
@@ -250,7 +251,7 @@ def opened(path: Path, max_pixels: int = MAX_PIXELS, *, decode: bool = True) -> 
             "to False; on_bad_image: skip leaves such images out and counts them."
         )
     try:
-        with path.open("rb") as stream, _identified(stream) as file:
+        with open_file(path) as stream, _identified(stream) as file:
             width, height = file.size
             if width * height > max_pixels:
                 raise DataError(
@@ -266,6 +267,8 @@ def opened(path: Path, max_pixels: int = MAX_PIXELS, *, decode: bool = True) -> 
         raise DataError(f"{path} does not exist.") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder, expected an image.") from None
+    except NotAFile as error:
+        raise DataError(f"{path} is not read: {error.strerror}.") from None
     except PermissionError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     except UnidentifiedImageError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 from synreal.data.files.paths import read_lines
 from synreal.errors import DataError
 from synreal.parsing import read_mapping
+from synreal.reading import read_json
 
 Code = int | tuple[int, int, int]
 """What a pixel of a mask holds: a number, or red, green and blue."""
@@ -18,6 +18,7 @@ Code = int | tuple[int, int, int]
 Channel = Literal["red", "green", "blue", "alpha"]
 """Which channel of a colour mask holds numbers."""
 
+_DIGITS = re.compile(r"[0-9]{1,9}")
 _HEX = re.compile(r"#([0-9a-fA-F]{6})")
 _COLOUR = re.compile(r"[(\[]?\s*(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})\s*(?:[\s,]\s*\d{1,3}\s*)?[)\]]?")
 
@@ -40,8 +41,10 @@ def read_pairs(path: Path, *, numbers: bool = False) -> list[tuple[str, Code]]:
     if path.suffix.lower() in (".json", ".yaml", ".yml"):
         if path.suffix.lower() == ".json":
             try:
-                values = json.loads(path.read_bytes())
-            except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+                values = read_json(path)
+            except OSError as error:
+                raise DataError(f"Cannot read {path}: {error.strerror}.") from None
+            except ValueError as error:
                 raise DataError(f"{path} is not JSON: {error}.") from None
         else:
             values = read_mapping(path, "label map")
@@ -144,7 +147,7 @@ def _code(given: Any) -> Code | None:
     """Read a number or a colour; None if it is neither."""
     if isinstance(given, bool) or not isinstance(given, (int, str)):
         return None
-    if isinstance(given, int) or given.strip().isdigit():
+    if isinstance(given, int) or _DIGITS.fullmatch(given.strip()):
         number = int(given)
         return number if 0 <= number < 65_536 else None
     packed = _HEX.fullmatch(given.strip())

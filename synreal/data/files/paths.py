@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from synreal.errors import DataError
+from synreal.parsing import shortened
+from synreal.reading import name_problem, read_bytes
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 """File endings that a scan of a folder takes for images, in lower case."""
@@ -82,12 +84,8 @@ class Inside:
     def _check_name(self, plain: str, relative: str, where: str) -> None:
         if not plain.strip():
             raise DataError(f"{where}: expected the path of a file, got {relative!r}.")
-        if "\0" in plain:
-            raise DataError(f"{where}: the path {relative!r} holds a NUL character.")
-        try:
-            os.fsencode(plain)
-        except UnicodeEncodeError:
-            raise DataError(f"{where}: the path {relative!r} cannot name a file: it is not Unicode text.") from None
+        if (problem := name_problem(plain)) is not None:
+            raise DataError(f"{where}: the path {shortened(relative)!r} {problem}.")
         if plain.startswith("/") or re.match("[A-Za-z]:/", plain):
             raise DataError(f"{where}: the path {relative!r} is absolute, expected one relative to {self.root}.")
 
@@ -106,7 +104,7 @@ def read_lines(path: Path, *, empty: bool = False) -> list[tuple[int, str]]:
         DataError: If the file is missing or not UTF-8, or holds nothing where it must.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}.") from None
     except UnicodeDecodeError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from synreal.data.labels.boxes import FIELDS, Boxes
 from synreal.data.labels.masks import IGNORE
 from synreal.data.limits import MAX_PIXELS
 from synreal.errors import DataError
+from synreal.reading import read_json
 
 BOXES_VERSION: Final = 1
 """Raise it when boxes come out otherwise: what the cache holds is then made again."""
@@ -133,10 +133,10 @@ def _read_polygons(path: Path, max_pixels: int) -> tuple[tuple[int, int], list[_
         Width and height, and what is drawn, in that order.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(
             f"{path} is not JSON: {error}. It may be truncated; unpack gtFine_trainvaltest.zip again."
         ) from None

@@ -14,6 +14,7 @@ from typing import Any, Final
 from synreal.data.files.threads import in_threads
 from synreal.data.inspection.store import Kept, Store, state_of
 from synreal.data.sets import ImageSet
+from synreal.reading import open_file, read_bytes
 
 _CHUNK: Final = 16  # images that a thread takes at a time
 _TAIL: Final = 4096  # bytes at the end of files that tell most of one size apart
@@ -101,7 +102,7 @@ def _file_size(path: Path) -> int | None:
 
 def _end(path: Path) -> bytes | None:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             file.seek(-min(_TAIL, os.fstat(file.fileno()).st_size), os.SEEK_END)
             return hashlib.sha256(file.read()).digest()
     except OSError:
@@ -110,6 +111,6 @@ def _end(path: Path) -> bytes | None:
 
 def _content(path: Path) -> bytes | None:
     try:
-        return hashlib.sha256(path.read_bytes()).digest()
+        return hashlib.sha256(read_bytes(path)).digest()
     except OSError:
         return None

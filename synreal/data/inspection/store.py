@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from synreal.data.files.cache import cache_folder, write_whole
 from synreal.data.sets import ImageSet
 from synreal.errors import ConfigError
+from synreal.reading import read_bytes
 
 VERSION: Final = 3
 """Raised when a scan looks for more, or says it differently: what was kept of older ones is not read."""
@@ -48,7 +49,7 @@ class Store:
         path = folder / "checks" / f"{name[:32]}.json"
         if not self.fresh:
             try:
-                return model.model_validate_json(path.read_bytes())
+                return model.model_validate_json(read_bytes(path))
             except (OSError, ValidationError):  # not there, or damaged
                 pass
         made = make()

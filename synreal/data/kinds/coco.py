@@ -94,7 +94,7 @@ class Coco(NamedData):
         found = [path for path in found if not is_litter(path.name)]
         names = some([path.relative_to(self.root).as_posix() for path in found], 12) or "none"
         if given is not None:
-            if (self.root / given).is_file():
+            if os.path.isfile(self.root / given):
                 return self.root / given
             raise DataError(
                 f"Data set {self.label!r}: there is no file {self.root / given}. JSON files there: {names}."
@@ -129,7 +129,7 @@ class Coco(NamedData):
 
     def _folder(self, path: Path, files: Sequence[str]) -> Path:
         if self.images is not None:
-            if (self.root / self.images).is_dir():
+            if os.path.isdir(self.root / self.images):
                 return self.root / self.images
             raise DataError(
                 f"Data set {self.label!r}: there is no folder {self.root / self.images}, which images names."
@@ -144,7 +144,7 @@ class Coco(NamedData):
         ]
         candidates = list(dict.fromkeys([*around, *named]))
         sample = [file.replace("\\", "/") for file in files[:20]]
-        counts = [sum((folder / file).is_file() for file in sample) for folder in candidates]
+        counts = [sum(os.path.isfile(folder / file) for file in sample) for folder in candidates]
         if not any(counts):
             looked = ", ".join(str(folder) for folder in candidates if folder.is_dir())
             raise DataError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -14,6 +13,7 @@ from synreal.data.datasets import DATA, Policy
 from synreal.data.files.paths import inside, subfolders
 from synreal.data.naming import NamedData, Naming
 from synreal.errors import DataError
+from synreal.reading import read_json
 
 if TYPE_CHECKING:
     from synreal.data.labels.boxes import Boxes
@@ -139,7 +139,7 @@ class Solo(NamedData):
                 label, values = str(entry["labelName"]), tuple(float(number) for number in numbers)
                 if len(values) != (4 if kind == "boxes" else 3):
                     raise ValueError(f"{len(values)} numbers")
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 expected = "labelName, origin and dimension" if kind == "boxes" else "labelName and pixelValue"
                 raise DataError(f"{where}: {key} holds {entry!r}, expected {expected} ({error}).") from None
             labels.append((label, values))
@@ -189,8 +189,10 @@ def _frame_files(folder: Path) -> list[Path]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        content = read_json(path)
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {error.strerror}.") from None
+    except ValueError as error:
         raise DataError(
             f"{path} is not JSON: {error}. The simulation may have been stopped; delete the frame."
         ) from None
@@ -212,7 +214,9 @@ def _size(given: Any, where: str) -> tuple[int, int] | None:
         return None
     try:
         width, height = (int(number) for number in given)
-    except (TypeError, ValueError):
+        if min(width, height) < 1:
+            raise ValueError("no pixels")
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"{where}: dimension is {given!r}, expected [width, height].") from None
     return height, width
 

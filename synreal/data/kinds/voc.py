@@ -15,6 +15,7 @@ from synreal.data.datasets import DATA, FolderData, Policy
 from synreal.data.files.paths import by_stem, find_tree, inside, is_litter, read_lines, scan_files, scan_images, some
 from synreal.data.naming import NamedData, Naming
 from synreal.errors import DataError
+from synreal.reading import read_bytes
 
 if TYPE_CHECKING:
     from synreal.data.sets import BoxedImages
@@ -48,7 +49,7 @@ def read_annotation(path: Path) -> Annotation:
             or an object has no name or no box; names the file.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}.") from None
     if len(raw) > _MOST_BYTES:

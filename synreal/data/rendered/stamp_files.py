@@ -29,6 +29,7 @@ from synreal.data.files.paths import is_litter
 from synreal.data.rendered.stamp_classes import CLASSES
 from synreal.errors import ConfigError, DataError
 from synreal.parsing import from_home
+from synreal.reading import read_bytes
 
 VERSION: Final = 1
 """Raised whenever the same files would give other cut-outs."""
@@ -251,7 +252,7 @@ def _digest(folder: Path, stamps: Sequence[Stamp]) -> str:
     digest = hashlib.sha256()
     for stamp in stamps:
         try:
-            content = (folder / stamp.file).read_bytes()
+            content = read_bytes(folder / stamp.file)
         except OSError as error:
             raise DataError(f"Cannot read {folder / stamp.file}: {error.strerror}. {GET}") from None
         digest.update(f"{stamp} {len(content)}\n".encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from pydantic import ValidationError
 
 from synreal.errors import ConfigError
+from synreal.reading import read_json
 from synreal.records.record import SCHEMA_VERSION, RunRecord
 
 _RESULT: Final = "result.json"
@@ -62,14 +62,14 @@ def _in_file(path: Path) -> Iterator[Found]:
 
 def _parsed(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return read_json(path)
     except FileNotFoundError:
         raise ConfigError(
             f"{path} does not exist: expected a run folder, a folder of them or a file of records."
         ) from None
     except OSError as error:
         raise ConfigError(f"Cannot read {path}: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path} is not JSON: {error}.") from None
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from PIL.ExifTags import Base
 from pycocotools import mask as coco_mask
 
+from synreal import reading
 from synreal.data import Policy, load
 from synreal.data.labels.boxes import Boxes
 from synreal.errors import ConfigError, DataError
@@ -485,8 +486,8 @@ def test_masks_are_sent_to_workers_in_few_bytes(tmp_path: Path) -> None:
 def test_a_json_is_read_once_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     coco_tree(tmp_path, 6)
     reads: list[Path] = []
-    read_bytes = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda self: reads.append(self) or read_bytes(self))
+    open_file = reading.open_file
+    monkeypatch.setattr(reading, "open_file", lambda path: reads.append(path) or open_file(path))
 
     images = load(f"coco:{tmp_path}", "test", label="masks")
     for index in range(6):
