@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import sys
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import typer
 
+from synreal.terminal import word_warnings
+
 from . import bench, data, evaluate, inspect, leaderboard, listing, run
+from .output import say
 
 app = typer.Typer(
     name="synreal",
@@ -31,7 +34,7 @@ def _version(value: bool) -> None:
     if value:
         import synreal
 
-        typer.echo(f"synreal {synreal.__version__}")
+        say(f"synreal {synreal.__version__}")
         raise typer.Exit
 
 
@@ -50,20 +53,8 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: Instead of the process's own.
     """
-    warnings.formatwarning = _worded
+    word_warnings()
     sys.exit(_exit_code(lambda: app(arguments, standalone_mode=True)))
-
-
-_python_format = warnings.formatwarning
-
-
-def _worded(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
-    """Leave file and line of the code out of what is said to people."""
-    return (
-        f"Warning: {message}\n"
-        if issubclass(category, UserWarning)
-        else _python_format(message, category, *place, **more)
-    )
 
 
 def _exit_code(call: Callable[[], Any]) -> int:
@@ -74,17 +65,23 @@ def _exit_code(call: Callable[[], Any]) -> int:
     except SynrealError as error:
         _complain(error)
         return error.exit_code
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        _complain(f"The path {str(error.filename)[:80]!r}... is longer than the name of a file can be.")
+        return 2
     except KeyboardInterrupt:
-        typer.echo("Interrupted.", err=True)
+        say("Interrupted.", err=True)
         return 130
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
 
 
-def _complain(error: Exception) -> None:
-    from rich.console import Console
+def _complain(error: object) -> None:
     from rich.text import Text
+
+    from synreal.terminal import Console
 
     text = Text("Error: ", style="bold red").append(Text(str(error), style="not bold default"))
     Console(stderr=True).print(text, soft_wrap=True)  # a path or a command in it must stay whole to be copied

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from . import plugins
+from .output import say
 from .plugins import PluginFiles
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def bench(
         words = [str(file), *([] if output is None else ["--output", str(output)])]
         words += [word for path in plugin or () for word in ("--plugin", str(path))]
         words += ["--reproduce"] * reproduce + ["--select"] * (select is not None)
-        typer.echo(slurm.script(plan(grid, **wanted), words, threads=threads or 1, output=grid.output), nl=False)
+        say(slurm.script(plan(grid, **wanted), words, threads=threads or 1, output=grid.output), nl=False)
         return
     if dry_run:
         planned = plan(grid, **wanted)
@@ -132,7 +133,7 @@ def _report(planned: Plan, rules: list[str], *, as_json: bool) -> None:
     if as_json:
         import json
 
-        typer.echo(json.dumps(as_plain(planned, chosen, deviating), indent=2, allow_nan=False))
+        say(json.dumps(as_plain(planned, chosen, deviating), indent=2, allow_nan=False))
     else:
         print_plan(planned, chosen, deviating)
     if planned.failed or any(deviating.values()):

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
+
+from synreal.terminal import Console
 
 if TYPE_CHECKING:
     from synreal.bench import Plan
@@ -69,7 +70,7 @@ def print_plan(
     console: Console | None = None,
 ) -> None:
     """Print a table of the runs, what was chosen, what deviates and what failed; arguments as of ``as_plain``."""
-    console = console or Console(highlight=False, markup=False, emoji=False)
+    console = console or Console()
     console.print(_runs(planned))
     if selections:
         console.print(_weights(selections))

@@ -9,11 +9,13 @@ from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from synreal.terminal import Console, printable
+
 from . import plugins
+from .output import say
 from .plugins import PluginFiles
 
 if TYPE_CHECKING:
@@ -97,9 +99,9 @@ def check(
             fresh=no_cache,
         )
     if as_json:
-        typer.echo(json.dumps(asdict(report), indent=2))
+        say(json.dumps(asdict(report), indent=2))
     else:
-        show(report, Console(highlight=False))
+        show(report, Console())
     raise typer.Exit(int(report.fails))
 
 
@@ -136,11 +138,6 @@ def _progress() -> Iterator[Progress]:
             bar.update(tasks[name], completed=done)
 
         yield told
-
-
-def printable(text: str) -> str:
-    """Write out what a terminal would take for a command, or show in the wrong order: names of files hold anything."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
 
 
 def show(report: Report, console: Console) -> None:

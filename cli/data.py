@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import check, plugins, prepare
+from .output import say
 from .plugins import PluginFiles
 
 if TYPE_CHECKING:
@@ -36,12 +37,12 @@ def list_data(
     plugins.load(plugin)
     kinds = data.DATA.classes()
     if as_json:
-        typer.echo(json.dumps([_described(kind) for kind in kinds.values()], indent=2))
+        say(json.dumps([_described(kind) for kind in kinds.values()], indent=2))
         return
     width = max(map(len, kinds))
     for name, kind in kinds.items():
         domains, labels = "/".join(kind.domains), "/".join(kind.label_kinds)
-        typer.echo(f"{name:<{width}} {domains:<13} {labels}  {kind.summary} Needs {kind.needs}.")
+        say(f"{name:<{width}} {domains:<13} {labels}  {kind.summary} Needs {kind.needs}.")
 
 
 def _described(kind: type[DataSet]) -> dict[str, Any]:
@@ -108,6 +109,6 @@ def show(
     rows = {f"{entry.label} (source, synthetic)": data.load(entry, "train", label=label, seed=seed)}
     rows |= {f"{real.label} (target, real)": data.load(real, "test", label=label) for real in targets}
     try:
-        typer.echo(f"Wrote {sheet.draw(rows, output)}")
+        say(f"Wrote {sheet.draw(rows, output)}")
     except OSError as error:
         raise ConfigError(f"Cannot write {output}: {error.strerror}.") from None

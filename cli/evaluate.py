@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from . import plugins
+from .output import say
 
 
 def evaluate(
@@ -23,17 +24,16 @@ def evaluate(
     plugins.load(plugin)
     import json
 
-    from rich.console import Console
-
     from synreal.engine import evaluate as evaluate_run
+    from synreal.terminal import Console
 
     from .report import class_table, score_table
 
     scores = evaluate_run(folder, targets=target or (), device=device)
     if as_json:
-        typer.echo(json.dumps({name: score.model_dump() for name, score in scores.items()}, indent=2))
+        say(json.dumps({name: score.model_dump() for name, score in scores.items()}, indent=2))
         return
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = Console()
     console.print(score_table(scores, title=f"{folder}, last epoch"))
     if scores["source"].per_class:
         console.print(class_table(scores))

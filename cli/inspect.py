@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .output import say
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -32,22 +34,22 @@ def stages(
     import json
     from dataclasses import asdict, replace
 
-    from rich.console import Console
     from rich.table import Table
 
     from synreal.core.stages import find_stages
+    from synreal.terminal import Console
 
     model, entry = _create(backbone)
     found = [replace(stage, path=entry + stage.path) for stage in find_stages(model).values()]
     if as_json:
-        typer.echo(json.dumps([asdict(stage) for stage in found], indent=2))
+        say(json.dumps([asdict(stage) for stage in found], indent=2))
         return
     table = Table(title=backbone, title_justify="left")
     for heading in ("stage", "module", "channels", "stride", "layout"):
         table.add_column(heading, justify="right" if heading in ("channels", "stride") else "left")
     for stage in found:
         table.add_row(stage.name, stage.path, str(stage.channels), str(stage.stride), stage.layout)
-    Console(highlight=False, markup=False, emoji=False).print(table)
+    Console().print(table)
 
 
 def _create(name: str) -> tuple[nn.Module, str]:

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from synreal.terminal import printable
+
+from .output import say
+
 if TYPE_CHECKING:
     from synreal.records.leaderboard import Board
 
@@ -49,12 +53,12 @@ def leaderboard(
         Format.json: boards.as_json,
         Format.html: boards.as_html,
     }
-    text = writers[_format(form, output)](board)
+    text = printable(writers[_format(form, output)](board), lines=True)  # a file of it will be shown, too
     if output is None:
-        typer.echo(text, nl=False)
+        say(text, nl=False)
         return
     _write(output, text)
-    typer.echo(f"{output}: {_contents(board)}")
+    say(f"{output}: {_contents(board)}")
 
 
 def _format(form: Format | None, output: Path | None) -> Format:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from . import plugins
+from .output import say
 
 
 class Kind(str, Enum):
@@ -40,11 +41,11 @@ def show(
     plugins.load(plugin)
     rows = [row for row in _rows(kind) if contains in row["name"]]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        say(json.dumps(rows, indent=2))
         return
     width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
-        typer.echo(f"{row['name']:<{width}}  {_line(row)}".rstrip())
+        say(f"{row['name']:<{width}}  {_line(row)}".rstrip())
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .output import say
+
 if TYPE_CHECKING:
     from synreal.data.rendered.stamp_files import Cutouts
 
@@ -32,7 +34,7 @@ def prepare(
     cutouts = _cut_out(folder)
     path = stamp_files.keep(cutouts)
     if not as_json:
-        typer.echo(_text(cutouts, path))
+        say(_text(cutouts, path))
         return
     facts = {
         "dataset": dataset,
@@ -42,15 +44,15 @@ def prepare(
         "left_out": cutouts.left_out,
         "fingerprint": cutouts.fingerprint,
     }
-    typer.echo(json.dumps(facts, indent=2))
+    say(json.dumps(facts, indent=2))
 
 
 def _cut_out(folder: Path | None) -> Cutouts:
     """Load or make the cut-outs, with a bar on stderr while they are made."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from synreal.data.rendered import stamp_files
+    from synreal.terminal import Console
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from synreal.records import RunRecord, Score, as_number, headline_of, percent, with_unit, written
+from synreal.terminal import Console, printable
 
 
 def print_result(record: RunRecord, folder: Path | None, console: Console | None = None) -> None:
     """Print the headline table, the values per class, and the run folder if there is one."""
-    console = console or Console(highlight=False, markup=False, emoji=False)
+    console = console or Console()
     scores = {"source": record.source_heldout, **record.targets}
     origin = record.weights["detail"] or record.weights["source"]
     title = f"{record.method}, {record.network} ({origin}), {record.protocol.steps} steps, seed {record.protocol.seed}"
@@ -62,7 +62,7 @@ def class_table(scores: Mapping[str, Score]) -> Table:
         table.add_column(score.data, justify="right")
     for name in about.per_class:
         values = [score.per_class[name] for score in scores.values()]
-        table.add_row(name, *("none" if value is None else written([value], unit) for value in values))
+        table.add_row(printable(name), *("none" if value is None else written([value], unit) for value in values))
     table.add_section()
     for measure, part in about.parts.items():
         values = [score.measures[measure] for score in scores.values()]

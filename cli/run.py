@@ -9,6 +9,7 @@ import typer
 
 from . import plugins
 from .options import with_settings
+from .output import say
 
 if TYPE_CHECKING:
     from synreal.config import RunConfig
@@ -56,15 +57,17 @@ def run(
 
         preflight.check(resolved)
         _warn_of_missing(resolved)
-        typer.echo(resolved.to_yaml(), nl=False)
+        say(resolved.to_yaml(), nl=False)
         return
+    import json
+
     from synreal.engine import run as run_engine
 
     from .report import print_result
 
     result = run_engine(resolved, resume=resume is not None, overwrite=overwrite)
     if as_json:
-        typer.echo(result.record.model_dump_json(indent=2))
+        say(json.dumps(json.loads(result.record.model_dump_json()), indent=2))  # in ASCII
     else:
         print_result(result.record, result.folder)
 
@@ -77,7 +80,7 @@ def _warn_of_missing(config: RunConfig) -> None:
         try:
             entry.check()
         except DataError as error:
-            typer.echo(f"Warning: {error}", err=True)
+            say(f"Warning: {error}", err=True)
 
 
 def _resolve(config: Path | None, given: dict[str, Any], settings: list[str], resume: Path | None) -> RunConfig:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +15,7 @@ from synreal.bench.cells import Cell
 from synreal.bench.state import State
 from synreal.bench.watch import Watch, duration, number, results
 from synreal.records import RunRecord
+from synreal.terminal import Console
 
 _STYLES: Final = {"done": "green", "recorded": "green", "running": "bold cyan", "failed": "bold red", "open": "dim"}
 _FRAME = 8  # lines of a terminal that the table's frame, its title and the shell take
@@ -64,7 +64,7 @@ class Board:
         self.rows = rows
         self.title = title
         self.left: float | None = None
-        self.console = Console(stderr=True, quiet=not show, highlight=False, markup=False)
+        self.console = Console(stderr=True, quiet=not show)
         self._live = (
             Live(console=self.console, auto_refresh=False, transient=True)
             if show and self.console.is_terminal

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 from synreal.errors import SynrealError
+from synreal.terminal import printable, word_warnings
 
 
 def main(order: Path, plugins: list[Path]) -> int:
@@ -25,6 +26,7 @@ def main(order: Path, plugins: list[Path]) -> int:
         The exit code.
     """
     threading.Thread(target=_stop_with_parent, daemon=True).start()
+    word_warnings()
     try:
         from synreal.plugins import load_plugin
 
@@ -42,7 +44,7 @@ def main(order: Path, plugins: list[Path]) -> int:
             config = stored.model_copy(update={"output": stored.output.model_copy(update={"folder": folder})})
         run(config, resume=resume)
     except SynrealError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(printable(f"Error: {error}", lines=True), file=sys.stderr)  # into a log, which people show
         return error.exit_code
     return 0
 

@@ -6,9 +6,10 @@ import time
 from collections.abc import Mapping
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from typing_extensions import Self
+
+from synreal.terminal import Console
 
 _SECONDS_BETWEEN_LINES = 15.0
 
@@ -23,10 +24,10 @@ class RunProgress:
     def __init__(self, *, show: bool) -> None:
         self.console = Console(stderr=True, quiet=not show)
         self.bar = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[losses]}"),
+            TextColumn("{task.fields[losses]}", markup=False),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self.console,
@@ -67,8 +68,8 @@ class RunProgress:
         if not self.console.is_terminal and (now - self.last_line > _SECONDS_BETWEEN_LINES or step == self.total):
             self.last_line = now
             left = (now - self.started) / max(1, step - self.first) * (self.total - step)
-            self.console.print(f"step {step}/{self.total}  {text}  left {left:.0f} s", highlight=False)
+            self.console.print(f"step {step}/{self.total}  {text}  left {left:.0f} s")
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(text)

@@ -14,6 +14,7 @@ from synreal.errors import ConfigError, DataError
 from synreal.figures.base import FIGURES, Figure, Outcome
 from synreal.figures.page import DARK, GREY, new_figure, save, shortened
 from synreal.functional.confusion import class_iou, class_recall, share_right
+from synreal.terminal import printable
 
 _MOST_COUNTS = 20  # classes beyond which numbers no longer fit the cells
 _MOST_TICKS = 60  # class names beyond which only some are written
@@ -85,7 +86,7 @@ def confusion_matrix(
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     ticks = range(0, number, -(-number // _MOST_TICKS))
     font = min(8.0, 0.75 * side * 72 / len(ticks))
-    names = [shortened(classes[i], 18).replace("$", r"\$") for i in ticks]
+    names = [shortened(printable(classes[i]), 18).replace("$", r"\$") for i in ticks]
     long = max(map(len, names)) > 3
     axes.set_xticks(ticks, names, size=font, rotation=90 if long else 0)
     axes.set_yticks(ticks, names, size=font)
@@ -98,7 +99,7 @@ def confusion_matrix(
         summary = f"mean IoU {_share(class_iou(matrix).nanmean())} · pixel accuracy {accuracy}"
     else:
         summary = f"accuracy {accuracy} · mean over classes {_share(class_recall(matrix).nanmean())}"
-    axes.set_title(title, size=11, weight="bold", color=DARK, loc="left", pad=20, parse_math=False)
+    axes.set_title(printable(title), size=11, weight="bold", color=DARK, loc="left", pad=20, parse_math=False)
     axes.annotate(
         f"{counts.sum():,} {unit} · {summary}",
         (0, 1),

@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from synreal.errors import ConfigError, DataError
+from synreal.terminal import printable
 
 DARK, GREY = "#1f2933", "#7b8794"
 RIGHT, WRONG = "#2b8a3e", "#c92a2a"
@@ -139,8 +140,8 @@ def side_by_side(frame: Frame, number: int) -> list[Frame]:
 
 
 def write(axes: Axes, x: float, y: float, text: str, *, color: str = DARK, **options: Any) -> None:
-    """Write a text as it is: no dollar sign begins a formula."""
-    axes.text(x, y, text, color=color, parse_math=False, **options)
+    """Write a text as it is: no dollar sign begins a formula, and what cannot be printed is written out."""
+    axes.text(x, y, printable(text), color=color, parse_math=False, **options)
 
 
 def rectangle(frame: Frame, **options: Any) -> Rectangle:
@@ -151,7 +152,7 @@ def rectangle(frame: Frame, **options: Any) -> Rectangle:
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
     """Return the width of a text in inches."""
     font = FontProperties(size=size, weight="bold" if bold else "normal")
-    return float(TextToPath().get_text_width_height_descent(text, font, ismath=False)[0]) / 72
+    return float(TextToPath().get_text_width_height_descent(printable(text), font, ismath=False)[0]) / 72
 
 
 def fitting(text: str, width: float, size: float, *, bold: bool = False) -> str:
