@@ -63,6 +63,7 @@ class Interrupted(SynrealError):
 
 _MOST_NAMES = 50  # known names beyond which the nearest ones alone are listed
 _NEAREST = 8
+_LONGEST_NAME = 100  # characters of a name that are compared and shown: comparing takes their product
 
 
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> ConfigError:
@@ -76,7 +77,8 @@ def unknown_name(kind: str, given: str, known: Iterable[str]) -> ConfigError:
     Returns:
         The error, to be raised by the caller.
     """
-    names = sorted(known)
+    names = sorted(name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..." for name in known)
+    given = given if len(given) <= _LONGEST_NAME else f"{given[:_LONGEST_NAME]}..."
     near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     more = ""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from synreal.errors import ConfigError
+
+_MOST_NAMES: Final = 100  # that a message lists
 
 
 class Alignment(NamedTuple):
@@ -43,15 +46,16 @@ def align_names(source: Sequence[str], target: Sequence[str]) -> Alignment:
     plain = [_plain(name) for name in target]
     for names, keys in ((source, [_plain(name) for name in source]), (target, plain)):
         if len(set(keys)) < len(keys):
-            twice = next(name for name, key in zip(names, keys, strict=True) if keys.count(key) > 1)
-            raise ConfigError(f"The class name {twice!r} occurs twice in {', '.join(names)}.")
+            counts = Counter(keys)
+            twice = next(name for name, key in zip(names, keys, strict=True) if counts[key] > 1)
+            raise ConfigError(f"The class name {twice!r} occurs twice in {_some(names)}.")
     table = tuple(known.get(key) for key in plain)
-    found = [index for index in table if index is not None]
-    if not found or (found == [0] and source[0] == "background" and len(source) > 1):
+    found = {index for index in table if index is not None}
+    if not found or (found == {0} and source[0] == "background" and len(source) > 1):
         near = difflib.get_close_matches(plain[-1], list(known), n=1)
         hint = f" Did you mean {source[known[near[0]]]!r} by {target[-1]!r}?" if near else ""
         raise ConfigError(
-            f"Source and target share no class. Source: {', '.join(source)}. Target: {', '.join(target)}.{hint} "
+            f"Source and target share no class. Source: {_some(source)}. Target: {_some(target)}.{hint} "
             "Give both the same names, e.g. with 'classes' or 'label_map' in a description of the data set."
         )
     return Alignment(
@@ -66,11 +70,16 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "", name).casefold()
 
 
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
+
+
 def differences(alignment: Alignment) -> list[str]:
     """Say how a target's classes differ, with the target as subject; none if they are the same."""
     lines = [f"calls {ours!r} {theirs!r}" for theirs, ours in alignment.renamed]
     if alignment.missing:
-        lines.append(f"has no {', '.join(alignment.missing)}: not measured")
+        lines.append(f"has no {_some(alignment.missing)}: not measured")
     if alignment.extra:
-        lines.append(f"has {', '.join(alignment.extra)}, which the source does not have: left out")
+        lines.append(f"has {_some(alignment.extra)}, which the source does not have: left out")
     return lines

@@ -38,7 +38,8 @@ class Naming(NamedTuple):
 
 def as_found(classes: Sequence[str], ignore: Sequence[str] = ()) -> Naming:
     """Return the naming of files whose names are those of the classes."""
-    return _naming({name: (name,) for name in classes if name not in ignore}, ignore)
+    left_out = set(ignore)
+    return _naming({name: (name,) for name in classes if name not in left_out}, ignore)
 
 
 def _naming(groups: Mapping[str, Sequence[str]], ignore: Sequence[str]) -> Naming:
@@ -52,11 +53,12 @@ def _naming(groups: Mapping[str, Sequence[str]], ignore: Sequence[str]) -> Namin
 def _check_groups(groups: Mapping[str, Sequence[str | int]], ignore: Sequence[str | int]) -> None:
     """Raise ``ValueError`` if a name belongs to two classes, or to one and to what is ignored."""
     owners: dict[str | int, str] = {}
+    ignored = set(ignore)
     for name, given in groups.items():
         for each in given:
             if owners.setdefault(each, name) != name:
                 raise ValueError(f"{each!r} belongs to two classes, {owners[each]} and {name}; keep it in one")
-            if each in ignore:
+            if each in ignored:
                 raise ValueError(f"{each!r} belongs to class {name} and is to be ignored; keep it in one of them")
 
 
@@ -121,7 +123,8 @@ class NamedData(OwnData):
             return self.with_background(self.classes or tuple(self.label_map), label)
         if self.classes is None or any(isinstance(each, int) for each in self.ignore):
             return None
-        return self.with_background([name for name in self.classes if name not in self.ignore], label)
+        left_out = set(self.ignore)
+        return self.with_background([name for name in self.classes if name not in left_out], label)
 
     def naming(
         self,
@@ -163,7 +166,8 @@ class NamedData(OwnData):
         if groups:
             groups = {name: groups.get(name, [name]) for name in chosen}  # the background alone is not in the map
         else:
-            groups = {name: [name] for name in chosen if name not in ignore}
+            left_out = set(ignore)
+            groups = {name: [name] for name in chosen if name not in left_out}
         if ignore and not groups:
             raise DataError(f"Data set {self.label!r}: ignore has all names, {', '.join(ignore)}: no class is left.")
         if label == "masks":
@@ -181,7 +185,8 @@ class NamedData(OwnData):
         what: str,
     ) -> None:
         """Raise ``ConfigError`` if a name occurs in no part: one that this part lacks may be in another."""
-        absent = [name for name in wanted if name not in names]
+        there = set(names)
+        absent = [name for name in wanted if name not in there]
         if not absent:
             return
         others = [part for part in sum(PARTS.values(), ()) if part in self.splits and part not in self.alike(split)]

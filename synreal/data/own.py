@@ -163,7 +163,8 @@ def warn_of_empty(where: str, classes: Sequence[str], labels: Sequence[int]) -> 
         classes: Class names.
         labels: The class of each image.
     """
-    empty = [name for number, name in enumerate(classes) if number not in set(labels)]
+    there = set(labels)
+    empty = [name for number, name in enumerate(classes) if number not in there]
     if empty and labels:
         warnings.warn(
             f"{where}: no image of {some(empty, 12)}. What is not there is neither learnt nor measured.", stacklevel=3

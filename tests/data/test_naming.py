@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from synreal.data import Policy, find, load
+from synreal.data.class_names import align_names
 from synreal.data.labels.boxes import Boxes
 from synreal.data.naming import as_found
+from synreal.data.own import warn_of_empty
 from synreal.errors import ConfigError, DataError
 from synreal.metrics import coco_ap
 from tests.data import own_trees, simple_trees, trees
@@ -305,6 +309,29 @@ def test_a_skipped_image_is_skipped_with_its_names(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("format: voc\nroot: voc\nlabel_map: {metal: [bolt, plate], hex: nut}\n")
     images = load(str(tmp_path / "own.yaml"), "test", "boxes", policy=Policy("skip"))
     assert (len(images), images.classes) == (5, ("metal", "hex"))
+
+
+def test_many_names_take_time_that_grows_with_their_number_alone(tmp_path: Path) -> None:
+    """Each name looked for in a list of all would take minutes."""
+    names = [f"class {number}" for number in range(32_000)]
+    content = {
+        "images": [{"id": index, "file_name": f"{index}.png", "height": 8, "width": 8} for index in range(2)],
+        "categories": [{"id": index, "name": name} for index, name in enumerate(names)],
+        "annotations": [
+            {"id": index, "image_id": index % 2, "category_id": index, "bbox": [1, 1, 4, 4], "area": 16}
+            for index in range(len(names))
+        ],
+    }
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    for index in range(2):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{index}.png")
+    began = time.process_time()
+    images = load({"format": "coco", "root": str(tmp_path), "classes": names}, "test", "boxes")
+    align_names(images.classes, images.classes[::-1])
+    as_found(names, names[1:])
+    warn_of_empty("x", names, list(range(len(names))))
+    assert images.classes == tuple(names)
+    assert time.process_time() - began < 10
 
 
 def test_names_as_they_are_found() -> None:
