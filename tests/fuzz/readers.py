@@ -1,0 +1,326 @@
+"""Every reader, and a file that it can read: each gives the file, and a function that reads what stands in it."""
+
+import hashlib
+import json
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import yaml
+from safetensors.torch import save
+
+from synreal import data
+from synreal.bench import read_grid
+from synreal.bench.ledger import Ledger
+from synreal.bench.watch import Lengths, Watch
+from synreal.config import RunConfig, make_config, read_yaml
+from synreal.data.files.decoding import read_image
+from synreal.data.files.map_texts import read_pairs
+from synreal.engine import checkpoint, run_folder
+from synreal.engine.environment import Environment
+from synreal.records import leaderboard, read_record
+from synreal.terminal import printable
+from synreal.weights.mapping import read_state
+from tests.data import own_trees, simple_trees, trees, urban_trees
+from tests.engine.test_checkpoint import snapshot
+from tests.records.made import made
+
+SIZE = (24, 16)
+
+
+class Subject(NamedTuple):
+    """A file that is damaged, and what reads it; ``as_json`` says that it can also be given another shape."""
+
+    path: Path
+    read: Callable[[], object]
+    as_json: bool = False
+
+
+READERS: dict[str, Callable[[Path], Subject]] = {}
+
+
+def reader(make):
+    READERS[make.__name__] = make
+    return make
+
+
+def items(entry, label, part="test"):
+    """Read a part and all that is in it, tolerantly and not."""
+    found = data.load(entry, part, label=label)
+    for index in range(len(found)):
+        found[index]
+
+
+# --- configurations and grids ---
+
+
+@reader
+def configuration(folder):
+    path = folder / "run.yaml"
+    path.write_text(RunConfig(task="cls", regularizers=["csg", "weight_l2(weight=0.1)"]).to_yaml())
+    return Subject(path, lambda: make_config(read_yaml(path)).to_yaml())
+
+
+@reader
+def configuration_by_hand(folder):
+    path = folder / "run.yaml"
+    settings = {"task": "seg", "lr": 0.1, "data": {"source": "digits"}, "regularizers": ["csg", {"name": "kl"}]}
+    path.write_text(json.dumps(settings))
+    return Subject(path, lambda: make_config(read_yaml(path)).to_yaml(), as_json=True)
+
+
+@reader
+def grid(folder):
+    path = folder / "grid.yaml"
+    values = {"pairs": ["a.yaml"], "regularizers": ["none", "csg"], "seeds": [0, 1], "axes": {"training.lr": [0.1]}}
+    path.write_text(json.dumps(values | {"settings": {"epochs": 2}, "weights": [1, 3], "records": "r.json"}))
+    return Subject(path, lambda: read_grid(path), as_json=True)
+
+
+@reader
+def description(folder):
+    path = folder / "parts.yaml"
+    values = {"format": "coco", "root": "data", "classes": ["x"], "ignore": ["nut"], "splits": {"train": "a.json"}}
+    path.write_text(json.dumps(values | {"label_map": {"x": ["bolt"]}, "heldout": 3, "images": "images"}))
+    return Subject(path, lambda: data.find(str(path)), as_json=True)
+
+
+@reader
+def source_text(folder):
+    path = folder / "text"
+    path.write_text("yolo(root='/data/x', classes=['a', 'b'], splits={'train': 'a', 'test': 'b'}, heldout=2)")
+    return Subject(path, lambda: data.find(path.read_bytes().decode("utf-8", "surrogateescape")))
+
+
+# --- data ---
+
+
+@reader
+def coco_boxes(folder):
+    own_trees.coco_tree(folder / "coco", 3, SIZE)
+    return Subject(folder / "coco/annotations.json", lambda: items(f"coco:{folder / 'coco'}", "boxes"), as_json=True)
+
+
+@reader
+def coco_masks(folder):
+    own_trees.coco_tree(folder / "coco", 3, SIZE)
+    return Subject(folder / "coco/annotations.json", lambda: items(f"coco:{folder / 'coco'}", "masks"), as_json=True)
+
+
+@reader
+def yolo_labels(folder):
+    simple_trees.yolo_tree(folder / "yolo", 4, SIZE)
+    path = sorted((folder / "yolo/labels").rglob("*.txt"))[0]
+    return Subject(path, lambda: items(f"yolo:{folder / 'yolo'}", "boxes", "train"))
+
+
+@reader
+def yolo_description(folder):
+    simple_trees.yolo_tree(folder / "yolo", 4, SIZE)
+    path = folder / "yolo/data.yaml"
+    values = {"path": ".", "train": "images/train", "val": ["images/val"], "names": {0: "a", 1: "b", 2: "c"}, "nc": 3}
+    path.write_text(json.dumps(values))
+    return Subject(path, lambda: items(f"yolo:{folder / 'yolo'}", "boxes"), as_json=True)
+
+
+@reader
+def voc(folder):
+    trees.voc_tree(folder / "voc", 2)
+    path = sorted((folder / "voc").rglob("*.xml"))[0]
+    return Subject(path, lambda: items(f"voc:{folder / 'voc'}", "boxes"))
+
+
+@reader
+def kitti(folder):
+    trees.kitti_tree(folder / "kitti", 2)
+    path = sorted((folder / "kitti").rglob("*.txt"))[0]
+    return Subject(path, lambda: items(f"kitti:{folder / 'kitti'}", "boxes"))
+
+
+@reader
+def solo_boxes(folder):
+    own_trees.solo_tree(folder / "solo", 2, SIZE)
+    path = folder / "solo/sequence.0/step0.frame_data.json"
+    return Subject(path, lambda: items(f"solo:{folder / 'solo'}", "boxes"), as_json=True)
+
+
+@reader
+def solo_masks(folder):
+    own_trees.solo_tree(folder / "solo", 2, SIZE)
+    path = folder / "solo/sequence.0/step0.frame_data.json"
+    return Subject(path, lambda: items(f"solo:{folder / 'solo'}", "masks"), as_json=True)
+
+
+@reader
+def solo_definitions(folder):
+    own_trees.solo_tree(folder / "solo", 2, SIZE)
+    path = folder / "solo/annotation_definitions.json"
+    return Subject(path, lambda: items(f"solo:{folder / 'solo'}", "boxes"), as_json=True)
+
+
+@reader
+def cityscapes_polygons(folder):
+    from synreal.data.files.urban_labels import _read_polygons
+
+    path = folder / "x_polygons.json"
+    path.write_text(json.dumps(urban_trees.polygons(urban_trees.street(0, (64, 32)), (64, 32))))
+    return Subject(path, lambda: _read_polygons(path, 1 << 20), as_json=True)
+
+
+@reader
+def list_file(folder):
+    simple_trees.list_tree(folder / "list", per_class=1)
+    path = next(path for path in sorted((folder / "list").iterdir()) if path.is_file())
+    return Subject(path, lambda: items(f"list(root='{folder / 'list'}', file={path.name!r})", "classes"))
+
+
+@reader
+def list_table(folder):
+    simple_trees.list_tree(folder / "list", per_class=1)
+    path = folder / "list/all.csv"
+    files = sorted((folder / "list").rglob("*.png"))
+    path.write_text("path,label\n" + "".join(f"{file.relative_to(folder / 'list')},a\n" for file in files))
+    return Subject(path, lambda: items(f"list(root='{folder / 'list'}', file='all.csv')", "classes"))
+
+
+@reader
+def list_of_masks(folder):
+    own_trees.masks_tree(folder / "masks", 2, SIZE)
+    path = folder / "masks/some.txt"
+    path.write_text("images/0000.png\n0001\n")
+    text = f"masks(root='{folder / 'masks'}', classes=['a', 'b', 'c', 'd'], splits={{'test': 'some.txt'}})"
+    return Subject(path, lambda: items(text, "masks"))
+
+
+@reader
+def label_map_json(folder):
+    path = folder / "map.json"
+    path.write_text(json.dumps({"car": 1, "bus": [2, 3], "7": "x", "sky": "#00ff00"}))
+    return Subject(path, lambda: read_pairs(path), as_json=True)
+
+
+@reader
+def label_map_yaml(folder):
+    path = folder / "map.yaml"
+    path.write_text(yaml.safe_dump({"car": 1, "bus": [2, 3], "x": 4}))
+    return Subject(path, lambda: read_pairs(path))
+
+
+@reader
+def label_map_text(folder):
+    path = folder / "labelmap.txt"
+    path.write_text("# label:color:parts\nroad:128,64,128::\ncar 1\n2;bus\nsky #00ff00\n")
+    return Subject(path, lambda: read_pairs(path))
+
+
+@reader
+def image(folder):
+    own_trees.masks_tree(folder / "masks", 1, SIZE)
+    path = folder / "masks/images/0000.png"
+    return Subject(path, lambda: read_image(path))
+
+
+# --- run folders and records ---
+
+
+@reader
+def run_json(folder):
+    config = RunConfig(task="cls").model_dump(mode="json")
+    path = folder / "run.json"
+    environment = Environment(
+        device="cpu", device_name="", threads=1, processes=1, platform="x", git_commit=None
+    ).model_dump()
+    facts = {
+        "format": 1, "config": config, "classes": ["a"], "data": {"train": "0"}, "weights": {"source": None},
+        "reference": None, "versions": {}, "plugins": [], "command": "x", "environment": environment,
+    }  # fmt: skip
+    path.write_text(json.dumps(facts))
+    return Subject(path, lambda: make_config(run_folder.read(folder, "read").config), as_json=True)
+
+
+@reader
+def metrics(folder):
+    path = folder / "metrics.jsonl"
+    rows = [{"step": 1, "loss": 1.5}, {"step": 2, "epoch": 1, "eval/source/accuracy": 0.5}, {"step": 3, "loss": 1.0}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cell = types.SimpleNamespace(folder=folder, config=RunConfig(), pair="x")
+
+    def read():
+        watch = Watch(cell, Lengths())
+        watch.look()
+        assert watch.total is None or watch.total >= 0
+        run_folder.truncate_metrics(path, 2)
+
+    return Subject(path, read)
+
+
+def checkpoint_file(folder, name, remake):
+    path = checkpoint.save(folder / "checkpoints", snapshot(3), keep=1)
+
+    def read():
+        if remake:  # as somebody would who knows how checkpoints are made
+            manifest = json.loads((path / "manifest.json").read_text())
+            manifest["sha256"][name] = hashlib.sha256((path / name).read_bytes()).hexdigest()
+            (path / "manifest.json").write_text(json.dumps(manifest))
+        checkpoint.load(path)
+
+    return Subject(path / name, read, as_json=name.endswith(".json"))
+
+
+@reader
+def state_json(folder):
+    return checkpoint_file(folder, "state.json", True)
+
+
+@reader
+def manifest(folder):
+    return checkpoint_file(folder, "manifest.json", False)
+
+
+@reader
+def checkpoint_tensors(folder):
+    return checkpoint_file(folder, "optimizer.safetensors", True)
+
+
+@reader
+def result(folder):
+    path = folder / "result.json"
+    path.write_text(made("none", config={"views": [{"name": "crop"}]}).model_dump_json())
+
+    def read():
+        read_record(folder)
+        board = leaderboard.build(leaderboard.find([folder]))
+        for write in (leaderboard.as_markdown, leaderboard.as_json, leaderboard.as_html):
+            printable(write(board), lines=True).encode()
+
+    return Subject(path, read, as_json=True)
+
+
+@reader
+def records(folder):
+    path = folder / "records.json"
+    path.write_text(
+        json.dumps([made(method, seed).model_dump(mode="json") for method in ("none", "csg") for seed in (0,)])
+    )
+
+    def read():
+        assert Ledger(path, ()).others >= 0
+        leaderboard.as_csv(leaderboard.build(leaderboard.find([path])))
+
+    return Subject(path, read, as_json=True)
+
+
+@reader
+def weights(folder):
+    path = folder / "weights.safetensors"
+    path.write_bytes(save({"a": torch.ones(2, 2), "b": torch.zeros(3)}))
+    return Subject(path, lambda: read_state(path))
+
+
+@reader
+def pickled_weights(folder):
+    path = folder / "weights.pt"
+    torch.save({"a": torch.ones(2, 2), "b": torch.zeros(3)}, path)
+    return Subject(path, lambda: read_state(path))
