@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
 SMALL = shlex.split("--backbone test_efficientnet --weights none --max-steps 2 --batch-size 8 --workers 0 --image-size")
 SIZES = {"cls": ["32"], "seg": ["64", "--architecture", "fpn"], "det": ["64", "--architecture", "fcos"]}
-# Run by .ci/run itself, or long: the scripts and grids of benchmarks are tested in test_benchmarks.py.
+# Run by .ci/run itself, or long: the scripts and grids of benchmarks are tested in test_benchmarks.py, fuzzing in fuzz.
 ELSEWHERE = (
     "make run",
     "make test",
@@ -32,6 +32,7 @@ ELSEWHERE = (
     "python benchmarks/data.py",
     "python benchmarks/queue_loss.py",
     "python benchmarks/own_loop.py ",
+    "SYNREAL_FUZZ=",
 )
 IN_OTHER_TESTS = (
     "python examples/",
