@@ -7,6 +7,7 @@ from synreal_cli.app import main
 from synreal.errors import ConfigError
 from synreal.plugins import load_plugin
 from synreal.registry import FILE_MODULE, LOADED, REGISTRIES
+from tests.faults import Faults
 
 torch.set_num_threads(1)
 
@@ -44,6 +45,12 @@ def own_registry(monkeypatch):
     LOADED.update(loaded)
     for name in [name for name in sys.modules if name.startswith(FILE_MODULE) and name not in before]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def faults(monkeypatch):
+    """A file system that fails when told to."""
+    return Faults(monkeypatch)
 
 
 @pytest.fixture

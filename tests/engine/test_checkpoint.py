@@ -30,6 +30,7 @@ from synreal.engine.checkpoint import (
     save,
 )
 from synreal.errors import CheckpointError
+from tests.faults import moments
 
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
 
@@ -222,40 +223,28 @@ def test_a_folder_set_aside_is_never_chosen(tmp_path):
     assert load_latest(tmp_path) is None
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
-def test_a_full_disk_keeps_the_old_checkpoints(tmp_path, monkeypatch, number):
-    save(tmp_path, snapshot(1), keep=1)
-    original = atomic._write_synced
-    calls = []
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_whatever_fails_the_newest_checkpoint_is_whole(tmp_path, faults, number):
+    def begin(folder):
+        save(folder, snapshot(1), keep=1)
+        return folder
 
-    def write(path, raw):
-        calls.append(path)
-        if len(calls) == number:
-            path.write_bytes(raw[:10])
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        original(path, raw)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(atomic, "_write_synced", write)
-        with pytest.raises(CheckpointError, match=r"step-00000002: No space left on device"):
-            save(tmp_path, snapshot(2), keep=1)
-    assert len(calls) == number
-    assert listing(tmp_path) == ["step-00000001"]
-    assert load_latest(tmp_path).step == 1
-    save(tmp_path, snapshot(2), keep=1)
-    assert listing(tmp_path) == ["step-00000002"]
-
-
-def test_a_checkpoint_appears_by_renaming_alone(tmp_path, monkeypatch):
-    save(tmp_path, snapshot(1), keep=1)
-
-    def rename(self, target):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(Path, "rename", rename)
-    with pytest.raises(CheckpointError, match=r"step-00000002: Input/output error\. Older ones are kept"):
-        save(tmp_path, snapshot(2), keep=1)
-    assert listing(tmp_path) == ["step-00000001"]
+    first = begin(tmp_path / "first")
+    found = moments(faults, first, lambda: save(first, snapshot(2), keep=1))
+    assert {name for name, _ in found} == {"open", "write", "fsync", "rename", "mkdir"}
+    for name, at in found:
+        folder = begin(tmp_path / f"{name}-{at}")
+        faults.plan(folder, name, at, number)
+        message = rf"step-00000002: {os.strerror(number)}\. Older ones are kept"
+        with pytest.raises(CheckpointError, match=message) as caught:
+            save(folder, snapshot(2), keep=1)
+        assert caught.value.exit_code == 1
+        renamed = str(folder) in faults.met  # all that failed was to sync the folder around it
+        faults.heal()
+        assert listing(folder) == ["step-00000001", "step-00000002"][: 2 if renamed else 1]
+        assert load_latest(folder).step == (2 if renamed else 1)
+        save(folder, snapshot(2), keep=1)
+        assert listing(folder) == ["step-00000002"]
 
 
 def test_a_path_that_cannot_be_written_is_named(tmp_path):
