@@ -48,13 +48,16 @@ def _root(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit.
 
-    Exit codes: 0 done, 1 failed run, 2 wrong usage or configuration, 130 Ctrl-C, 143 SIGTERM.
+    Exit codes: 0 done, 1 failed run, 2 wrong usage or configuration, 129 SIGHUP, 130 Ctrl-C, 138 SIGUSR1, 143 SIGTERM.
 
     Args:
         arguments: Instead of the process's own.
     """
+    from synreal.streams import unfailing
+
     word_warnings()
-    sys.exit(_exit_code(lambda: app(arguments, standalone_mode=True)))
+    with unfailing("stderr"):
+        sys.exit(_exit_code(lambda: app(arguments, standalone_mode=True)))
 
 
 def _exit_code(call: Callable[[], Any]) -> int:

@@ -62,14 +62,20 @@ def run(
     import json
 
     from synreal.engine import run as run_engine
+    from synreal.engine import run_folder
+    from synreal.streams import unfailing
 
     from .report import print_result
 
     result = run_engine(resolved, resume=resume is not None, overwrite=overwrite)
-    if as_json:
-        say(json.dumps(json.loads(result.record.model_dump_json()), indent=2))  # in ASCII
-    else:
-        print_result(result.record, result.folder)
+    with unfailing("stdout") as stream:  # whoever reads it may be gone: the run has its result
+        if as_json:
+            say(json.dumps(json.loads(result.record.model_dump_json()), indent=2))  # in ASCII
+        else:
+            print_result(result.record, result.folder)
+    if stream.lost is not None and not isinstance(stream.lost, BrokenPipeError):
+        where = result.folder / run_folder.RESULT_FILE
+        say(f"The result could not be printed ({stream.lost}); it is in {where}.", err=True)
 
 
 def _warn_of_missing(config: RunConfig) -> None:
@@ -95,4 +101,7 @@ def _resolve(config: Path | None, given: dict[str, Any], settings: list[str], re
         given["output.folder"] = resume
     else:
         values = read_yaml(config) if config is not None else {}
-    return make_config(apply_settings(with_values(values, given), settings))
+    made = make_config(apply_settings(with_values(values, given), settings))
+    if resume is not None and made.output.folder != resume:
+        raise ConfigError("--resume takes the output from the run's folder; leave output.folder out of --set.")
+    return made

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import IO, Final, cast
 
 from rich.live import Live
 from rich.table import Table
@@ -15,6 +16,7 @@ from synreal.bench.cells import Cell
 from synreal.bench.state import State
 from synreal.bench.watch import Watch, duration, number, results
 from synreal.records import RunRecord
+from synreal.streams import Unfailing
 from synreal.terminal import Console
 
 _STYLES: Final = {"done": "green", "recorded": "green", "running": "bold cyan", "failed": "bold red", "open": "dim"}
@@ -64,7 +66,8 @@ class Board:
         self.rows = rows
         self.title = title
         self.left: float | None = None
-        self.console = Console(stderr=True, quiet=not show)
+        stream = cast("IO[str]", Unfailing(sys.stderr))
+        self.console = Console(file=stream, quiet=not show)
         self._live = (
             Live(console=self.console, auto_refresh=False, transient=True)
             if show and self.console.is_terminal
@@ -116,7 +119,11 @@ class Board:
         states = [row.state for row in self.rows]
         done = states.count("done") + states.count("recorded")
         parts = [f"{done} of {len(states)} done"]
-        parts += [f"{states.count(state)} {state}" for state in ("running", "failed", "stopped") if state in states]
+        parts += [
+            f"{states.count(state)} {state}"
+            for state in ("running", "elsewhere", "failed", "stopped")
+            if state in states
+        ]
         return ", ".join(parts) + (f"; about {duration(self.left)} left" if self.left else "")
 
     def _shown(self) -> set[int]:

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 from synreal.errors import SynrealError
+from synreal.streams import unfailing
 from synreal.terminal import printable, word_warnings
 
 
@@ -27,6 +28,11 @@ def main(order: Path, plugins: list[Path]) -> int:
     """
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     word_warnings()
+    with unfailing("stderr"):  # its log may lie on a disk that is full
+        return _run(order, plugins)
+
+
+def _run(order: Path, plugins: list[Path]) -> int:
     try:
         from synreal.plugins import load_plugin
 

@@ -1,14 +1,20 @@
-"""What a person sees while a run goes on: a bar on a terminal, a line now and then elsewhere. Writes to stderr."""
+"""What a person sees while a run goes on: a bar on a terminal, a line now and then elsewhere.
+
+It goes to stderr, and where that can no longer be written, nowhere.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
+from typing import IO, cast
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from typing_extensions import Self
 
+from synreal.streams import Unfailing
 from synreal.terminal import Console
 
 _SECONDS_BETWEEN_LINES = 15.0
@@ -22,7 +28,7 @@ class RunProgress:
     """
 
     def __init__(self, *, show: bool) -> None:
-        self.console = Console(stderr=True, quiet=not show)
+        self.console = Console(file=cast("IO[str]", Unfailing(sys.stderr)), quiet=not show)
         self.bar = Progress(
             TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
