@@ -35,7 +35,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML mapping; no object is ever constructed from a tag.
 
     Raises:
-        ConfigError: If the file is missing, too large, not YAML, or not a mapping.
+        ConfigError: If the file is missing, too large, not YAML, not a mapping, empty, or the beginning of one that
+            ``RunConfig.to_yaml`` wrote.
     """
     return read_mapping(Path(path), "configuration")
 

@@ -733,6 +733,50 @@ def test_resuming_a_finished_run_prints_its_result_again(finished, call):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--set", "lr=0.1"], "training.lr"),
+        (["--lr", "0.1"], "training.lr"),
+        (["--set", "regularizers.csg.weight=3"], "regularizers.csg.weight"),
+        (["--set", "output.folder=elsewhere"], "leave output.folder out of --set"),
+        (["--set", "log_every=3", "--workers", "1", "--device", "auto"], None),
+    ],
+)
+def test_what_a_resumed_run_may_be_told(finished, call, words, expected):
+    folder, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    code, _, err = call("run", "--resume", folder, *words)
+    assert code == (0 if expected is None else 2)
+    assert expected is None or expected in err
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_a_result_that_cannot_be_printed_is_no_failed_run(finished, call, monkeypatch, words):
+    folder, _ = finished
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        code, _, err = call("run", "--resume", folder, *words)
+    assert code == 0
+    assert "The result could not be printed ([Errno 28] No space left on device); it is in" in err
+
+
+def test_an_empty_or_cut_configuration_is_refused(call, tmp_path):
+    code, text, _ = call("run", *SMALL, "--dry-run")
+    assert code == 0
+    path = tmp_path / "config.yaml"
+    for part, expected in ((0, "is empty"), (30, "is empty"), (-5, "was cut short"), (-300, "was cut short")):
+        path.write_text(text[:part])
+        code, _, err = call("run", "--config", path, "--dry-run")
+        assert code == 2
+        assert str(path) in err
+        assert expected in err
+    path.write_text(text)
+    assert call("run", "--config", path, "--dry-run")[:2] == (0, text)
+
+
 def test_a_finished_run_is_not_overwritten_by_accident(finished, call):
     folder, _ = finished
     result = (folder / "result.json").read_bytes()
