@@ -78,8 +78,9 @@ def bench(
 ) -> None:
     """Run a grid: every regularizer on every pair of data with every seed.
 
-    What is done is skipped, and what was stopped goes on. Exit codes: 0 all is done, 1 a run failed or was not
-    reproduced, 2 wrong usage or configuration, 130 Ctrl-C, 143 SIGTERM.
+    What is done is skipped, what was stopped goes on, and what another command is running is left to it. Exit codes: 0
+    all is done, 1 a run failed, was not reproduced or is still run by another command, 2 wrong usage or configuration,
+    129 SIGHUP, 130 Ctrl-C, 138 SIGUSR1, 143 SIGTERM.
     """
     from synreal.errors import ConfigError
 
@@ -105,18 +106,18 @@ def bench(
         planned = plan(grid, **wanted)
     else:
         planned = run(grid, jobs=jobs, threads=threads, plugins=plugin or (), **wanted)
-    _report(planned, [] if select is None or dry_run else _rules(select), as_json=as_json)
+    _report(planned, [] if select is None or dry_run else _rules(select), as_json=as_json, dry_run=dry_run)
 
 
 def _rules(select: Rule) -> list[str]:
     return [rule.value for rule in Rule if rule is not Rule.both and select in (rule, Rule.both)]
 
 
-def _report(planned: Plan, rules: list[str], *, as_json: bool) -> None:
+def _report(planned: Plan, rules: list[str], *, as_json: bool, dry_run: bool) -> None:
     """Print what became of a grid.
 
     Raises:
-        typer.Exit: With 1 if a run failed or was not reproduced.
+        typer.Exit: With 1 if a run failed or was not reproduced, or is not done but left to another command.
     """
     from .bench_report import as_plain, print_plan
 
@@ -136,5 +137,5 @@ def _report(planned: Plan, rules: list[str], *, as_json: bool) -> None:
         say(json.dumps(as_plain(planned, chosen, deviating), indent=2, allow_nan=False))
     else:
         print_plan(planned, chosen, deviating)
-    if planned.failed or any(deviating.values()):
+    if planned.failed or any(deviating.values()) or (not dry_run and planned.elsewhere):
         raise typer.Exit(1)

@@ -82,6 +82,8 @@ def print_plan(
     for row in planned.failed:
         console.print(f"\n{row.cell.name} failed ({row.problem}). The end of {row.cell.log}:", soft_wrap=True)
         console.print(row.lines, soft_wrap=True)
+    for row in planned.elsewhere:
+        console.print(f"{row.cell.name} is being run by another process; the same command takes up its result.")
     ledger = planned.ledger
     if ledger.path is not None and not planned.reproduces and planned.records:
         console.print(f"Records: {ledger.path}", soft_wrap=True)

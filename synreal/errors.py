@@ -49,11 +49,11 @@ class TrainingError(SynrealError, RuntimeError):
 
 
 class Interrupted(SynrealError):
-    """The run was asked to stop (Ctrl-C or SIGTERM) and has stopped cleanly.
+    """The run was asked to stop (Ctrl-C, SIGTERM, SIGHUP or SIGUSR1) and has stopped cleanly.
 
     Args:
         message: What was saved and how to go on.
-        exit_code: 130 for Ctrl-C, 143 for SIGTERM.
+        exit_code: 128 and the signal's number: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP, 138 for SIGUSR1.
     """
 
     def __init__(self, message: str, exit_code: int) -> None:

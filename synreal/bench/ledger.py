@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -14,9 +14,12 @@ from synreal.bench.cells import Cell
 from synreal.bench.sameness import differences, identity, without_home
 from synreal.config import RunConfig
 from synreal.errors import ConfigError
+from synreal.locking import Lock
 from synreal.parsing import problems
 from synreal.reading import read_json
 from synreal.records import SCHEMA_VERSION, RunRecord
+
+_PATIENCE: Final = 30.0  # seconds that another command may take to write its records
 
 
 class Ledger:
@@ -51,18 +54,37 @@ class Ledger:
         Raises:
             ConfigError: If the file cannot be written.
         """
-        self._records |= {identity(record.config): record for record in records}
+        own = {identity(record.config): record for record in records}
+        self._records |= own
         if self.path is None or not self._records:
             return
-        keys = [key for key in self._order if key in self._records]
-        keys += [key for key in self._records if key not in self._order]
-        text = json.dumps([portable(self._records[key]) for key in keys], indent=1, allow_nan=False) + "\n"
+        if self.path.exists() and self._text() == self._stored():
+            return
         try:
-            if not self.path.exists() or self.path.read_text(encoding="utf-8") != text:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                atomic.write_text(self.path, text)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = Lock(self.path.with_name(f"{self.path.name}.lock"), f"The file of records {self.path}")
+            lock.acquire(_PATIENCE)
+            try:
+                if self.path.exists():  # another command may have added to it since it was read
+                    self._records = {**self._records, **_read(self.path), **own}
+                atomic.write_text(self.path, self._text())
+            finally:
+                lock.release()
         except OSError as error:
             raise ConfigError(f"Cannot write the records {self.path}: {error.strerror or error}.") from None
+
+    def _stored(self) -> str | None:
+        """Return what the file holds; None if it cannot be read."""
+        assert self.path is not None
+        try:
+            return self.path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def _text(self) -> str:
+        keys = [key for key in self._order if key in self._records]
+        keys += [key for key in self._records if key not in self._order]
+        return json.dumps([portable(self._records[key]) for key in keys], indent=1, allow_nan=False) + "\n"
 
 
 def portable(record: RunRecord) -> dict[str, Any]:

@@ -48,6 +48,11 @@ class Plan:
         return [row for row in self.rows if row.state == "failed"]
 
     @property
+    def elsewhere(self) -> list[Row]:
+        """The cells that another process is making, or was when it was looked last."""
+        return [row for row in self.rows if row.state == "elsewhere"]
+
+    @property
     def open(self) -> list[Row]:
         """The cells that are still to be run, those that were started among them."""
         return [row for row in self.rows if row.state in ("open", "started")]

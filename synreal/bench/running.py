@@ -6,13 +6,15 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from synreal.bench.board import Board
+from synreal import locking
+from synreal.bench.board import Board, Row
 from synreal.bench.cells import Cell
 from synreal.bench.grid import Grid
 from synreal.bench.planning import Plan, plan
 from synreal.bench.processes import Worker, threads_each
+from synreal.bench.state import standing
 from synreal.bench.watch import Lengths, Watch, duration, number, results
-from synreal.engine.run_folder import RESULT_FILE
+from synreal.engine.run_folder import LOCK_FILE, RESULT_FILE
 from synreal.engine.signals import StopRequest, listening
 from synreal.errors import DataError, Interrupted, TrainingError
 from synreal.records import read_record
@@ -35,8 +37,8 @@ def bench(
 ) -> Plan:
     """Make the runs of a grid that are not made yet, several at a time, each in a process of its own.
 
-    A run that fails costs none of the others. Two calls must not run one cell at the same time: both would write to
-    its folder.
+    A run that fails costs none of the others. Several calls may work on one grid, also on several machines that share
+    its folder: a run that another one is making is left to it.
 
     Args:
         grid: The grid.
@@ -130,7 +132,7 @@ class _Runner:
                         break
                     self._start(number)
                 if not self.workers:
-                    return
+                    break
                 if self.request.exit_code and not stopping:
                     stopping = True
                     self.board.say("Stopping: each run saves what it has.")
@@ -145,12 +147,30 @@ class _Runner:
         finally:
             for worker in self.workers.values():
                 worker.kill()
+        for row in self.planned.elsewhere:
+            self._look_again(row)
+
+    def _look_again(self, row: Row) -> None:
+        """Look how far a cell is, if others may be at it; take up a result that they have made."""
+        found = standing(row.cell, None if self.planned.reproduces else self.planned.ledger)
+        if found.state not in ("done", "recorded", "elsewhere"):
+            row.state, row.threads = found.state, found.threads
+            return
+        if row.state != found.state:
+            words = {"elsewhere": "is being run by another process", "done": "was done by another process"}
+            row.state, row.record, row.problem = found.state, found.record, ""
+            self.board.event(row, words.get(found.state, "is recorded"))
+            if found.record is not None:
+                self.write()
 
     def _waiting(self) -> Iterator[int]:
         return (number for number, row in enumerate(self.planned.rows) if row.state in ("started", "open"))
 
     def _start(self, number: int) -> None:
         row = self.planned.rows[number]
+        self._look_again(row)  # another command may have taken it since this one was planned
+        if row.state not in ("started", "open"):
+            return
         try:
             self.workers[number] = Worker(row.cell, self.threads, self.plugins)
         except OSError as error:
@@ -180,9 +200,12 @@ class _Runner:
             self.spent.append(time.monotonic() - self.began[number])
             self.write()
             self.board.event(row, f"done in {duration(self.spent[-1])}, {_written(row.cell, results(row.record))}")
-        elif self.request.exit_code and code in (130, 143, -2, -15):
+        elif self.request.exit_code and (code > 128 or code < 0):
             row.state = "stopped"
             self.board.event(row, f"stopped at step {row.watch.step}")
+        elif code == 2 and locking.holder(row.cell.folder / LOCK_FILE) is not None:
+            row.state = "elsewhere"  # both started it in the same moment
+            self.board.event(row, "is being run by another process")
         else:
             row.state, row.problem, row.lines = "failed", worker.how_it_ended(), worker.last_lines()
             self.board.event(row, f"failed ({row.problem}); see {row.cell.log}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from synreal.config import RunConfig, make_config
-from synreal.engine.run import FREE_ON_RESUME
+from synreal.engine.identity import FREE_ON_RESUME
 from synreal.errors import ConfigError
 from synreal.records import leaves
 

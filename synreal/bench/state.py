@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from synreal import locking
 from synreal.bench.cells import Cell
 from synreal.bench.ledger import Ledger
 from synreal.bench.sameness import differences
@@ -14,9 +15,9 @@ from synreal.engine import run_folder
 from synreal.errors import ConfigError
 from synreal.records import RunRecord, read_record
 
-State: TypeAlias = Literal["done", "recorded", "started", "open", "running", "failed", "stopped"]
-"""``done``: its folder holds a result; ``recorded``: the file of records does; ``started``: it will be resumed;
-``open``: nothing is there. The others are of this moment."""
+State: TypeAlias = Literal["done", "recorded", "elsewhere", "started", "open", "running", "failed", "stopped"]
+"""``done``: its folder holds a result; ``recorded``: the file of records does; ``elsewhere``: another process is making
+the run; ``started``: it will be resumed; ``open``: nothing is there. The others are of this moment."""
 
 
 class Standing(NamedTuple):
@@ -51,11 +52,13 @@ def standing(cell: Cell, ledger: Ledger | None) -> Standing:
     recorded = None if ledger is None else ledger.get(cell.config)
     if recorded is not None:
         return Standing("recorded", recorded)
+    if locking.holder(folder / run_folder.LOCK_FILE) is not None:
+        return Standing("elsewhere")
     if (folder / run_folder.RUN_FILE).is_file():
         facts = run_folder.read(folder, "go on with")
         _check_same(folder, facts.config, cell.config)
         return Standing("started", threads=facts.environment.threads)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(each.name != run_folder.LOCK_FILE for each in folder.iterdir())):
         raise ConfigError(
             f"{folder} is not empty and holds no {run_folder.RUN_FILE}: it is not a run. Move it away, or give the "
             "grid another output."

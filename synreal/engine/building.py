@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from synreal import stopping
 from synreal.config import RunConfig
 from synreal.core.attach import attach
 from synreal.engine import saving
@@ -22,7 +23,8 @@ from synreal.engine.progress import RunProgress
 from synreal.engine.schedule import BatchPlan
 from synreal.engine.signals import StopRequest
 from synreal.engine.state import Job, RunState, source_plan
-from synreal.errors import CheckpointError
+from synreal.errors import CheckpointError, Interrupted
+from synreal.locking import Lock
 from synreal.tasks.base import Task, memory_format
 from synreal.transforms import Transform
 from synreal.views import derive_seed
@@ -41,6 +43,7 @@ def build(
     phases: Sequence[Phase],
     progress: RunProgress,
     request: StopRequest,
+    lock: Lock | None = None,
     snapshot: Snapshot | None = None,
 ) -> RunState:
     """Build all that a run needs, at its start or where a snapshot was taken.
@@ -52,6 +55,7 @@ def build(
         phases: The phases, in order.
         progress: What people see.
         request: Whether the run was asked to stop.
+        lock: On the run folder; None in the processes that do not write.
         snapshot: What to go on from.
 
     Raises:
@@ -59,8 +63,9 @@ def build(
         DataError: If data are missing or damaged.
         WeightsError: If pretrained weights are not available.
         CheckpointError: If the run cannot go on from the snapshot.
+        Interrupted: If the run was asked to stop; nothing is saved of what was built.
     """
-    job = _build_job(config, path, accelerator, phases, progress, request)
+    job = _build_job(config, path, accelerator, phases, progress, request, lock)
     if snapshot is None:
         state = _begin(job, phases, 0, before=0, history=[], seconds=Seconds(), saved=-1)
     else:
@@ -132,8 +137,10 @@ def _build_job(
     phases: Sequence[Phase],
     progress: RunProgress,
     request: StopRequest,
+    lock: Lock | None,
 ) -> Job:
     task = load_task(config)
+    stopping.poll()
     views = max(spec.views for spec in config.terms)
     data = task.training_data(views)
     epoch = source_plan(config, length(data), accelerator, epochs=1).steps_per_epoch
@@ -151,6 +158,7 @@ def _build_job(
     return Job(
         config=config,
         path=path,
+        lock=lock,
         accelerator=accelerator,
         phases=tuple(phase.name for phase in phases),
         task=task,
@@ -248,5 +256,7 @@ def _source_images(job: Job, images: int) -> Iterator[Tensor]:
     data: Any = job.data
     order = BatchPlan(images, 1, 1, derive_seed(job.config.training.seed, "calibrate"))
     for ((_, index),) in order:
+        if job.stop_asked():
+            raise Interrupted("Stopped.", job.request.exit_code)
         views, _ = job.task.collate([data[0, index]])
         yield job.task.entry_images(views, job.student, job.accelerator.device)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import torch
 from accelerate import Accelerator
 
-from synreal.config import RunConfig, make_config
-from synreal.engine import building, checkpoint, environment, preflight, run_folder, saving
+from synreal.config import RunConfig
+from synreal.engine import building, checkpoint, environment, identity, preflight, run_folder, saving
 from synreal.engine.building import phases_of
 from synreal.engine.checkpoint import Snapshot
 from synreal.engine.loading import length
@@ -23,22 +23,11 @@ from synreal.engine.run_folder import RunFacts
 from synreal.engine.signals import StopRequest, listening
 from synreal.engine.state import Job, RunState
 from synreal.engine.testing import score_averaged, score_run, score_shifted
-from synreal.errors import ConfigError, SynrealError, TrainingError
+from synreal.errors import CheckpointError, Interrupted, TrainingError
+from synreal.locking import Lock
 from synreal.measures import Collection
-from synreal.records import Chosen, Cost, Protocol, RunRecord, Score, best_epoch, leaves, read_record, write_json
+from synreal.records import Chosen, Cost, Protocol, RunRecord, Score, best_epoch, read_record, write_json
 from synreal.registry import loaded
-
-FREE_ON_RESUME: Final = frozenset(
-    {
-        "output.folder",
-        "output.keep_checkpoints",
-        "output.checkpoint_every",
-        "training.device",
-        "data.workers",
-        "testing.eval_batch_size",
-    }
-)
-"""Settings that may change when a run is resumed: they move no number of the result."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +66,23 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False, sho
     preflight.check(config)
     accelerator = preflight.accelerator(config)
     path = config.output.folder or run_folder.default_output(config)
+    stored = None
     if resume:
         stored = run_folder.read(path, "resume")
-        if (path / run_folder.RESULT_FILE).is_file():
+        identity.check(path, stored.config, config)
+        run_folder.check_copy(path, stored)
+        if (path / run_folder.RESULT_FILE).exists():
             return RunResult(path, read_record(path))
-        _check_same_config(path, stored, config)
-    elif accelerator.is_main_process:
-        run_folder.create(path, overwrite=overwrite)
-    with listening() as request, RunProgress(show=show_progress and accelerator.is_main_process) as progress:
+    main = accelerator.is_main_process
+    with contextlib.ExitStack() as stack:
+        claim = run_folder.claim(path, resume=resume, overwrite=overwrite) if main else None
+        lock = None if claim is None else stack.enter_context(claim)
+        if resume and (path / run_folder.RESULT_FILE).exists():  # somebody else has just ended it
+            return RunResult(path, read_record(path))
+        request = stack.enter_context(listening())
+        progress = stack.enter_context(RunProgress(show=show_progress and main))
         try:
-            return _run(config, path, accelerator, progress, request, resume=resume)
+            return _run(config, path, accelerator, progress, request, lock, stored)
         except OSError as error:  # a full disk, a folder that went away
             raise TrainingError(f"The run in {path} cannot go on: {error}. Its checkpoints are whole.") from error
 
@@ -97,23 +93,21 @@ def _run(
     accelerator: Accelerator,
     progress: RunProgress,
     request: StopRequest,
-    *,
-    resume: bool,
+    lock: Lock | None,
+    stored: RunFacts | None,
 ) -> RunResult:
     phases = building.phases_of(config)
-    snapshot = checkpoint.load_latest(saving.checkpoints(path)) if resume else None
+    snapshot = None if stored is None else checkpoint.load_latest(saving.checkpoints(path))
     try:
-        state = building.build(config, path, accelerator, phases, progress, request, snapshot)
-    except SynrealError:
-        if accelerator.is_main_process and not resume:
-            run_folder.discard(path)
-        raise
-    if resume:
-        _take_up(state, snapshot)
+        state = building.build(config, path, accelerator, phases, progress, request, lock, snapshot)
+    except Interrupted as stop:
+        raise saving.unstarted(stop, path, resume=stored is not None) from None
+    if stored is not None:
+        _take_up(state, stored, snapshot)
     if state.job.main:
-        if not resume:
+        if stored is None:
             run_folder.clear(path)
-        run_folder.write(path, _run_facts(state.job), config)
+        run_folder.record(path, stored or _run_facts(state.job), config)
     accelerator.wait_for_everyone()
     phases[state.phase].run(state)
     while not state.last:
@@ -123,21 +117,19 @@ def _run(
     return _finish(state, collections, scores, score_shifted(state), score_averaged(state))
 
 
-def _check_same_config(path: Path, facts: RunFacts, config: RunConfig) -> None:
-    stored = leaves(make_config(facts.config).model_dump(mode="json"))
-    given = leaves(config.model_dump(mode="json"))
-    different = [key for key in given | stored if key not in FREE_ON_RESUME and stored.get(key) != given.get(key)]
-    if different:
-        raise ConfigError(
-            f"Cannot resume {path} with another configuration: "
-            + "; ".join(f"{key} was {stored.get(key)!r}, now {given.get(key)!r}" for key in different)
-            + ". Start a new run instead."
-        )
+def _take_up(state: RunState, stored: RunFacts, snapshot: Snapshot | None) -> None:
+    """Say where a run goes on, and drop the rows that it writes again.
 
-
-def _take_up(state: RunState, snapshot: Snapshot | None) -> None:
-    """Say where a run goes on, and drop the rows that it writes again."""
+    Raises:
+        CheckpointError: If data or classes are others than those that the run began with.
+    """
     path, progress = state.job.path, state.job.progress
+    saving.check_data(stored.data, state.job, "the run was started")
+    if stored.classes != list(state.job.task.classes):
+        raise CheckpointError(
+            f"The classes changed since the run was started: {path / run_folder.RUN_FILE} says "
+            f"{', '.join(stored.classes)}, the data now {', '.join(state.job.task.classes)}."
+        )
     if snapshot is None:
         progress.say(f"{path} holds no checkpoint yet: starting at step 0.")
     if state.job.main:

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from synreal import atomic
-from synreal.config import RunConfig
+from synreal import atomic, locking
+from synreal.config import RunConfig, make_config, read_yaml
+from synreal.engine import identity
 from synreal.engine.environment import Environment
 from synreal.errors import ConfigError
+from synreal.locking import Lock
 from synreal.parsing import problems
 from synreal.reading import read_bytes, read_json
 from synreal.records import write_json
@@ -29,6 +33,7 @@ CONFIG_FILE = "config.yaml"
 STUDENT_FILE = "model.safetensors"
 METRICS_FILE = "metrics.jsonl"
 RESULT_FILE = "result.json"
+LOCK_FILE = "run.lock"
 FORMAT: Final = 1
 
 
@@ -99,16 +104,53 @@ def _parsed(path: Path) -> RunFacts:
         raise ConfigError(f"{path} does not describe a run of synreal: {problems(error)}. {advice}") from None
 
 
-def write(folder: Path, facts: RunFacts, config: RunConfig) -> None:
-    """Write ``run.json``, and a copy of the configuration for people and ``--config``; what is there already stays.
+def check_copy(folder: Path, facts: RunFacts) -> None:
+    """Check the ``config.yaml`` of a run that is gone on with: whoever changed it must not believe that it counts.
+
+    Args:
+        folder: The run folder.
+        facts: Its ``run.json``.
+
+    Raises:
+        ConfigError: If it is not whole, or says something else; it may be missing.
+    """
+    path = folder / CONFIG_FILE
+    if not path.exists():
+        return
+    try:
+        found = make_config(read_yaml(path)).model_dump(mode="json")
+    except ConfigError as error:
+        raise ConfigError(
+            f"Cannot resume {folder}: {error} It is a copy of what {RUN_FILE} holds: remove it, and it is written anew."
+        ) from None
+    different = identity.differences(make_config(facts.config).model_dump(mode="json"), found)
+    if different:
+        headings = ("key", RUN_FILE, CONFIG_FILE)
+        raise ConfigError(
+            f"Cannot resume {folder}: {path} is not what {RUN_FILE} holds, which a run goes on from:\n"
+            f"{identity.table(different, headings)}\nRemove {CONFIG_FILE}, and it is written anew; to train with other "
+            "settings, start a new run with --config."
+        )
+
+
+def record(folder: Path, facts: RunFacts, config: RunConfig) -> None:
+    """Write ``run.json``, and a copy of the configuration for people and ``--config``, unless they say so already.
+
+    Args:
+        folder: The run folder.
+        facts: What the run is.
+        config: Its configuration now: settings that are free may have changed since ``facts`` were written.
 
     Raises:
         OSError: If they cannot be written.
     """
-    if not (folder / RUN_FILE).exists():
-        write_json(folder / RUN_FILE, facts.model_dump(mode="json"))
-    if not (folder / CONFIG_FILE).exists():
-        atomic.write_text(folder / CONFIG_FILE, config.to_yaml())
+    wanted = facts.model_copy(update={"config": config.model_dump(mode="json")})
+    if facts.config != wanted.config or not (folder / RUN_FILE).exists():
+        write_json(folder / RUN_FILE, wanted.model_dump(mode="json"))
+    text = config.to_yaml()
+    path = folder / CONFIG_FILE
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        atomic.write_text(path, text)
 
 
 def default_output(config: RunConfig) -> Path:
@@ -121,35 +163,28 @@ def default_output(config: RunConfig) -> Path:
     return path
 
 
-def create(path: Path, *, overwrite: bool) -> Path:
-    """Make the run folder.
+@contextmanager
+def claim(path: Path, *, resume: bool, overwrite: bool) -> Iterator[Lock]:
+    """Hold a run folder, so that one process alone writes there; make it if need be.
 
     Args:
         path: Where.
-        overwrite: Accept a run that is there already; it goes when ``clear`` is called.
+        resume: A run that is there is gone on with.
+        overwrite: A run that is there already is accepted; it goes when ``clear`` is called.
+
+    Yields:
+        The lock. If the run ends without having written anything, the folder is removed.
 
     Raises:
-        ConfigError: If it cannot be written, or holds something and ``overwrite`` is off, or holds what is not a run.
+        ConfigError: If another process holds it; if it cannot be written; if it holds something and neither of the two
+            was asked for, or holds what is not a run.
     """
+    lock = Lock(path / LOCK_FILE, f"The run folder {path}")
     try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            if not path.is_dir():
-                raise ConfigError(f"The output {path} is a file; a run needs a folder.")
-            if not overwrite:
-                raise ConfigError(
-                    f"The run folder {path} exists and is not empty. Give another --output, --overwrite it, or go on "
-                    f"with --resume {path}."
-                )
-            if not (path / RUN_FILE).is_file():
-                raise ConfigError(
-                    f"{path} is not empty and holds no {RUN_FILE}: it is not a run, and is not removed. "
-                    "Give another --output."
-                )
-            read(path, "overwrite")  # other programs may write a run.json too
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".writable"
-        probe.write_text("")
-        probe.unlink()
+        if not resume:
+            _check_free(path, overwrite=overwrite, held=False)
+            path.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
     except ConfigError:
         raise
     except OSError as error:
@@ -158,7 +193,37 @@ def create(path: Path, *, overwrite: bool) -> Path:
         ) from None
     except ValueError as error:  # a path with a null character
         raise ConfigError(f"Cannot write the run folder {path}: {error}. Give another --output.") from None
-    return path
+    try:
+        if not resume:
+            _check_free(path, overwrite=overwrite, held=True)  # again: another run may have come and gone meanwhile
+        yield lock
+    finally:
+        lock.release()
+        if not resume:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def _check_free(path: Path, *, overwrite: bool, held: bool) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise ConfigError(f"The output {path} is a file; a run needs a folder.")
+    if all(entry.name == LOCK_FILE for entry in path.iterdir()):
+        return
+    holder = None if held else locking.holder(path / LOCK_FILE)
+    if holder is not None:
+        raise ConfigError(f"The run folder {path} is in use by {holder}. Give another --output.")
+    if not overwrite:
+        raise ConfigError(
+            f"The run folder {path} exists and is not empty. Give another --output, --overwrite it, or go on "
+            f"with --resume {shlex.quote(str(path))}."
+        )
+    if not (path / RUN_FILE).is_file():
+        raise ConfigError(
+            f"{path} is not empty and holds no {RUN_FILE}: it is not a run, and is not removed. Give another --output."
+        )
+    read(path, "overwrite")  # other programs may write a run.json too
 
 
 def clear(path: Path) -> None:
@@ -166,17 +231,12 @@ def clear(path: Path) -> None:
 
     Its ``run.json`` goes last: until then the folder is a run that can be overwritten, whatever happens.
     """
-    for entry in sorted(path.iterdir(), key=lambda entry: entry.name == RUN_FILE):
+    entries = [entry for entry in path.iterdir() if entry.name != LOCK_FILE]
+    for entry in sorted(entries, key=lambda entry: entry.name == RUN_FILE):
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:
             entry.unlink()
-
-
-def discard(path: Path) -> None:
-    """Remove the folder of a run that could not start; an earlier run in it stays."""
-    with contextlib.suppress(OSError):
-        path.rmdir()
 
 
 def truncate_metrics(path: Path, step: int, tested: Collection[int] = ()) -> None:
@@ -188,26 +248,39 @@ def truncate_metrics(path: Path, step: int, tested: Collection[int] = ()) -> Non
         tested: Steps whose test it does not make again.
 
     Raises:
-        ConfigError: If the file holds anything else than rows.
+        ConfigError: If it cannot be read, or rows up to that step are damaged, or missing.
+        OSError: If it cannot be written.
     """
     try:
-        *lines, _ = read_bytes(path).split(b"\n")  # behind the last is the row that was being written when the run died
+        lines = read_bytes(path).split(b"\n")
     except FileNotFoundError:
-        return
+        lines = []
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
-    kept = []
-    for number, line in enumerate(lines, 1):
-        row = _row(line)
-        if row is None:
-            raise ConfigError(
-                f"{path}, line {number} is not a row that synreal wrote: it is damaged, or another program's. Put the "
-                "file back, or move it away to go on without the rows so far."
-            )
-        again = any(key.startswith("eval/") for key in row) and row["step"] not in tested
-        if row["step"] <= step and not again:
-            kept.append(line)
-    atomic.write(path, b"".join(line + b"\n" for line in kept))
+    rows = [_row(line) for line in lines]
+    known = [number for number, row in enumerate(rows) if row is not None and row["step"] <= step]
+    # Behind them may be a row that was being written when the run died, or the machine.
+    until = known[-1] if known else (len(lines) - 1 if step else 0)
+    broken = next((number for number in range(until) if rows[number] is None), None)
+    if broken is not None:
+        raise ConfigError(f"{path} is damaged: line {broken + 1} is no row of a run, {_FORMER_ROWS}")
+    kept, found = [], set()
+    for number in known:
+        row = rows[number] or {}
+        test = any(key.startswith("eval/") for key in row)
+        if test and row["step"] not in tested:
+            continue
+        found |= {row["step"]} if test else set()
+        kept.append(lines[number] + b"\n")
+    if missing := sorted(set(tested) - found):
+        raise ConfigError(f"{path} lacks the test of step {missing[0]}, which was made: {_FORMER_ROWS}")
+    if lines:
+        atomic.write(path, b"".join(kept))
+
+
+_FORMER_ROWS: Final = (
+    "and a resumed run does not write its former rows again. Put the file back as it was, or start a new run."
+)
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
@@ -216,4 +289,5 @@ def _row(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) and type(row.get("step")) is int else None
+    whole = isinstance(row, dict) and type(row.get("step")) is int
+    return row if whole else None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from synreal.engine import checkpoint, environment
+from synreal import atomic
+from synreal.engine import checkpoint, environment, identity, run_folder
 from synreal.engine.checkpoint import CheckpointFacts, Snapshot
 from synreal.engine.signals import StopRequest
 from synreal.engine.state import Job, RunState
@@ -21,6 +23,7 @@ def save(state: RunState) -> None:
     Raises:
         TrainingError: If a tensor is not finite; no checkpoint is made then.
         CheckpointError: If it cannot be written.
+        OSError: If the rows of metrics cannot be brought to the disk.
     """
     job = state.job
     state.count_training()
@@ -33,6 +36,7 @@ def save(state: RunState) -> None:
             f"made of them; earlier ones are in {checkpoints(job.path)}. Lower lr, or set clip_norm."
         )
     if job.main:
+        atomic.sync(job.path / run_folder.METRICS_FILE)  # its rows are not written again from here on
         snapshot = Snapshot(state.made, tensors, state.optimizer.state_dict(), _facts(state))
         checkpoint.save(checkpoints(job.path), snapshot, keep=job.config.output.keep_checkpoints)
     state.saved = state.made
@@ -66,12 +70,16 @@ def check(snapshot: Snapshot, job: Job) -> None:
     """Check that a run can go on from a snapshot; say what keeps it from giving the same bits.
 
     Raises:
-        CheckpointError: If the data changed, or the run has not so many phases.
+        CheckpointError: If configuration or data changed, or the run has not so many phases.
     """
     facts = snapshot.facts
-    if facts.data != job.task.fingerprints:
-        changed = sorted(key for key, value in job.task.fingerprints.items() if facts.data.get(key) != value)
-        raise CheckpointError(f"The data changed since the checkpoint was made: {', '.join(changed)}.")
+    other = identity.differences(facts.config, job.config.model_dump(mode="json"))
+    if other:
+        raise CheckpointError(
+            f"The newest checkpoint in {checkpoints(job.path)} is of another configuration than the run:\n"
+            f"{identity.table(other, ('key', 'checkpoint', 'run'))}\nPut the run's own checkpoints back."
+        )
+    check_data(facts.data, job, "the checkpoint was made")
     if facts.phase >= len(job.phases):
         raise CheckpointError(
             f"The checkpoint is of phase {facts.phase + 1}, but the run has {len(job.phases)}: {', '.join(job.phases)}."
@@ -87,6 +95,41 @@ def check(snapshot: Snapshot, job: Job) -> None:
             job.progress.say(f"Not bit-exact: {name} changed from {then} to {now}.")
 
 
+def check_data(then: Mapping[str, str], job: Job, since: str) -> None:
+    """Check that the data are those of before.
+
+    Raises:
+        CheckpointError: If they are not; names the parts.
+    """
+    now = job.task.fingerprints
+    if changed := sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key)):
+        raise CheckpointError(f"The data changed since {since}: {', '.join(changed)}.")
+
+
+def stop(state: RunState) -> Interrupted:
+    """Save a run that was asked to stop, unless it is saved already, and build what ends it.
+
+    Raises:
+        TrainingError: If a tensor is not finite; no checkpoint is made then.
+        CheckpointError: If it cannot be written.
+    """
+    if state.saved != state.made:  # replacing a whole checkpoint by its equal could only lose it
+        save(state)
+    return stopped(state.job.request, state.job.path, state.made)
+
+
+def unstarted(stop: Interrupted, path: Path, *, resume: bool) -> Interrupted:
+    """Build what ends a run that was asked to stop before its first step.
+
+    Args:
+        stop: What said so.
+        path: The run folder.
+        resume: Whether it goes on with an earlier run.
+    """
+    how = f"what it had is kept. {_go_on(path)}" if resume else "nothing is written. Start it again in the same way."
+    return Interrupted(f"Stopped before the first step; {how}", stop.exit_code)
+
+
 def stopped(request: StopRequest, path: Path, step: int) -> Interrupted:
     """Build what ends a run that was asked to stop and has saved everything.
 
@@ -95,8 +138,9 @@ def stopped(request: StopRequest, path: Path, step: int) -> Interrupted:
         path: The run folder.
         step: Steps made in the whole run.
     """
+    return Interrupted(f"Stopped at step {step}; everything is saved. {_go_on(path)}", request.exit_code)
+
+
+def _go_on(path: Path) -> str:
     files = "".join(f" --plugin {shlex.quote(str(plugin.path))}" for plugin in loaded() if plugin.path)
-    return Interrupted(
-        f"Stopped at step {step}; everything is saved. Go on with: synreal run --resume {path}{files}",
-        request.exit_code,
-    )
+    return f"Go on with: synreal run --resume {shlex.quote(str(path))}{files}"

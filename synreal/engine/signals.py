@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a request that the run polls, never a half-written file."""
+"""Ctrl-C, SIGTERM and their like: a request that the run polls, never a half-written file."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from types import FrameType
 
 import torch
 
-from synreal.distributed import all_reduce_sum
+from synreal import stopping
+from synreal.distributed import all_reduce_sum, world_size
 
-_EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
+_HEARD = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # schedulers send the last one before the time is up
+_EXIT = {number: 128 + number for name in _HEARD if (number := getattr(signal, name, None)) is not None}
 
 
-class StopRequest:
-    """Whether the run was asked to stop, and with which exit code."""
-
-    def __init__(self) -> None:
-        self.exit_code = 0
+class StopRequest(stopping.Request):
+    """Whether the run was asked to stop, and with which exit code: 128 and the signal's number."""
 
     def agreed(self, device: torch.device) -> bool:
-        """Return whether any process was asked to stop; all processes get the same answer."""
+        """Return whether any process was asked to stop; all processes get the same answer, and must ask as often."""
+        if world_size() == 1:
+            return self.exit_code > 0
         asked = torch.tensor([float(self.exit_code)], device=device)
         total = float(all_reduce_sum(asked))
         if total and not self.exit_code:
@@ -32,25 +33,29 @@ class StopRequest:
 
 @contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a request; a second one has its ordinary effect.
+    """Turn the first SIGINT, SIGTERM, SIGHUP or SIGUSR1 into a request; a second one has its ordinary effect.
 
-    Outside the main thread, where Python allows no handlers, signals keep their ordinary effect.
+    What is ignored stays so, as ``nohup`` wants it. Outside the main thread, where Python allows no handlers, signals
+    keep their ordinary effect.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield request
+        with stopping.heeding(request):
+            yield request
         return
     before = {number: signal.getsignal(number) for number in _EXIT}
+    before = {number: found for number, found in before.items() if found not in (signal.SIG_IGN, None)}
 
     def ask(number: int, frame: FrameType | None) -> None:
         request.exit_code = _EXIT[signal.Signals(number)]
         for each, handler in before.items():
             signal.signal(each, handler)
 
-    for number in _EXIT:
+    for number in before:
         signal.signal(number, ask)
     try:
-        yield request
+        with stopping.heeding(request):
+            yield request
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

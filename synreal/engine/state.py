@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
-from synreal import distributed
+from synreal import atomic, distributed
 from synreal.config import RunConfig
 from synreal.core.norm_stats import norm_layers
 from synreal.core.regularized import RegularizedModel
@@ -25,6 +25,8 @@ from synreal.engine.loading import length
 from synreal.engine.progress import RunProgress
 from synreal.engine.schedule import BatchPlan
 from synreal.engine.signals import StopRequest
+from synreal.errors import TrainingError
+from synreal.locking import Lock
 from synreal.tasks.base import Task
 from synreal.weights import Student, WeightsOrigin
 
@@ -36,6 +38,7 @@ class Job:
     Attributes:
         config: The configuration.
         path: The run folder.
+        lock: On the run folder; None in the processes that do not write.
         accelerator: Device, precision and the other processes.
         phases: Names of the phases, in order.
         task: The task, with its data.
@@ -51,6 +54,7 @@ class Job:
 
     config: RunConfig
     path: Path
+    lock: Lock | None
     accelerator: Accelerator
     phases: tuple[str, ...]
     task: Task[Any]
@@ -67,6 +71,19 @@ class Job:
     def main(self) -> bool:
         """Whether this process is the one that writes."""
         return bool(self.accelerator.is_main_process)
+
+    def stop_asked(self) -> bool:
+        """Return whether any process was asked to stop, the same in all; called between two steps or batches.
+
+        Raises:
+            TrainingError: If the run folder is no longer there: nothing could be saved.
+        """
+        if self.lock is not None and not self.lock.held:
+            raise TrainingError(
+                f"The run folder {self.path} is gone, or its {run_folder.LOCK_FILE}: somebody moved or removed it. The "
+                "run ends here, for nothing of it could be saved."
+            )
+        return self.request.agreed(self.accelerator.device)
 
     @property
     def used(self) -> dict[str, list[str]]:
@@ -178,8 +195,7 @@ class RunState:
         named: dict[str, Any] = {"step": self.made, "epoch": math.ceil(self.step / self.plan.steps_per_epoch)}
         if len(self.job.phases) > 1:
             named["phase"] = self.job.phases[self.phase]
-        with (self.job.path / run_folder.METRICS_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**named, **row}, allow_nan=False) + "\n")
+        atomic.append_line(self.job.path / run_folder.METRICS_FILE, json.dumps({**named, **row}, allow_nan=False))
 
     def share_norm_stats(self) -> None:
         """Give all processes rank 0's running statistics: with ``norm=train`` each saw other images."""

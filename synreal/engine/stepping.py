@@ -9,7 +9,7 @@ from typing import Any
 from synreal.engine import saving
 from synreal.engine.loading import batches, make_loader
 from synreal.engine.state import RunState
-from synreal.engine.testing import score_run
+from synreal.engine.testing import note_memory, score_run
 
 
 def source_batches(state: RunState) -> Iterator[Any]:
@@ -19,11 +19,14 @@ def source_batches(state: RunState) -> Iterator[Any]:
 
     Raises:
         DataError: If an image cannot be used.
+        Interrupted: If the run was asked to stop; it has a checkpoint.
     """
     job = state.job
     job.progress.start(job.phases[state.phase], state.plan.total, state.step)
     state.since = time.monotonic()
     state.plan.start = state.step
+    if job.stop_asked():
+        raise saving.stop(state)
     if _test_due(state) and state.made not in [evaluation.step for evaluation in state.history]:
         score_run(state)  # the run was stopped before this test had ended
     state.wrapped.train()
@@ -48,16 +51,14 @@ def step_made(state: RunState, row: Mapping[str, float]) -> None:
     job.progress.step(state.step, {k: v for k, v in row.items() if k.startswith(("loss", "penalty"))})
     if state.made % job.config.output.log_every == 0 or state.done:
         state.log(row)
+    if state.done or state.step % (job.config.output.checkpoint_every or state.plan.steps_per_epoch) == 0:
+        note_memory(state)
+        saving.save(state)  # before the test: it may take long, and is made again from here
+    if job.stop_asked():
+        raise saving.stop(state)
     if _test_due(state):
         score_run(state)
         state.wrapped.train()
-    due = state.done or state.step % (job.config.output.checkpoint_every or state.plan.steps_per_epoch) == 0
-    if due:
-        saving.save(state)
-    if job.request.agreed(job.accelerator.device):
-        if not due:
-            saving.save(state)
-        raise saving.stopped(job.request, job.path, state.made)
     state.tick = time.monotonic()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -32,6 +33,7 @@ def score_student(
     *,
     names: Iterable[str] | None = None,
     shift: View | None = None,
+    asked: Callable[[], bool] | None = None,
     on_stop: Callable[[], None] | None = None,
 ) -> tuple[dict[str, Collection], dict[str, Score]]:
     """Test a student on every set, each image once, over all processes.
@@ -44,7 +46,8 @@ def score_student(
         request: Whether the run was asked to stop.
         names: The sets; by default all of the task's.
         shift: A view that changes each image before it is tested.
-        on_stop: Called between two batches if it was, where there is one process; it raises.
+        asked: Asked between two batches whether to stop, equally often in all processes; by default the request.
+        on_stop: Called if so; it raises.
 
     Returns:
         What was collected and the scores, by set.
@@ -55,6 +58,13 @@ def score_student(
     collections = {}
     network = student.network
     was_training = network.training
+
+    def stop() -> None:
+        if asked() if asked is not None else request.agreed(accelerator.device):
+            if on_stop is not None:
+                on_stop()
+            raise Interrupted("Stopped while testing.", request.exit_code)
+
     network.eval()
     for name in task.tests if names is None else names:
         data, collection = task.test_data(name, shift), task.collection(name, config.testing.measures)
@@ -67,16 +77,28 @@ def score_student(
             sampler=list(shard),
         )
         with torch.no_grad(), accelerator.autocast():
+            left = _most_batches(length(data), config.testing.eval_batch_size, accelerator.num_processes)
             for images, targets in batches(loader):
                 collection.update(task.predict(student, images, accelerator.device), targets)
-                if accelerator.num_processes == 1 and request.exit_code:
-                    if on_stop is None:
-                        raise Interrupted("Stopped while testing.", request.exit_code)
-                    on_stop()
+                left -= 1
+                stop()
+            for _ in range(left):  # another process has more batches, and asks once after each
+                stop()
         collection.gather(accelerator.device)
         collections[name] = collection
     network.train(was_training)
     return collections, {name: collection.compute() for name, collection in collections.items()}
+
+
+def _most_batches(images: int, batch_size: int, processes: int) -> int:
+    """Return how many batches the process has that tests the most images."""
+    return math.ceil(math.ceil(images / processes) / batch_size)
+
+
+def note_memory(state: RunState) -> None:
+    """Take note of the peak of memory in training: before the first test or checkpoint, which take more."""
+    if state.memory is None:
+        state.memory = environment.peak_memory(state.job.accelerator.device)
 
 
 def score_run(state: RunState) -> tuple[dict[str, Collection], dict[str, Score]]:
@@ -90,8 +112,7 @@ def score_run(state: RunState) -> tuple[dict[str, Collection], dict[str, Score]]
     """
     job = state.job
     state.count_training()
-    if state.memory is None:  # before tests, whose batches are larger
-        state.memory = environment.peak_memory(job.accelerator.device)
+    note_memory(state)
     state.share_norm_stats()
     collections, scores = _scored(state)
     measures = {name: score.measures for name, score in scores.items()}
@@ -124,6 +145,8 @@ def score_averaged(state: RunState) -> dict[str, dict[str, Score]]:
     network = job.student.network
     if job.start is None:
         return {}
+    if state.saved != state.made:  # a run of no step: what a stop in here saves must not be an average
+        saving.save(state)
     end = {name: value.clone() for name, value in network.state_dict().items()}
     found = {}
     try:
@@ -143,12 +166,18 @@ def _scored(
 
     def stop() -> None:
         state.count_testing()
-        if state.saved != state.made:  # replacing a whole checkpoint by its equal could only lose it
-            saving.save(state)
-        raise saving.stopped(job.request, job.path, state.made)
+        raise saving.stop(state)
 
     found = score_student(
-        job.student, job.task, job.config, job.accelerator, job.request, names=names, shift=shift, on_stop=stop
+        job.student,
+        job.task,
+        job.config,
+        job.accelerator,
+        job.request,
+        names=names,
+        shift=shift,
+        asked=job.stop_asked,
+        on_stop=stop,
     )
     state.count_testing()
     return found

@@ -3,11 +3,13 @@ import shutil
 
 import pytest
 
-from synreal.bench import cells_of, plan
+from synreal.bench import bench, cells_of, plan
 from synreal.bench.ledger import Ledger
 from synreal.bench.reproducing import deviations
 from synreal.errors import ConfigError
+from synreal.locking import Lock
 from tests.bench.grids import grid, pair, pretend
+from tests.test_locking import elsewhere
 
 
 def states(found, **more):
@@ -87,7 +89,68 @@ def test_a_folder_that_holds_something_else_is_left_alone(two):
         plan(found)
 
 
+def test_what_another_process_is_running_is_left_to_it(two, like, monkeypatch, capfd):
+    found, (none, weight_l2) = two
+    none.folder.mkdir(parents=True)
+
+    class Worker:  # it ends at once, with a result
+        exit_code = 0
+
+        def __init__(self, cell, threads, plugins):
+            assert cell.name == weight_l2.name
+            pretend(cell, like)
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("synreal.bench.running.Worker", Worker)
+    with elsewhere(lambda: Lock(none.folder / "run.lock", "It").acquire()):
+        assert states(found) == ["elsewhere", "open"]
+        assert plan(found).open[0].cell.name == weight_l2.name
+        done = bench(found)
+        assert [row.state for row in done.rows] == ["elsewhere", "done"]
+        assert len(json.loads(found.records.read_text())) == 1
+    # It died: the run is to be made here.
+    assert states(found) == ["open", "recorded"]
+
+
+def test_what_another_process_has_done_meanwhile_is_taken_up(two, like, monkeypatch, capfd):
+    found, (none, weight_l2) = two
+
+    class Worker:
+        exit_code = 2  # the other one was faster
+
+        def __init__(self, cell, threads, plugins):
+            assert cell.name == none.name
+            pretend(weight_l2, like)
+            self.other = elsewhere(lambda: Lock(none.folder / "run.lock", "It").acquire())
+            none.folder.mkdir(parents=True)
+            self.other.__enter__()
+
+        def close(self):
+            self.other.__exit__(None, None, None)
+            pretend(none, like)
+
+    monkeypatch.setattr("synreal.bench.running.Worker", Worker)
+    monkeypatch.setattr("synreal.bench.running.locking.holder", lambda path: "process 7")
+    done = bench(found)
+    assert [row.state for row in done.rows] == ["done", "done"]
+    assert len(done.records) == 2
+    said = capfd.readouterr().err
+    assert "none/seed0: is being run by another process" in said
+    assert said.count("was done by another process") == 2
+
+
 # ------------------------------------------------------------------------------------------------------ records
+
+
+def test_two_commands_write_one_file_of_records(two, like):
+    found, cells = two
+    ledgers = [Ledger(found.records, cells) for _ in cells]
+    for ledger, cell in zip(ledgers, cells, strict=True):
+        ledger.add([pretend(cell, like, write=False)])
+    assert len(json.loads(found.records.read_text())) == 2
+    assert not found.records.with_name("records.json.lock").exists()
 
 
 def test_records_stand_in_the_order_of_the_grid_and_strange_ones_stay(two, folder, like):

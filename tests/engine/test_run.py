@@ -1,8 +1,14 @@
 import contextlib
+import errno
 import importlib
 import json
 import math
+import os
+import re
 import shutil
+import signal
+import sys
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -11,12 +17,13 @@ import yaml
 from torch.utils.data import DataLoader
 
 import synreal
-from synreal import data
+from synreal import data, engine
 from synreal.engine import building, checkpoint, evaluate, preflight
 from synreal.engine.checkpoint import load_latest, read_student
 from synreal.engine.progress import RunProgress
 from synreal.engine.signals import StopRequest
-from synreal.errors import CheckpointError, ConfigError, Interrupted, TrainingError, WeightsError
+from synreal.engine.testing import score_student
+from synreal.errors import CheckpointError, ConfigError, Interrupted, SynrealError, TrainingError, WeightsError
 from synreal.measures import Collection
 from synreal.optim import warmup_poly
 from synreal.records import RunRecord, read_record
@@ -24,6 +31,7 @@ from synreal.tasks.classification import Classification
 from synreal.views import VIEWS, View
 from tests.engine import tiny
 from tests.engine.tiny import outcome, rows, run, steps_saved
+from tests.faults import moments
 
 pytestmark = pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 
@@ -418,7 +426,7 @@ def test_a_stop_in_a_test_does_not_touch_a_checkpoint_of_that_step(tmp_path, mon
 def test_a_crash_after_the_last_test_gives_no_row_twice(tmp_path, whole, monkeypatch):
     output = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(running, "_finish", lambda state, *found: crash(None))
+        patch.setattr(running, "_finish", lambda *_: crash(None))
         with pytest.raises(Crash):
             run(output)
     assert [row["step"] for row in rows(output)][-2:] == [8, 8]
@@ -458,11 +466,12 @@ def test_resume_refuses_another_configuration(halfway, no_data):
     with pytest.raises(ConfigError) as caught:
         run(halfway, resume=True, lr=0.01, image_size=64, regularizers="none")
     assert caught.value.exit_code == 2
-    message = str(caught.value)
-    assert "lr was 0.05, now 0.01" in message
-    assert "image_size was 32, now 64" in message
-    assert "regularizers was" in message
-    assert "seed" not in message
+    rows = [line.split() for line in str(caught.value).splitlines()[1:-1]]
+    assert rows[0] == ["key", "then", "now"]
+    assert ["training.lr", "0.05", "0.01"] in rows
+    assert ["data.image_size", "32", "64"] in rows
+    assert {row[0].partition(".")[0] for row in rows[1:]} == {"data", "regularizers", "training"}
+    assert "training.seed" not in str(caught.value)
     assert snapshot_of(halfway) == before
 
 
@@ -491,6 +500,149 @@ def test_resume_refuses_another_teacher(halfway, monkeypatch):
 def test_resume_needs_a_run_folder(tmp_path, no_data):
     with pytest.raises(ConfigError, match=r"holds no run\.json"):
         run(tmp_path, resume=True)
+
+
+def test_resume_refuses_data_that_changed_before_the_first_checkpoint(tmp_path, monkeypatch):
+    output = tmp_path / "run"
+    stop_run(output, 2, act=crash, error=Crash)
+    monkeypatch.setattr(
+        data, "load", lambda name, split, label, **_: tiny.load(name, split, label, seed=5 if split == "train" else 0)
+    )
+    with pytest.raises(CheckpointError, match=r"The data changed since the run was started: train\."):
+        run(output, resume=True)
+
+
+def test_resume_refuses_a_checkpoint_of_another_run(halfway, tmp_path):
+    stop_run(tmp_path / "other", 7, lr=0.1)
+    shutil.rmtree(halfway / "checkpoints")
+    (tmp_path / "other" / "checkpoints").rename(halfway / "checkpoints")
+    with pytest.raises(CheckpointError, match=r"key +checkpoint +run\n +training\.lr +0\.1 +0\.05\n") as caught:
+        run(halfway, resume=True)
+    assert str(halfway / "checkpoints") in str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------------- stops
+
+
+def stop_at(patch, owner, name, number=signal.SIGTERM):
+    """Send this process a signal when something is called for the first time."""
+    original, calls = getattr(owner, name), []
+
+    def call(*args, **more):
+        calls.append(1)
+        if len(calls) == 1:
+            signal.raise_signal(number)
+        return original(*args, **more)
+
+    patch.setattr(owner, name, call)
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129), ("SIGUSR1", 138)])
+def test_each_signal_ends_a_run_after_its_step(tmp_path, monkeypatch, whole, name, code):
+    output = tmp_path / "a run"
+    stop_at(monkeypatch, RunProgress, "step", getattr(signal, name))
+    with pytest.raises(Interrupted) as caught:
+        run(output)
+    assert caught.value.exit_code == code
+    assert steps_saved(output) == ["step-00000001"]
+    assert str(caught.value).endswith(f"Go on with: synreal run --resume '{output}'")
+    run(output, resume=True)
+    assert outcome(output) == outcome(whole())
+
+
+def test_a_stop_while_data_are_read_leaves_nothing(tmp_path, monkeypatch):
+    stop_at(monkeypatch, data, "load")
+    with pytest.raises(Interrupted, match=r"Stopped before the first step; nothing is written\.") as caught:
+        run(tmp_path / "run")
+    assert caught.value.exit_code == 143
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stop_while_a_resumed_run_reads_its_data_keeps_what_it_had(halfway, monkeypatch, whole):
+    before = snapshot_of(halfway)
+    with monkeypatch.context() as patch:
+        stop_at(patch, data, "load", signal.SIGUSR1)
+        with pytest.raises(Interrupted, match=r"what it had is kept\. Go on with: synreal run --resume ") as caught:
+            run(halfway, resume=True)
+    assert caught.value.exit_code == 138
+    assert snapshot_of(halfway) == before
+    run(halfway, resume=True)
+    assert outcome(halfway) == outcome(whole())
+
+
+def test_a_stop_in_the_estimate_of_the_fisher_information(tmp_path, monkeypatch):
+    seen = []
+    original = Classification.entry_images
+    monkeypatch.setattr(Classification, "entry_images", lambda self, *a: (seen.append(1), original(self, *a))[1])
+    stop_at(monkeypatch, Classification, "entry_images")
+    with pytest.raises(Interrupted, match="before the first step"):
+        run(tmp_path / "run", regularizers=("weight_l2(importance=fisher, fisher_samples=20)",))
+    assert len(seen) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stop_before_the_first_step_is_saved(tmp_path, monkeypatch, whole):
+    output = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_at(patch, RunProgress, "start")
+        with pytest.raises(Interrupted, match="Stopped at step 0; everything is saved"):
+            run(output)
+    assert steps_saved(output) == ["step-00000000"]
+    run(output, resume=True)
+    assert outcome(output) == outcome(whole())
+
+
+def test_the_checkpoint_is_written_before_the_test(tmp_path, monkeypatch, whole):
+    output, saved = tmp_path / "run", []
+    original = Collection.update
+
+    def update(self, output_of, targets):
+        if not saved:
+            saved.extend(steps_saved(output))
+            raise Crash
+        original(self, output_of, targets)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Collection, "update", update)
+        with pytest.raises(Crash):
+            run(output)
+    assert saved == ["step-00000004"]
+    run(output, resume=True)
+    assert outcome(output) == outcome(whole())
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_every_process_asks_equally_often_whether_to_stop(processes, monkeypatch):
+    monkeypatch.setattr(Collection, "gather", lambda self, device: None)
+    monkeypatch.setattr(Collection, "compute", lambda self: None)
+    config = tiny.make_config(None, eval_batch_size=2)
+    task = building.load_task(config)
+    student, whole = building.build_student(task, config), task.tests["uci"]
+    asked = []
+
+    def count():
+        asked[-1] += 1
+        return False
+
+    for images in range(1, 8):
+        task.tests = {"uci": whole.subset(range(images), {})}
+        asked.clear()
+        for rank in range(processes):
+            asked.append(0)
+            accelerator = SimpleNamespace(
+                process_index=rank, num_processes=processes, device=torch.device("cpu"), autocast=contextlib.nullcontext
+            )
+            score_student(student, task, config, accelerator, StopRequest(), asked=count)
+        assert asked == [math.ceil(math.ceil(images / processes) / 2)] * processes
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_an_error_stream_on_a_full_disk_fails_no_run(tmp_path, monkeypatch):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        engine.run(tiny.make_config(tmp_path / "run", regularizers="none", epochs=0))
+        with contextlib.suppress(OSError):
+            full.flush()
 
 
 # ---------------------------------------------------------------------------------------------- numerics
@@ -830,6 +982,48 @@ def test_evaluate_refuses_a_student_of_another_network(finished):
     (finished / "run.json").write_text(text.replace("test_efficientnet", "test_resnet"))
     with pytest.raises(CheckpointError, match="does not fit the run's configuration"):
         evaluate(finished, device="cpu", show_progress=False)
+
+
+@pytest.mark.parametrize("what", ["gone", "moved", "replaced"])
+def test_a_run_folder_that_goes_away_ends_the_run_at_once(tmp_path, what):
+    output, steps = tmp_path / "run", []
+
+    def act(request):
+        steps.append(1)
+        if what == "gone":
+            shutil.rmtree(output)
+            return
+        output.rename(tmp_path / "elsewhere")
+        if what == "replaced":
+            output.mkdir()
+
+    with pytest.MonkeyPatch.context() as patch:
+        after_step(patch, 2, act)
+        with pytest.raises(TrainingError, match="is gone") as caught:
+            run(output, regularizers="none", log_every=100)
+    assert caught.value.exit_code == 1
+    assert str(output) in str(caught.value)
+    assert not output.exists() or list(output.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "number"),
+    [("write", 0, errno.ENOSPC), ("write", -3, errno.EIO), ("rename", 1, errno.EIO), ("fsync", 6, errno.EIO)],
+)
+def test_after_any_fault_the_run_ends_in_words_and_can_go_on(tmp_path, faults, whole, name, at, number):
+    output = tmp_path / "run"
+    if at < 0:
+        at += sum(1 for one, _ in moments(faults, output, lambda: run(output)) if one == name)
+        shutil.rmtree(output)
+    faults.plan(output, name, at, number)
+    with pytest.raises(SynrealError, match=re.escape(os.strerror(number))) as caught:
+        run(output)
+    assert caught.value.exit_code in (1, 2)
+    assert faults.met
+    assert str(output) in str(caught.value)
+    faults.heal()
+    run(output, resume=(output / "run.json").exists())
+    assert outcome(output) == outcome(whole())
 
 
 def test_a_full_disk_ends_the_run_with_a_message(monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 """The run folder's files: whole, typed, and refused by name where they are not."""
 
 import json
+import os
 
 import pytest
 import yaml
@@ -9,8 +10,10 @@ from synreal import data
 from synreal.engine import evaluate, run_folder
 from synreal.engine.run_folder import RunFacts, truncate_metrics
 from synreal.errors import ConfigError
+from synreal.locking import Lock
 from tests.engine import tiny
 from tests.engine.tiny import outcome, run
+from tests.test_locking import elsewhere
 
 pytestmark = pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 
@@ -68,11 +71,102 @@ def test_what_is_read_is_what_was_written(finished):
     assert yaml.safe_load((finished / "config.yaml").read_text()) == facts.config
 
 
-def test_the_copy_for_people_is_not_what_a_run_goes_on_from(finished, whole):
+def cut(path):
+    path.write_bytes(path.read_bytes()[: -len("...\n")])
+
+
+COPIES = {
+    "empty": (lambda path: path.write_text(""), r"config\.yaml is empty"),
+    "cut": (cut, r"config\.yaml is cut off"),
+    "no YAML": (lambda path: path.write_text("{"), r"config\.yaml is not YAML"),
+    "of another program": (lambda path: path.write_text("compiler: gcc"), "Unknown setting 'compiler'"),
+    "edited": (
+        lambda path: path.write_text(path.read_text().replace("lr: 0.05", "lr: 7.0")),
+        r"not what run\.json holds.*\n.*key +run\.json +config\.yaml\n +training\.lr +0\.05 +7\.0\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", COPIES)
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_copy_of_the_configuration_that_says_something_else_is_refused(damage, ended, finished):
+    if not ended:
+        (finished / "result.json").unlink()
+    act, message = COPIES[damage]
+    act(finished / "config.yaml")
+    before = {file: file.read_bytes() for file in finished.rglob("*") if file.is_file()}
+    with pytest.raises(ConfigError, match=message):
+        run(finished, resume=True)
+    assert {file: file.read_bytes() for file in finished.rglob("*") if file.is_file()} == before
+
+
+def test_a_result_that_is_not_whole_is_refused_by_name(finished):
+    for text in ("", "{}", "[", (finished / "result.json").read_text()[:-20]):
+        (finished / "result.json").write_text(text)
+        with pytest.raises(ConfigError, match=r"result\.json is not a result"):
+            run(finished, resume=True)
+
+
+def test_free_settings_change_and_are_recorded(finished, whole):
     (finished / "result.json").unlink()
-    (finished / "config.yaml").write_text("lr: 7\n")
-    run(finished, resume=True)
-    assert outcome(finished) == outcome(whole())
+    facts = run_folder.read(finished, "read")
+    run(finished, resume=True, workers=1, log_every=3, checkpoint_every=5)
+    now = run_folder.read(finished, "read")
+    assert now.config["data"]["workers"] == 1
+    assert now.config["output"] == {**facts.config["output"], "folder": str(finished)} | {
+        "log_every": 3,
+        "checkpoint_every": 5,
+    }
+    assert now.model_copy(update={"config": facts.config}) == facts  # versions and machine are those of its start
+    assert yaml.safe_load((finished / "config.yaml").read_text()) == now.config
+    assert outcome(finished)["model"] == outcome(whole())["model"]
+
+
+def test_a_finished_run_is_compared_too(finished):
+    with pytest.raises(ConfigError, match=r"another configuration:\n.*\n +training\.lr +0\.05 +0\.1\n"):
+        run(finished, resume=True, lr=0.1)
+    assert run(finished, resume=True, log_every=7).folder == finished
+
+
+# ---------------------------------------------------------------------------------------------- one writer
+
+
+def test_one_process_writes_a_folder(finished, whole):
+    before = {file: file.read_bytes() for file in finished.rglob("*") if file.is_file()}
+    (finished / "result.json").rename(finished / "kept")
+    with elsewhere(lambda: Lock(finished / "run.lock", "It").acquire()) as child:
+        for how in ({}, {"resume": True}, {"overwrite": True}):
+            with pytest.raises(ConfigError, match=f"is in use by process {child} on host ") as caught:
+                run(finished, **how)
+            assert caught.value.exit_code == 2
+    (finished / "kept").rename(finished / "result.json")
+    (finished / "run.lock").unlink()
+    assert {file: file.read_bytes() for file in finished.rglob("*") if file.is_file()} == before
+
+
+def test_a_run_that_begins_in_the_same_moment_is_refused(tmp_path):
+    tmp_path.joinpath("run").mkdir()
+    with elsewhere(lambda: Lock(tmp_path / "run" / "run.lock", "It").acquire()) as child:
+        with pytest.raises(ConfigError, match=f"is in use by process {child}"):
+            run(tmp_path / "run")
+    assert run(tmp_path / "run", regularizers="none", epochs=0).folder == tmp_path / "run"
+    assert not (tmp_path / "run" / "run.lock").exists()
+
+
+def test_a_run_that_came_and_went_meanwhile_is_not_overwritten(tmp_path, monkeypatch):
+    acquire = Lock.acquire
+
+    def later(self, patience=1.0):
+        (tmp_path / "run" / "run.json").write_text("of another run")
+        acquire(self, patience)
+
+    monkeypatch.setattr(Lock, "acquire", later)
+    with pytest.raises(ConfigError, match="exists and is not empty"):
+        run(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+
+
+# ---------------------------------------------------------------------------------------------- rows of metrics
 
 
 def test_clearing_takes_the_run_file_last(finished, monkeypatch):
@@ -103,10 +197,36 @@ def test_rows_are_truncated_whole_or_not_at_all(tmp_path, monkeypatch):
     truncate_metrics(tmp_path / "none.jsonl", 1)
     assert not (tmp_path / "none.jsonl").exists()
     with monkeypatch.context() as patch:
-        patch.setattr(type(path), "replace", lambda self, target: None)
+        patch.setattr(os, "replace", lambda source, target: None)
         truncate_metrics(path, 1, [1])  # as if the process died before the renaming
     assert path.read_text().endswith('{"step": 3, "lo')
     truncate_metrics(path, 1, [1])
     assert [json.loads(line) for line in path.read_text().splitlines()] == rows[:2]
     truncate_metrics(path, 1)
     assert [json.loads(line) for line in path.read_text().splitlines()] == rows[:1]
+
+
+def test_damaged_rows_are_refused_and_half_a_row_at_the_end_is_not(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    first, test, last = '{"step": 1}', '{"step": 2, "eval/a/x": 0.5}', '{"step": 3}'
+    for text in (
+        f"{first}\nxx\n{test}\n",
+        f"{first}\n[]\n{test}\n",
+        f'{first}\n{{"step": "2"}}\n{test}\n',
+        "\x00\x00\nxx\n",
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=r"metrics\.jsonl is damaged: line [12] is no row of a run"):
+            truncate_metrics(path, 2, [2] if "eval" in text else [])
+        assert path.read_text() == text
+    for text in (f"{first}\n", ""):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=r"metrics\.jsonl lacks the test of step 2"):
+            truncate_metrics(path, 2, [2])
+    path.unlink()
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl lacks the test of step 2"):
+        truncate_metrics(path, 2, [2])
+    # What a power cut leaves behind the rows that count.
+    path.write_text(f"{first}\n{test}\n{last}\n\x00\x00\n{{")
+    truncate_metrics(path, 2, [2])
+    assert path.read_text() == f"{first}\n{test}\n"

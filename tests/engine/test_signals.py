@@ -17,6 +17,7 @@ from tests.engine.tiny import ROOT, outcome, steps_saved
 
 pytestmark = pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 
+EVERY = [(143, signal.SIGTERM), (130, signal.SIGINT), (129, signal.SIGHUP), (138, signal.SIGUSR1)]
 PATIENCE = 90  # seconds; a child mostly imports torch
 
 
@@ -117,14 +118,14 @@ def test_killed_again_and_again_the_run_ends_equal(tmp_path, whole):
 @pytest.fixture
 def handlers():
     """The handlers of before, put back whatever the test does."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for _, number in EVERY}
     yield before
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_the_first_signal_is_a_request_and_the_second_has_its_effect(handlers, number, code):
+@pytest.mark.parametrize(("code", "number"), EVERY)
+def test_the_first_signal_is_a_request_and_the_second_has_its_effect(handlers, code, number):
     heard = []
     signal.signal(number, lambda *_: heard.append(1))
     with listening() as request:
@@ -134,6 +135,14 @@ def test_the_first_signal_is_a_request_and_the_second_has_its_effect(handlers, n
         assert heard == []
         signal.raise_signal(number)
         assert heard == [1]
+
+
+def test_what_is_ignored_stays_ignored(handlers):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    with listening() as request:
+        signal.raise_signal(signal.SIGHUP)
+        assert request.exit_code == 0
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_handlers_are_put_back(handlers):

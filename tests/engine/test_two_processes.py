@@ -67,6 +67,17 @@ def test_a_set_smaller_than_the_number_of_processes_is_tested_once(together):
         assert images == {"source": 10, "mnist": 11, "uci": 1}
 
 
+def test_a_stop_that_one_process_hears_in_a_test_ends_both_with_a_checkpoint(tmp_path):
+    output = tmp_path / "run"
+    order = {"config": {"output": str(output), "batch_size": 3, **SETTINGS}, "stop_in_test": str(tmp_path)}
+    two_processes("-m", "tests.engine.tiny", json.dumps(order))
+    said = [(tmp_path / f"rank{rank}.txt").read_text() for rank in (0, 1)]
+    assert all("Stopped at step 4; everything is saved" in text for text in said)
+    assert said[1].startswith("138 ")
+    assert steps_saved(output) == ["step-00000004"]
+    assert not [row for row in rows(output) if "eval/uci/accuracy" in row]
+
+
 def test_two_processes_train_like_one(together, alone):
     ours, theirs = (load_latest(folder / "checkpoints") for folder in (together / "run", alone))
     assert ours.step == theirs.step == 8

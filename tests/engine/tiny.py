@@ -25,6 +25,7 @@ from synreal.engine import environment
 from synreal.engine.progress import RunProgress
 from synreal.errors import Interrupted
 from synreal.figures import FIGURES, Figure
+from synreal.measures import Collection
 from synreal.plugins import load_plugin
 from synreal.tasks.classification import Classification
 from synreal.views import derive_seed
@@ -175,6 +176,19 @@ def die_while_writing(at):
     atomic._write_synced = write
 
 
+def ask_in_test():
+    """Let this process be asked to stop in the first batch that it tests."""
+    original, seen = Collection.update, []
+
+    def update(self, output, targets):
+        original(self, output, targets)
+        if not seen:
+            seen.append(1)
+            signal.raise_signal(signal.SIGUSR1)
+
+    Collection.update = update
+
+
 def main(order):
     """Make one run as told, or several; see the callers for the keys."""
     torch.set_num_threads(1)
@@ -190,6 +204,8 @@ def single(order):
     install(drop_rate=order.get("drop_rate", 0.3))
     if "hold" in order:
         hold(order["hold"], order["marker"], deaf=order.get("deaf_hold", False))
+    if "stop_in_test" in order and distributed.rank() == 1:
+        ask_in_test()
     if "plugin" in order:
         load_plugin(order["plugin"])
     if "die_while_writing" in order:
@@ -198,7 +214,10 @@ def single(order):
     try:
         result = run(path, resume=order.get("resume", False), **order["config"])
     except Interrupted as stop:
-        sys.exit(stop.exit_code)
+        if "stop_in_test" not in order:
+            sys.exit(stop.exit_code)
+        Path(order["stop_in_test"], f"rank{distributed.rank()}.txt").write_text(f"{stop.exit_code} {stop}")
+        return
     if "report" in order:
         COUNTS["uci", "test"] = 1  # fewer images than processes
         again = engine.evaluate(path, device="cpu", show_progress=False)

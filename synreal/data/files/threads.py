@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from synreal import stopping
+
 Piece = TypeVar("Piece")
 Value = TypeVar("Value")
 
@@ -22,16 +24,21 @@ def in_threads(call: Callable[[Piece], Value], work: Sequence[Piece], workers: i
 
     Yields:
         What the calls return, in the order of the pieces.
+
+    Raises:
+        Interrupted: If the process was asked to stop.
     """
     number = workers or min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(number) as pool:
         waiting: deque[Future[Value]] = deque()
         try:
             for piece in work:
+                stopping.poll()
                 waiting.append(pool.submit(call, piece))
                 if len(waiting) > 2 * number:
                     yield waiting.popleft().result()
             while waiting:
+                stopping.poll()
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

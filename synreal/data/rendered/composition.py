@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from synreal import stopping
 from synreal.data.files.cache import Arrays
 from synreal.data.labels.boxes import Boxes
 from synreal.data.sets import ArrayBoxes, ArrayMasks
@@ -111,6 +112,7 @@ def collect(count: int, scenes: Iterable[Scene[AnyPiece]]) -> Arrays:
     masks = np.zeros((count, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     counts, boxes, labels, areas = [], [], [], []
     for image, mask, scene in zip(images, masks, scenes, strict=True):
+        stopping.poll()
         image[:] = scene.pixels.transpose(2, 0, 1)
         counts.append(len(scene.placed))
         for number, item in enumerate(scene.placed):

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, features
 
+from synreal import stopping
 from synreal.data.files.cache import Arrays, cached
 from synreal.data.sets import ArrayImages
 from synreal.errors import ConfigError, DataError, unknown_name
@@ -156,6 +157,7 @@ def _render_all(split: str, count: int, *, seed: int) -> Arrays:
     labels = np.arange(count, dtype=np.int64) % len(CLASSES)
     images = np.empty((count, 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     for index, digit in enumerate(labels):
+        stopping.poll()
         images[index] = _render(int(digit), generator(seed, _STREAMS[split], index)).transpose(2, 0, 1)
     return {"images": images, "labels": labels}
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from synreal import stopping
 from synreal.data.files.cache import Arrays, cache_folder, cached, fingerprint
 from synreal.data.files.paths import is_litter
 from synreal.data.rendered.stamp_classes import CLASSES
@@ -308,6 +309,7 @@ def _cut_out_all(
     again = list(left_out)
     seen: set[bytes] = set()
     for number, stamp in enumerate(stamps, 1):
+        stopping.poll()
         try:
             picture = cut_out(folder / stamp.file)
         except DataError as error:

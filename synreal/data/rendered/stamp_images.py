@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from synreal import stopping
 from synreal.data.files.cache import Arrays, cached
 from synreal.data.files.paths import hold_out
 from synreal.data.rendered import numerals
@@ -190,6 +191,7 @@ def _compose(cutouts: Cutouts, split: str, count: int, seed: int) -> Arrays:
     images = np.empty((count, 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     labels = np.empty(count, np.int64)
     for number in range(count):
+        stopping.poll()
         if split == "test":
             index = flat[number % len(flat)]
         else:
