@@ -105,30 +105,39 @@ class Lock:
             return False
         descriptor, fresh = _opened(self.path)
         try:
-            locked = _lock(descriptor)
-            if locked is False or not _same(descriptor, self.path):
-                return False  # held, or let go and removed just now
-            found = None if fresh else _read(descriptor)
-            if found is not None and found.host != socket.gethostname():
-                if not (locked and reaches_other_hosts(self.path)):
-                    raise ConfigError(
-                        f"{self.what} is marked as in use by {found}, and on this host, {socket.gethostname()}, it "
-                        "cannot be found out whether that process still runs: this file system shares no locks between "
-                        f"hosts. If it has ended, remove {self.path} and start again."
-                    )
-            elif not locked and found is not None and _alive(found.pid):
-                return False
-            mine = Holder(socket.gethostname(), os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S"))
-            # In place: a file that is renamed into its place would be one without the lock.
-            os.ftruncate(descriptor, 0)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            os.write(descriptor, (json.dumps(mine._asdict()) + "\n").encode())
-            self._descriptor, descriptor = descriptor, -1
-            _OURS[self.path] = mine
-            return True
+            return self._took(descriptor, fresh=fresh)
+        except OSError:
+            if fresh:
+                with contextlib.suppress(OSError):
+                    self.path.unlink()
+            raise
         finally:
-            if descriptor >= 0:
+            if self._descriptor is None:
                 os.close(descriptor)
+
+    def _took(self, descriptor: int, *, fresh: bool) -> bool:
+        """Take the lock by its open file, if nobody holds it."""
+        locked = _lock(descriptor)
+        if locked is False or not _same(descriptor, self.path):
+            return False  # held, or let go and removed just now
+        found = None if fresh else _read(descriptor)
+        if found is not None and found.host != socket.gethostname():
+            if not (locked and reaches_other_hosts(self.path)):
+                raise ConfigError(
+                    f"{self.what} is marked as in use by {found}, and on this host, {socket.gethostname()}, it cannot "
+                    "be found out whether that process still runs: this file system shares no locks between hosts. If "
+                    f"it has ended, remove {self.path} and start again."
+                )
+        elif not locked and found is not None and _alive(found.pid):
+            return False
+        mine = Holder(socket.gethostname(), os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S"))
+        # In place: a file that is renamed into its place would be one without the lock.
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, (json.dumps(mine._asdict()) + "\n").encode())
+        self._descriptor = descriptor
+        _OURS[self.path] = mine
+        return True
 
 
 def holder(path: Path) -> Holder | None:

@@ -180,7 +180,7 @@ def test_without_locks_of_the_system_the_number_of_the_process_decides(path, mon
 
 MOUNTS = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
-30 22 0:40 / /home rw - nfs4 server:/home rw,vers=4.2,local_lock=none
+30 22 0:40 / /nfs rw - nfs4 server:/n rw,vers=4.2,local_lock=none
 31 22 0:41 / /old rw - nfs server:/old rw,vers=3,nolock,local_lock=all
 32 22 0:42 / /scratch rw - lustre server:/s rw,flock,lazystatfs
 33 22 0:43 / /fast rw - lustre server:/f rw,localflock
@@ -193,7 +193,7 @@ nonsense
 @pytest.mark.parametrize(
     ("place", "expected"),
     [
-        ("/runs", True), ("/home/me/runs", True), ("/homes", True), ("/old/runs", False), ("/scratch/x", True),
+        ("/runs", True), ("/nfs/me/runs", True), ("/nfsx", True), ("/old/runs", False), ("/scratch/x", True),
         ("/fast/x", False), ("/my disk/x", False), ("/my", True), ("/tmp/x", True),
     ],
 )  # fmt: skip

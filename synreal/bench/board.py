@@ -19,7 +19,14 @@ from synreal.records import RunRecord
 from synreal.streams import Unfailing
 from synreal.terminal import Console
 
-_STYLES: Final = {"done": "green", "recorded": "green", "running": "bold cyan", "failed": "bold red", "open": "dim"}
+_STYLES: Final = {
+    "done": "green",
+    "recorded": "green",
+    "running": "bold cyan",
+    "elsewhere": "yellow",
+    "failed": "bold red",
+    "open": "dim",
+}
 _FRAME = 8  # lines of a terminal that the table's frame, its title and the shell take
 
 

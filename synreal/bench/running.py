@@ -15,7 +15,7 @@ from synreal.bench.processes import Worker, threads_each
 from synreal.bench.state import standing
 from synreal.bench.watch import Lengths, Watch, duration, number, results
 from synreal.engine.run_folder import LOCK_FILE, RESULT_FILE
-from synreal.engine.signals import StopRequest, listening
+from synreal.engine.signals import STOPPED, StopRequest, listening
 from synreal.errors import DataError, Interrupted, TrainingError
 from synreal.records import read_record
 
@@ -121,7 +121,13 @@ class _Runner:
             self.planned.ledger.add(self.planned.records)
 
     def run(self, jobs: int) -> None:
-        """Run what is not done."""
+        """Run what is not done, then what another command had taken and has left."""
+        while next(self._waiting(), None) is not None and not self.request.exit_code:
+            self._run(jobs)
+            for row in self.planned.elsewhere:
+                self._look_again(row)
+
+    def _run(self, jobs: int) -> None:
         waiting = self._waiting()
         drawn, stopping = 0.0, False
         try:
@@ -147,8 +153,6 @@ class _Runner:
         finally:
             for worker in self.workers.values():
                 worker.kill()
-        for row in self.planned.elsewhere:
-            self._look_again(row)
 
     def _look_again(self, row: Row) -> None:
         """Look how far a cell is, if others may be at it; take up a result that they have made."""
@@ -200,7 +204,7 @@ class _Runner:
             self.spent.append(time.monotonic() - self.began[number])
             self.write()
             self.board.event(row, f"done in {duration(self.spent[-1])}, {_written(row.cell, results(row.record))}")
-        elif self.request.exit_code and (code > 128 or code < 0):
+        elif self.request.exit_code and (code in STOPPED or 128 - code in STOPPED):
             row.state = "stopped"
             self.board.event(row, f"stopped at step {row.watch.step}")
         elif code == 2 and locking.holder(row.cell.folder / LOCK_FILE) is not None:

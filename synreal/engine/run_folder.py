@@ -181,10 +181,23 @@ def claim(path: Path, *, resume: bool, overwrite: bool) -> Iterator[Lock]:
     """
     lock = Lock(path / LOCK_FILE, f"The run folder {path}")
     try:
+        _acquire(lock, path, resume=resume, overwrite=overwrite)
+        yield lock
+    finally:
+        lock.release()
+        if not resume:
+            with contextlib.suppress(OSError, ValueError):
+                path.rmdir()
+
+
+def _acquire(lock: Lock, path: Path, *, resume: bool, overwrite: bool) -> None:
+    try:
         if not resume:
             _check_free(path, overwrite=overwrite, held=False)
             path.mkdir(parents=True, exist_ok=True)
         lock.acquire()
+        if not resume:
+            _check_free(path, overwrite=overwrite, held=True)  # again: another run may have come and gone meanwhile
     except ConfigError:
         raise
     except OSError as error:
@@ -193,15 +206,6 @@ def claim(path: Path, *, resume: bool, overwrite: bool) -> Iterator[Lock]:
         ) from None
     except ValueError as error:  # a path with a null character
         raise ConfigError(f"Cannot write the run folder {path}: {error}. Give another --output.") from None
-    try:
-        if not resume:
-            _check_free(path, overwrite=overwrite, held=True)  # again: another run may have come and gone meanwhile
-        yield lock
-    finally:
-        lock.release()
-        if not resume:
-            with contextlib.suppress(OSError):
-                path.rmdir()
 
 
 def _check_free(path: Path, *, overwrite: bool, held: bool) -> None:

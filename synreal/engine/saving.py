@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from synreal import atomic
+from synreal.config import make_config
 from synreal.engine import checkpoint, environment, identity, run_folder
 from synreal.engine.checkpoint import CheckpointFacts, Snapshot
 from synreal.engine.signals import StopRequest
@@ -73,7 +74,8 @@ def check(snapshot: Snapshot, job: Job) -> None:
         CheckpointError: If configuration or data changed, or the run has not so many phases.
     """
     facts = snapshot.facts
-    other = identity.differences(facts.config, job.config.model_dump(mode="json"))
+    stored = make_config(facts.config).model_dump(mode="json")  # a setting that is newer has its default
+    other = identity.differences(stored, job.config.model_dump(mode="json"))
     if other:
         raise CheckpointError(
             f"The newest checkpoint in {checkpoints(job.path)} is of another configuration than the run:\n"

@@ -15,6 +15,8 @@ from synreal.distributed import all_reduce_sum, world_size
 
 _HEARD = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # schedulers send the last one before the time is up
 _EXIT = {number: 128 + number for name in _HEARD if (number := getattr(signal, name, None)) is not None}
+STOPPED = frozenset(_EXIT.values())
+"""Exit codes of a run that was stopped by a signal."""
 
 
 class StopRequest(stopping.Request):

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shutil
 
@@ -6,6 +7,7 @@ import pytest
 from synreal.bench import bench, cells_of, plan
 from synreal.bench.ledger import Ledger
 from synreal.bench.reproducing import deviations
+from synreal.bench.state import standing
 from synreal.errors import ConfigError
 from synreal.locking import Lock
 from tests.bench.grids import grid, pair, pretend
@@ -111,29 +113,37 @@ def test_what_another_process_is_running_is_left_to_it(two, like, monkeypatch, c
         assert [row.state for row in done.rows] == ["elsewhere", "done"]
         assert len(json.loads(found.records.read_text())) == 1
     # It died: the run is to be made here.
-    assert states(found) == ["open", "recorded"]
+    assert states(found) == ["open", "done"]
 
 
 def test_what_another_process_has_done_meanwhile_is_taken_up(two, like, monkeypatch, capfd):
     found, (none, weight_l2) = two
 
-    class Worker:
-        exit_code = 2  # the other one was faster
+    none.folder.mkdir(parents=True)
+    with contextlib.ExitStack() as stack:
 
-        def __init__(self, cell, threads, plugins):
-            assert cell.name == none.name
-            pretend(weight_l2, like)
-            self.other = elsewhere(lambda: Lock(none.folder / "run.lock", "It").acquire())
-            none.folder.mkdir(parents=True)
-            self.other.__enter__()
+        class Worker:
+            exit_code = 2  # the other one was faster
 
-        def close(self):
-            self.other.__exit__(None, None, None)
-            pretend(none, like)
+            def __init__(self, cell, threads, plugins):
+                assert cell.name == none.name
+                pretend(weight_l2, like)
+                stack.enter_context(elsewhere(lambda: Lock(none.folder / "run.lock", "It").acquire()))
 
-    monkeypatch.setattr("synreal.bench.running.Worker", Worker)
-    monkeypatch.setattr("synreal.bench.running.locking.holder", lambda path: "process 7")
-    done = bench(found)
+            def close(self):
+                pass
+
+        def look(cell, ledger):
+            asked.append(cell.name)
+            if asked.count(none.name) == 2:  # at the end
+                pretend(none, like)
+                stack.close()
+            return standing(cell, ledger)
+
+        asked = []
+        monkeypatch.setattr("synreal.bench.running.Worker", Worker)
+        monkeypatch.setattr("synreal.bench.running.standing", look)
+        done = bench(found)
     assert [row.state for row in done.rows] == ["done", "done"]
     assert len(done.records) == 2
     said = capfd.readouterr().err

@@ -204,7 +204,7 @@ def single(order):
     install(drop_rate=order.get("drop_rate", 0.3))
     if "hold" in order:
         hold(order["hold"], order["marker"], deaf=order.get("deaf_hold", False))
-    if "stop_in_test" in order and distributed.rank() == 1:
+    if "stop_in_test" in order and os.environ["RANK"] == "1":
         ask_in_test()
     if "plugin" in order:
         load_plugin(order["plugin"])

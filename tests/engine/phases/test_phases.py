@@ -199,12 +199,13 @@ def test_a_run_goes_on_with_its_own_phases_only(toy, tmp_path):
         stop_after(patch, 4)
         with pytest.raises(Interrupted):
             run(path, **SHORT)
-    with pytest.raises(ConfigError, match=r"Cannot resume .* with another configuration: phases was "):
+    with pytest.raises(ConfigError, match=r"Cannot resume .* with another configuration:\n.*\n +phases "):
         run(path, resume=True, phases=["train"], **SHORT)
     facts = json.loads((path / "run.json").read_text())
     facts["config"]["phases"] = [{"name": "train"}]
     (path / "run.json").write_text(json.dumps(facts))
-    with pytest.raises(CheckpointError, match="The checkpoint is of phase 2, but the run has 1: train"):
+    (path / "config.yaml").unlink()
+    with pytest.raises(CheckpointError, match=r"checkpoint in .* is of another configuration .*\n.*\n +phases "):
         run(path, resume=True, phases=["train"], **SHORT)
 
 
