@@ -33,6 +33,16 @@ def test_sums_and_broadcasts_agree(ranks):
         assert result["broadcast"].tolist() == [5.0]
 
 
+def test_processes_that_train_apart_or_leave_a_penalty_out_are_told(ranks):
+    first, second = ranks
+    assert first["wrapped"] == second["wrapped"] == ""
+    for result in ranks:
+        assert "After two steps the parameters of process 1 differ from those of process 0" in result["apart"]
+        assert "Wrap the whole model" in result["apart"]
+    assert first["one rank"] == ""
+    assert "In process 1 of 2 no backward went through the penalty" in second["one rank"]
+
+
 @pytest.mark.parametrize("moment", ["state", "after ragged batch"])
 @pytest.mark.parametrize("name", NAMES)
 def test_both_ranks_hold_the_same_bits(ranks, name, moment):

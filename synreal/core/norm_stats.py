@@ -122,3 +122,37 @@ def hold_norm_stats(model: nn.Module) -> Iterator[None]:
     finally:
         for layer in held:
             layer.track_running_stats = True
+
+
+@contextmanager
+def small_batches_told(model: nn.Module) -> Iterator[None]:
+    """Say which layer a batch is too small for, and what to do, where torch says that it is.
+
+    Args:
+        model: What runs meanwhile.
+
+    Raises:
+        TrainingError: If a layer normalises over the batch and gets one value for each channel.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainingError(
+            f"The batch is too small: {_raised_in(model, error)} normalises over the batch and gets one value for each "
+            "channel. Use at least 2 images in each batch and process, the last one of an epoch included (drop_last="
+            "True of a DataLoader), or put that layer in eval mode."
+        ) from None
+
+
+def _raised_in(model: nn.Module, error: BaseException) -> str:
+    """Name the layer with running statistics whose forward raised an error."""
+    names = {layer: name for name, layer in model.named_modules() if isinstance(layer, _NormBase)}
+    trace, found = error.__traceback__, "a normalisation layer"
+    while trace is not None:
+        layer = trace.tb_frame.f_locals.get("self")
+        if isinstance(layer, _NormBase) and layer in names:
+            found = f"layer {names[layer]}"
+        trace = trace.tb_next
+    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import warnings
 import weakref
@@ -17,21 +16,29 @@ from typing_extensions import Self
 
 from synreal import distributed
 from synreal.core.anatomy import Anatomy
-from synreal.core.norm_stats import freeze_norm_stats, hold_norm_stats, pretrained_norm_layers, release_norm_stats
+from synreal.core.binding import check_optimizer, hook_steps
+from synreal.core.guards import LoopGuard, UnboundWarning, Watched, unwatch, watch
+from synreal.core.norm_stats import (
+    freeze_norm_stats,
+    hold_norm_stats,
+    pretrained_norm_layers,
+    release_norm_stats,
+    small_batches_told,
+)
 from synreal.core.passes import STUDENT, Pass, Run, Step
 from synreal.core.taps import FeatureTap
 from synreal.core.task_heads import WILD, WildHeadWarning, excess_over_chance, is_fresh
 from synreal.core.teachers import Average, AveragedNetwork, Reference
 from synreal.core.terms import Regularizer, Term, calibrate
-from synreal.errors import ConfigError, StageError, TrainingError
+from synreal.errors import StageError, TrainingError
 
 ATTACHED: Final[weakref.WeakSet[nn.Module]] = weakref.WeakSet()
 """Networks that a model holds now, until it is detached."""
 
-_UNBOUND_LIMIT = 50
+__all__ = ["ATTACHED", "RegularizedModel", "UnboundWarning"]
 
 
-class RegularizedModel(nn.Module):
+class RegularizedModel(Watched):
     """A student and its regularizers; made by ``attach``.
 
     In training, ``model(view0, view1)`` returns a dict: ``"output"``, the student's own output for view 0;
@@ -78,6 +85,8 @@ class RegularizedModel(nn.Module):
         self.terms = nn.ModuleDict(terms)
         self.specs = tuple(specs)
         self.weights = {name: spec.weight for name, spec in zip(terms, specs, strict=True)}
+        averaged = [any(needed.average is not None for needed in spec.passes) for spec in specs]
+        self.stateful_terms = [n for (n, term), a in zip(terms.items(), averaged, strict=True) if a or term.stateful]
         self.extra_runs = tuple(runs)
         self.views = max(spec.views for spec in specs)
         stages = list(anatomy.stages.values())
@@ -91,7 +100,9 @@ class RegularizedModel(nn.Module):
         self._judged = not anatomy.last_layers
         self._handles: tuple[Any, ...] = ()
         self._bound = False  # apart from the handles, which torch.compile cannot look at
-        self._unbound_forwards = 0
+        self._optimizer: weakref.ref[Optimizer] | None = None
+        self._guard = LoopGuard()
+        watch(self)
 
     def forward(self, *views: Any, **student_kwargs: Any) -> dict[str, Any]:
         """Run the student on view 0 and, in training, every term.
@@ -116,12 +127,12 @@ class RegularizedModel(nn.Module):
             return {"output": self.student(views[0], **student_kwargs)}
         self._check(views)
         if self.tap is None:
-            output = self.student(views[0], **student_kwargs)
+            output = self._see(views[0], student_kwargs)
             maps: dict[Pass, Mapping[str, Tensor]] = {}
         else:
             drawn = self.anatomy.drawn(views[: self.views])
             with self.tap.record() as student_maps:
-                output = self.student(views[0], **student_kwargs)
+                output = self._see(views[0], student_kwargs)
             entry_input = self.tap.take_input()
             self._check_grad(student_maps)
             maps = {STUDENT: student_maps}
@@ -130,7 +141,16 @@ class RegularizedModel(nn.Module):
                 images = self.anatomy.batch(self.student, run.shared.view, views, entry_input, drawn)
                 maps.update(run.maps(self._run(run.shared, images)))
         self._look_at(output)
-        return {"output": output, **self._penalties(Step(maps))}
+        penalties = self._penalties(Step(maps))
+        self._guard.note(penalties["penalty"])
+        return {"output": output, **penalties}
+
+    def _see(self, view: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Run the student on view 0; outside of a compiled graph, say what to do about a batch that is too small."""
+        if torch.compiler.is_compiling():
+            return self.student(view, **kwargs)
+        with small_batches_told(self.student):
+            return self.student(view, **kwargs)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; frozen statistics stay so, also of layers that were exchanged since, as for SyncBatchNorm."""
@@ -217,17 +237,11 @@ class RegularizedModel(nn.Module):
                 f"{', '.join(waiting)} must see images before the first step: call model.calibrate(batches) once, with "
                 "batches of images (N, 3, H, W) normalised as for training."
             )
-        if not self._bound and (self.averages or any(term.stateful for term in self._terms().values())):
+        if not self._bound and self.stateful_terms:
             for term in self._terms().values():
                 term.forget()
-            self._unbound_forwards += 1
-            if self._unbound_forwards == _UNBOUND_LIMIT:
-                warnings.warn(
-                    f"{_UNBOUND_LIMIT} training forwards, and this model was told of no optimizer step: "
-                    "queues and moving averages do not move. Call model.bind(optimizer) once the optimizer is made.",
-                    UnboundWarning,
-                    stacklevel=3,
-                )
+            if not torch.compiler.is_compiling():
+                self._guard.before_forward(self)
 
     def _check_grad(self, maps: Mapping[str, Tensor]) -> None:
         silent = [name for name, value in maps.items() if not value.requires_grad]
@@ -250,37 +264,35 @@ class RegularizedModel(nn.Module):
             The model.
 
         Raises:
-            TrainingError: If trainable parameters of a term are not in the optimizer: they would never learn.
+            TrainingError: If trainable parameters of a term are not in the optimizer: they would never learn; or if it
+                holds none of the model's.
         """
         inner = getattr(optimizer, "optimizer", optimizer)
-        if not isinstance(inner, Optimizer):
-            raise ConfigError(f"bind() takes an optimizer, got {type(optimizer).__name__}.")
-        held = {id(p) for group in inner.param_groups for p in group["params"]}
-        lost = [name for name, p in self.terms.named_parameters() if p.requires_grad and id(p) not in held]
-        if lost:
-            raise TrainingError(
-                f"{len(lost)} parameters of the regularizers are not in the optimizer and would never learn, e.g. "
-                f"{lost[0]}. Make it from [p for p in model.parameters() if p.requires_grad], not from the student's."
-            )
         reading = [name for name, term in self._terms().items() if term.reads_gradients]
-        if reading and any(group.get("fused") for group in inner.param_groups):
-            raise ConfigError(
-                f"{', '.join(reading)} reads gradients before each step, but a fused optimizer may be handed gradients "
-                "that a GradScaler has not unscaled. Make the optimizer with fused=False."
-            )
+        check_optimizer(inner, self, self.terms, reading)
         self._unbind()
-        self._handles = (
-            inner.register_step_pre_hook(functools.partial(_before_step, self)),
-            inner.register_step_post_hook(functools.partial(_after_step, self)),
-        )
-        self._bound = True
+        self._handles = hook_steps(inner, self)
+        self._bound, self._optimizer = True, weakref.ref(inner)
         return self
 
     def _unbind(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = ()
-        self._bound = False
+        self._bound, self._optimizer = False, None
+
+    def look_at_step(self, optimizer: Optimizer) -> None:
+        """Look, before any optimizer steps, at what the loop did since its last step; see ``synreal.core.guards``.
+
+        Raises:
+            TrainingError: If it leaves something out.
+        """
+        self._guard.before_step(self, optimizer, None if self._optimizer is None else self._optimizer())
+
+    def forget(self) -> None:
+        """Drop what was set aside for ``after_step``, where a batch is run again whose step was skipped."""
+        for term in self._terms().values():
+            term.forget()
 
     def calibrate(self, images: Iterable[Tensor]) -> Self:
         """Show images to the terms that must see some before training, such as ``weight_l2(importance="fisher")``.
@@ -308,12 +320,14 @@ class RegularizedModel(nn.Module):
                 cast("AveragedNetwork", average).update(self.student.get_submodule(self.anatomy.entry))
             for term in self._terms().values():
                 term.after_step()
+        self._guard.after_step(self)
 
     def detach(self) -> nn.Module:
         """Remove every hook and return the student; the model cannot be used afterwards."""
         if self.tap is not None:
             self.tap.remove()
         self._unbind()
+        unwatch(self)
         self._detached = True
         release_norm_stats(self.frozen_layers)
         self.frozen_layers = []
@@ -329,7 +343,11 @@ class RegularizedModel(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy is not bound: it has no optimizer of its own yet.
-        return {**self.__dict__, "_handles": (), "_bound": False}
+        return {**self.__dict__, "_handles": (), "_bound": False, "_optimizer": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        watch(self)
 
     @property
     def entry(self) -> str:
@@ -345,32 +363,3 @@ class RegularizedModel(nn.Module):
     def bound(self) -> bool:
         """Whether an optimizer tells the model of its steps."""
         return self._bound
-
-
-class UnboundWarning(UserWarning):
-    """A stateful regularizer trains and is not told of optimizer steps."""
-
-
-def _before_step(
-    model: RegularizedModel, _: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Let the terms read the gradients; where a closure makes them within the step (Lightning), right after it."""
-    closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-    if closure is None:
-        model.before_step()
-        return None
-    waiting = [model]  # an optimizer that calls the closure again has moved the weights by then
-
-    def with_gradients() -> Any:
-        loss = closure()
-        while waiting:
-            waiting.pop().before_step()
-        return loss
-
-    if "closure" in kwargs:
-        return args, {**kwargs, "closure": with_gradients}
-    return (args[0], with_gradients, *args[2:]), kwargs
-
-
-def _after_step(model: RegularizedModel, *_: Any) -> None:
-    model.after_step()

@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 import synreal
 from synreal.core import queue_terms
 from synreal.distributed import all_gather_rows, all_reduce_sum, broadcast, rank, world_size
+from synreal.errors import TrainingError
 from tests.regularizers.contract import Toy, batch, bits, optimizer_of, tiny
 
 ROWS = 8
@@ -52,6 +53,25 @@ def train(name, steps=5):
     return model, wrapped, optimizer
 
 
+def told(name, *, wrap, steps, penalty=True):
+    """What is said of a loop on each rank's own images that wraps the model or not, and adds the penalty or not."""
+    torch.manual_seed(0)
+    model = synreal.attach(Toy(), tiny(name)).train()
+    optimizer = optimizer_of(model)
+    call = DistributedDataParallel(model, broadcast_buffers=False) if wrap else model
+    try:
+        for step in range(steps):
+            view0, view1, target = batch(2 * step + rank(), rows=2)
+            output = call(view0, view1)
+            loss = F.cross_entropy(output["output"], target)
+            (loss + output["penalty"] if penalty else loss).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    except TrainingError as error:
+        return str(error)
+    return ""
+
+
 def gathered(*counts):
     """Gather rows that carry their rank and number; ``counts`` says how many each rank brings."""
     count = counts[rank()]
@@ -67,6 +87,10 @@ def main(folder):
     own = torch.tensor([5.0 + rank()])
     broadcast(own)
     result["broadcast"] = own
+
+    result["wrapped"] = told("csg", wrap=True, steps=4)
+    result["apart"] = told("csg", wrap=False, steps=4)
+    result["one rank"] = told("weight_l2", wrap=False, steps=1, penalty=rank() == 0)
 
     result["state"], result["after ragged batch"], result["not gathered"] = {}, {}, {}
     view0, view1, target = batch(5, 4)
