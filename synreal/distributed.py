@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 from torch import distributed as dist
+
+T = TypeVar("T")
 
 
 def is_distributed() -> bool:
@@ -60,3 +64,16 @@ def broadcast(value: Tensor) -> None:
     """Overwrite a tensor with rank 0's, in place."""
     if world_size() > 1:
         dist.broadcast(value, 0)
+
+
+def gather_values(value: T) -> list[T]:
+    """Return what every rank brings, in rank order; small values that can be pickled, such as texts.
+
+    Args:
+        value: This rank's.
+    """
+    if world_size() == 1:
+        return [value]
+    found: list[T] = [value] * world_size()
+    dist.all_gather_object(found, value)
+    return found

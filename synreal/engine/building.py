@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from synreal import stopping
 from synreal.config import RunConfig
 from synreal.core.attach import attach
+from synreal.core.norm_stats import hold_norm_stats, small_batches_told
 from synreal.engine import saving
 from synreal.engine.checkpoint import Evaluation, Seconds, Snapshot
 from synreal.engine.loading import length
@@ -23,7 +24,7 @@ from synreal.engine.progress import RunProgress
 from synreal.engine.schedule import BatchPlan
 from synreal.engine.signals import StopRequest
 from synreal.engine.state import Job, RunState, source_plan
-from synreal.errors import CheckpointError, Interrupted
+from synreal.errors import CheckpointError, ConfigError, Interrupted, TrainingError
 from synreal.locking import Lock
 from synreal.tasks.base import Task, memory_format
 from synreal.transforms import Transform
@@ -81,8 +82,34 @@ def build(
             saved=snapshot.step,
             snapshot=snapshot,
         )
+    if config.training.batch_size == 1:
+        _try_one_image(job)
     job.model.calibrate(_source_images(job, state.plan.images))
     return state
+
+
+def _try_one_image(job: Job) -> None:
+    """Run one image through the student as in training, where each batch is one: some layers cannot learn from that.
+
+    Larger batches cannot be too small: a plan leaves the ragged end of an epoch out.
+
+    Raises:
+        ConfigError: If a layer needs more; names it.
+    """
+    data: Any = job.data
+    network = job.student.network
+    modes = {module: module.training for module in network.modules()}
+    try:
+        with torch.random.fork_rng(), torch.no_grad(), hold_norm_stats(network), small_batches_told(network):
+            views, targets = job.task.collate([data[0, 0]])
+            images, more = job.task.inputs(views, targets, job.student, job.accelerator.device)
+            job.model.train()
+            network(images[0], **more)
+    except TrainingError as error:
+        raise ConfigError(f"batch_size is 1. {error} Set training.batch_size=2 or more.") from None
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def advance(state: RunState, phases: Sequence[Phase]) -> RunState:

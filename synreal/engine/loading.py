@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sys
+import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from synreal.engine.signals import ignore_signals
-from synreal.errors import SynrealError
+from synreal.errors import DataError, SynrealError, TrainingError
+
+_MOST_NAMED = 16  # images of a batch that are named
 
 
 def make_loader(
@@ -38,9 +46,12 @@ def make_loader(
         "pin_memory": torch.cuda.is_available(),
         "collate_fn": partial(_collated, collate),
     }
+    told = _Told(data, workers)
+    if workers:
+        _READ_BY_WORKERS.add(told)
     if batch_sampler is not None:
-        return DataLoader(_Told(data), batch_sampler=batch_sampler, **shared)
-    return DataLoader(_Told(data), batch_size=batch_size, sampler=sampler, **shared)
+        return DataLoader(told, batch_sampler=batch_sampler, **shared)
+    return DataLoader(told, batch_size=batch_size, sampler=sampler, **shared)
 
 
 def batches(loader: DataLoader[Any]) -> Iterator[Any]:
@@ -56,20 +67,107 @@ def length(data: Any) -> int:
     return len(data)
 
 
-class _Told(Dataset[Any]):
-    """Hands over an error of synreal's instead of raising it: a worker process would bury it in a traceback."""
+def named(data: Any, positions: Sequence[Any]) -> str:
+    """Name the images of items, by their files where they lie in some.
 
-    def __init__(self, data: Dataset[Any]) -> None:
+    Args:
+        data: The items.
+        positions: What they are read by: an index, or ``(epoch, index)``.
+    """
+    shown = [_named(data, position) for position in positions[:_MOST_NAMED]]
+    more = len(positions) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _named(data: Any, position: Any) -> str:
+    index = position[1] if isinstance(position, tuple) else position
+    images = getattr(data, "images", data)
+    path = images.path(index) if hasattr(images, "path") else None
+    if path is not None:
+        return str(path)
+    return f"image {index} of {getattr(images, 'name', 'the data')} ({getattr(images, 'split', 'all')})"
+
+
+class _Told(Dataset[Any]):
+    """Hands over an error of synreal's instead of raising it: a worker process would bury it in a traceback.
+
+    Args:
+        data: Items.
+        workers: Data-loading processes.
+
+    Attributes:
+        reading: Of each worker its process and the position of the item that it began to read last, in memory that the
+            main process can read when the worker is gone; None without workers.
+    """
+
+    def __init__(self, data: Dataset[Any], workers: int) -> None:
         self.data = data
+        self.reading: Tensor | None = None
+        if workers:
+            self.reading = torch.full((workers, 3), -1, dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
         return length(self.data)
 
     def __getitem__(self, index: Any) -> Any:
+        worker = get_worker_info()
+        if worker is not None and self.reading is not None:
+            position = index if isinstance(index, tuple) else (-1, index)
+            self.reading[worker.id] = torch.tensor([os.getpid(), *position])
         try:
             return self.data[index]
         except SynrealError as error:
             return error
+        except (MemoryError, RecursionError) as error:
+            return DataError(
+                f"{_named(self.data, index)} cannot be read: {' '.join([type(error).__name__, str(error)]).strip()}. "
+                "Use fewer workers (data.workers) or a smaller batch_size if memory is short; leave the image out, or "
+                "lower the data set's max_pixels, if it is huge; synreal data check reads all images once."
+            )
+        except Exception as error:
+            if sys.version_info >= (3, 11):
+                error.add_note(f"while reading {_named(self.data, index)}")
+            raise
+
+
+_READ_BY_WORKERS: Final[weakref.WeakSet[_Told]] = weakref.WeakSet()
+
+
+@contextmanager
+def dead_workers_named() -> Iterator[None]:
+    """Say which images a data-loading process was reading, where torch says that it is gone; it may do so at any time.
+
+    Raises:
+        TrainingError: If a worker was killed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = f"{error} {error.__cause__ or ''}"  # the cause may name the signal
+        found = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", text)
+        if isinstance(error, SynrealError) or found is None:
+            raise
+        pids = {int(pid) for pid in found[1].split(",")}
+        raise TrainingError(_obituary(pids, text)) from None
+
+
+def _obituary(pids: set[int], text: str) -> str:
+    last = [
+        _named(told.data, (epoch, index))
+        for told in _READ_BY_WORKERS
+        if told.reading is not None
+        for pid, epoch, index in told.reading.tolist()
+        if pid in pids
+    ]
+    seen = f"The last image that it began to read: {', '.join(last)}." if last else "It had not begun to read an image."
+    reason = re.search(r"is killed by signal: ([^.]*)", text)
+    signal = f" (signal: {reason[1].strip()})" if reason else ""
+    return (
+        f"A data-loading process (pid {', '.join(map(str, sorted(pids)))}) ended unexpectedly{signal}. {seen} Most "
+        "often memory ran out: use fewer workers (data.workers=0 reads in the main process, whose error then says "
+        "more), a smaller batch_size, or more shared memory (/dev/shm). A decoder may also crash on that image: "
+        "synreal data check reads all of them once."
+    )
 
 
 def _collated(collate: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> Any:

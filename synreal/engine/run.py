@@ -16,7 +16,7 @@ from synreal.config import RunConfig
 from synreal.engine import building, checkpoint, environment, identity, preflight, run_folder, saving
 from synreal.engine.building import phases_of
 from synreal.engine.checkpoint import Snapshot
-from synreal.engine.loading import length
+from synreal.engine.loading import dead_workers_named, length
 from synreal.engine.phases import seen_of_target
 from synreal.engine.progress import RunProgress
 from synreal.engine.run_folder import RunFacts
@@ -82,7 +82,8 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False, sho
         request = stack.enter_context(listening())
         progress = stack.enter_context(RunProgress(show=show_progress and main))
         try:
-            return _run(config, path, accelerator, progress, request, lock, stored)
+            with dead_workers_named():
+                return _run(config, path, accelerator, progress, request, lock, stored)
         except OSError as error:  # a full disk, a folder that went away
             raise TrainingError(f"The run in {path} cannot go on: {error}. Its checkpoints are whole.") from error
 

@@ -56,13 +56,24 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
         order: list[int] = []
         drawn = -1
         for step in range(self.start, self.total):
-            epoch, inside = divmod(step, self.steps_per_epoch)
+            epoch = step // self.steps_per_epoch
             if epoch != drawn:
-                generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
-                order = torch.randperm(self.images, generator=generator).tolist()
-                drawn = epoch
-            first = (inside * self.world + self.rank) * self.batch_size
-            yield [(epoch, index) for index in order[first : first + self.batch_size]]
+                order, drawn = self._order(epoch), epoch
+            yield self._batch(step, order)
+
+    def at(self, step: int) -> list[tuple[int, int]]:
+        """Return the batch of one step, counted from 0."""
+        return self._batch(step, self._order(step // self.steps_per_epoch))
+
+    def _order(self, epoch: int) -> list[int]:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
+        order: list[int] = torch.randperm(self.images, generator=generator).tolist()
+        return order
+
+    def _batch(self, step: int, order: list[int]) -> list[tuple[int, int]]:
+        epoch, inside = divmod(step, self.steps_per_epoch)
+        first = (inside * self.world + self.rank) * self.batch_size
+        return [(epoch, index) for index in order[first : first + self.batch_size]]
 
     def __len__(self) -> int:
         return self.total - self.start

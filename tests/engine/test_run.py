@@ -28,6 +28,7 @@ from synreal.measures import Collection
 from synreal.optim import warmup_poly
 from synreal.records import RunRecord, read_record
 from synreal.tasks.classification import Classification
+from synreal.tasks.items import TrainingItems
 from synreal.views import VIEWS, View
 from tests.engine import tiny
 from tests.engine.tiny import outcome, rows, run, steps_saved
@@ -686,6 +687,47 @@ def test_a_gradient_that_is_not_finite_ends_a_clipped_run(tmp_path, monkeypatch)
         run(tmp_path / "run", regularizers="none", clip_norm=1.0)
 
 
+def test_a_loss_that_is_not_finite_names_the_images(tmp_path, monkeypatch):
+    spoil(monkeypatch, 5, lambda loss, output: loss * math.nan)
+    seen = []
+    update = TrainingItems.__getitem__
+    monkeypatch.setattr(TrainingItems, "__getitem__", lambda self, at: (seen.append(at), update(self, at))[1])
+    with pytest.raises(TrainingError, match=r"Its batch: image \d+ of digits \(train\), ") as error:
+        run(tmp_path / "run", regularizers="none", eval_every=0)
+    images = [f"image {index} of digits (train)" for _, index in seen[-6:]]
+    assert f"Its batch: {', '.join(images)}. The weights" in str(error.value)
+
+
+@pytest.fixture
+def scaled(monkeypatch):
+    """Let runs scale their gradients as with fp16, which no CPU has."""
+    make = preflight.accelerator
+
+    def accelerator(config):
+        made = make(config)
+        made.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+        return made
+
+    monkeypatch.setattr(preflight, "accelerator", accelerator)
+
+
+@pytest.mark.parametrize("at", [0, 2, 3])
+def test_a_step_that_the_scaler_skips_is_made_again(tmp_path, whole, monkeypatch, scaled, at):
+    spoil(monkeypatch, at, infinite_gradient)
+    made = run(tmp_path / "run", regularizers="gcisg").folder
+    assert load_latest(made / "checkpoints").facts.scaler["scale"] == 2.0**9
+    # A power of two scales without rounding: the same steps, rates, queues and averages as without a scaler.
+    assert outcome(made) == outcome(whole(regularizers="gcisg"))
+
+
+def test_gradients_that_no_scale_makes_finite_end_the_run(tmp_path, monkeypatch, scaled):
+    original = Classification.loss
+    monkeypatch.setattr(Classification, "loss", lambda *given: infinite_gradient(None, given[1]) or original(*given))
+    with pytest.raises(TrainingError, match=r"Step 0 has gradients that are not finite at any scale .*loss = \d"):
+        run(tmp_path / "run", regularizers="csg")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
 @pytest.mark.parametrize("at", [2, 7], ids=["mid-run", "last step"])
 def test_broken_weights_are_never_saved(tmp_path, monkeypatch, at):
     spoil(monkeypatch, at, infinite_gradient)
@@ -902,6 +944,21 @@ def test_a_batch_larger_than_the_data_leaves_no_folder(tmp_path):
     with pytest.raises(ConfigError, match="Use at most batch_size=24"):
         run(tmp_path / "run", batch_size=25)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_of_one_is_refused_before_training_where_a_layer_needs_more(tmp_path, monkeypatch):
+    settings = {"regularizers": "none", "batch_size": 1, "max_steps": 1, "eval_every": 0}
+    tried = run(tmp_path / "frozen", **settings).folder
+    monkeypatch.setattr(RunProgress, "step", lambda *_: pytest.fail("a step was made"))
+    said = r"batch_size is 1\. .*layer blocks\.4\.0\.bn2 .* one value .*training\.batch_size=2"
+    with pytest.raises(ConfigError, match=said):
+        run(tmp_path / "train", **settings, norm="train")
+    assert not (tmp_path / "train").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(building, "_try_one_image", lambda job: None)
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.install(patch.setattr)
+        assert outcome(run(tmp_path / "untried", **settings).folder) == outcome(tried)  # the trial changes nothing
 
 
 def test_a_run_folder_is_not_overwritten_by_accident(finished, no_data):

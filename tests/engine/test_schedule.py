@@ -87,3 +87,9 @@ def test_no_epochs_no_batches():
     plan = BatchPlan(24, 6, 0, seed=0)
     assert plan.total == len(plan) == 0
     assert list(plan) == []
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_step_is_found_without_those_before(rank):
+    plan = BatchPlan(23, 3, 4, seed=7, rank=rank, world=2)
+    assert [plan.at(step) for step in range(plan.total)] == list(plan)

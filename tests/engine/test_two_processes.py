@@ -78,6 +78,14 @@ def test_a_stop_that_one_process_hears_in_a_test_ends_both_with_a_checkpoint(tmp
     assert not [row for row in rows(output) if "eval/uci/accuracy" in row]
 
 
+def test_a_loss_that_is_not_finite_in_one_process_ends_both(together):
+    said = [json.loads((together / f"rank{rank}.json").read_text())["broken"] for rank in (0, 1)]
+    assert said[0] == said[1]
+    assert "Step 0 is not finite: in process 1 of 2, loss = nan, penalty = 0" in said[0]
+    assert said[0].count("of digits (train)") == 3
+    assert "process 0" not in said[0]
+
+
 def test_two_processes_train_like_one(together, alone):
     ours, theirs = (load_latest(folder / "checkpoints") for folder in (together / "run", alone))
     assert ours.step == theirs.step == 8

@@ -6,6 +6,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import signal
 import sys
@@ -23,7 +24,7 @@ from synreal.data.labels.boxes import Boxes
 from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks
 from synreal.engine import environment
 from synreal.engine.progress import RunProgress
-from synreal.errors import Interrupted
+from synreal.errors import Interrupted, TrainingError
 from synreal.figures import FIGURES, Figure
 from synreal.measures import Collection
 from synreal.plugins import load_plugin
@@ -221,8 +222,29 @@ def single(order):
     if "report" in order:
         COUNTS["uci", "test"] = 1  # fewer images than processes
         again = engine.evaluate(path, device="cpu", show_progress=False)
-        report = {"record": result.record.model_dump(mode="json"), "images": {k: s.images for k, s in again.items()}}
+        report = {
+            "broken": broken_on_rank_1(f"{order['report']}-broken"),
+            "record": result.record.model_dump(mode="json"),
+            "images": {k: s.images for k, s in again.items()},
+        }
         Path(order["report"], f"rank{distributed.rank()}.json").write_text(json.dumps(report), encoding="utf-8")
+
+
+def broken_on_rank_1(output):
+    """What is said of a run whose loss is not finite in one of two processes."""
+    original = Classification.loss
+
+    def loss(self, given, targets):
+        return original(self, given, targets) * (math.nan if distributed.rank() else 1)
+
+    Classification.loss = loss
+    try:
+        run(output, regularizers="none", batch_size=3)
+    except TrainingError as error:
+        return str(error)
+    finally:
+        Classification.loss = original
+    return ""
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import torch
 from torch.optim import Optimizer
 
 from synreal import distributed
+from synreal.engine.loading import named
 from synreal.engine.phases.base import PHASES, Phase, Sees
 from synreal.engine.saving import checkpoints
 from synreal.engine.schedule import BatchPlan
@@ -18,6 +19,8 @@ from synreal.engine.stepping import source_batches, step_made
 from synreal.errors import TrainingError
 from synreal.optim import parameter_groups, warmup_poly
 from synreal.views import derive_seed
+
+_MOST_SKIPPED: Final = 48  # a scale that was halved so often lets no gradient overflow that is finite at all
 
 
 @PHASES.register
@@ -48,7 +51,19 @@ class Train(Phase):
             Interrupted: If the run was asked to stop; it has a checkpoint.
         """
         for views, targets in source_batches(state):
-            step_made(state, self.step(state, views, targets))
+            step_made(state, self._step_that_counts(state, views, targets))
+
+    def _step_that_counts(self, state: RunState, views: Any, targets: Any) -> dict[str, float]:
+        """Make a step; one that the gradient scaler skips is none: the batch is run again with the smaller scale."""
+        for _ in range(_MOST_SKIPPED):
+            row = self.step(state, views, targets)
+            if not state.job.accelerator.optimizer_step_was_skipped:
+                return row
+            state.model.forget()  # its keys are made again
+        raise TrainingError(
+            f"Step {state.made} has gradients that are not finite at any scale ({_MOST_SKIPPED} were tried): "
+            f"{_values(row)}. Use precision bf16, lower lr or the weight of the term that grows, or set clip_norm."
+        )
 
     def factor(self, state: RunState) -> float:
         """Return the share of its rate that each group of the optimizer takes in this step."""
@@ -104,10 +119,26 @@ class Train(Phase):
 
 
 def _check_finite(state: RunState, row: Mapping[str, float]) -> None:
-    bad = torch.tensor([float(not all(math.isfinite(value) for value in row.values()))])
-    if float(distributed.all_reduce_sum(bad.to(state.job.accelerator.device))):
-        values = ", ".join(f"{name} = {value:g}" for name, value in row.items())
-        raise TrainingError(
-            f"Step {state.made} is not finite: {values}. The weights were not changed by it; the newest checkpoint "
-            f"is in {checkpoints(state.job.path)}. Lower lr or the weight of the term that grows, or set clip_norm."
-        )
+    """End the run on all processes if any of them has a value that is not finite, and say which images it saw."""
+    broken = not all(math.isfinite(value) for value in row.values())
+    flag = torch.tensor([float(broken)], device=state.job.accelerator.device)
+    if not float(distributed.all_reduce_sum(flag)):
+        return
+    said = ""
+    if broken:
+        said = f"{_values(row)}. Its batch: {named(state.job.data, state.plan.at(state.step))}"
+    world = distributed.world_size()
+    told = [
+        text if world == 1 else f"in process {rank} of {world}, {text}"
+        for rank, text in enumerate(distributed.gather_values(said))
+        if text
+    ]
+    raise TrainingError(
+        f"Step {state.made} is not finite: {'; '.join(told)}. The weights were not changed by it; the newest "
+        f"checkpoint is in {checkpoints(state.job.path)}. Lower lr or the weight of the term that grows, or set "
+        "clip_norm."
+    )
+
+
+def _values(row: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} = {value:g}" for name, value in row.items())
