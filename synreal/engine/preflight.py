@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -54,12 +56,53 @@ def accelerator(config: RunConfig) -> Accelerator:
     if not distributed.is_distributed():
         # Accelerate keeps the first run's precision and device for the whole process otherwise.
         AcceleratorState._reset_state(reset_partial_state=True)
+    check_launch(os.environ)
     made = Accelerator(
         cpu=kind == "cpu",
         mixed_precision={"fp32": "no"}.get(precision, precision),
         # Queues are equal on all ranks by construction: sending them each step would cost megabytes.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+    check_world(os.environ, made.num_processes)
     if precision == "fp16" and made.device.type == "cpu":
         raise ConfigError("precision 'fp16' needs a GPU: on a CPU it would silently run in float32. Use bf16 or fp32.")
     return made
+
+
+def check_launch(environ: Mapping[str, str]) -> None:
+    """Refuse a launcher that was asked for several processes and started one.
+
+    Without several GPUs, ``accelerate launch --num_processes N`` starts the program once. It then tells it the address
+    of the other processes, but neither how many there are nor which one it is.
+
+    Args:
+        environ: Environment variables.
+
+    Raises:
+        ConfigError: If it did so.
+    """
+    alone = not {"WORLD_SIZE", "RANK", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"} & set(environ)
+    if alone and "ACCELERATE_DYNAMO_MODE" in environ and "MASTER_ADDR" in environ:
+        raise ConfigError(
+            "accelerate launch was asked for several processes and started one: without several GPUs it does not start "
+            "more. Use torchrun --nproc-per-node N -m synreal_cli run ..., or, for one process, accelerate launch "
+            "--num_processes 1 with MASTER_ADDR unset."
+        )
+
+
+def check_world(environ: Mapping[str, str], processes: int) -> None:
+    """Refuse to train with another number of processes than the launcher was asked for.
+
+    Args:
+        environ: Environment variables.
+        processes: How many found each other.
+
+    Raises:
+        ConfigError: If that is not what ``WORLD_SIZE`` says.
+    """
+    asked = environ.get("WORLD_SIZE", str(processes))
+    if asked != str(processes):
+        raise ConfigError(
+            f"The launcher says that there are {asked} processes (WORLD_SIZE), but {processes} found each other: each "
+            f"would train by itself. Start the run with torchrun --nproc-per-node {asked}, or unset WORLD_SIZE."
+        )
