@@ -35,5 +35,5 @@ def evaluate(
         return
     console = Console()
     console.print(score_table(scores, title=f"{folder}, last epoch"))
-    if scores["source"].per_class:
+    if next(iter(scores.values())).per_class:
         console.print(class_table(scores))

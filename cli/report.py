@@ -32,10 +32,10 @@ def print_result(record: RunRecord, folder: Path | None, console: Console | None
 
 
 def score_table(scores: Mapping[str, Score], *, title: str, chance: float | None = None) -> Table:
-    """Make the table of measures, shares in percent: one row per set, the held-out source first."""
+    """Make the table of measures, shares in percent: one row per set, the held-out source first if there."""
     table = Table(title=title, title_justify="left")
     table.add_column("tested on")
-    about = scores["source"]
+    about = next(iter(scores.values()))
     headings = [with_unit(about.headings[name], about.units[name]) for name in about.short]
     for heading in ("images", *headings, *(["chance %"] if chance is not None else [])):
         table.add_column(heading, justify="right")
@@ -53,7 +53,7 @@ def score_table(scores: Mapping[str, Score], *, title: str, chance: float | None
 
 def class_table(scores: Mapping[str, Score]) -> Table:
     """Make the table by class, e.g. of recall, IoU or AP, and beneath it what was measured on parts of the objects."""
-    about = scores["source"]
+    about = next(iter(scores.values()))
     unit = about.units[about.headline_name]
     by_class = f"{about.per_class_heading} by class"
     table = Table(title=f"{by_class}, {unit}" if unit else by_class, title_justify="left")

@@ -46,6 +46,7 @@ def build(
     request: StopRequest,
     lock: Lock | None = None,
     snapshot: Snapshot | None = None,
+    classes: Sequence[str] | None = None,
 ) -> RunState:
     """Build all that a run needs, at its start or where a snapshot was taken.
 
@@ -58,6 +59,7 @@ def build(
         request: Whether the run was asked to stop.
         lock: On the run folder; None in the processes that do not write.
         snapshot: What to go on from.
+        classes: Those that the run was started with, where it is resumed.
 
     Raises:
         ConfigError: If settings do not fit the data or the network.
@@ -66,7 +68,7 @@ def build(
         CheckpointError: If the run cannot go on from the snapshot.
         Interrupted: If the run was asked to stop; nothing is saved of what was built.
     """
-    job = _build_job(config, path, accelerator, phases, progress, request, lock)
+    job = _build_job(config, path, accelerator, phases, progress, request, lock, classes)
     if snapshot is None:
         state = _begin(job, phases, 0, before=0, history=[], seconds=Seconds(), saved=-1)
     else:
@@ -165,8 +167,11 @@ def _build_job(
     progress: RunProgress,
     request: StopRequest,
     lock: Lock | None,
+    classes: Sequence[str] | None,
 ) -> Job:
     task = load_task(config)
+    if classes is not None:
+        saving.check_classes(path, classes, task.classes)
     stopping.poll()
     views = max(spec.views for spec in config.terms)
     data = task.training_data(views)

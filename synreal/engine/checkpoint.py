@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as pack_tensors
 from torch import Tensor
@@ -309,3 +309,20 @@ def read_student(path: Path) -> dict[str, torch.Tensor]:
         return load_tensors(_read(path))
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from None
+
+
+def read_student_facts(path: Path) -> dict[str, Any]:
+    """Read what ``export_student`` wrote of a student beside its weights.
+
+    Returns:
+        The facts; empty where a file holds none, as one of another program.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            found = (file.metadata() or {}).get("synreal")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from None
+    return {} if found is None else _parse(path, found.encode())

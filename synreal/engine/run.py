@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -97,10 +98,11 @@ def _run(
     lock: Lock | None,
     stored: RunFacts | None,
 ) -> RunResult:
+    classes = None if stored is None else stored.classes
     phases = building.phases_of(config)
     snapshot = None if stored is None else checkpoint.load_latest(saving.checkpoints(path))
     try:
-        state = building.build(config, path, accelerator, phases, progress, request, lock, snapshot)
+        state = building.build(config, path, accelerator, phases, progress, request, lock, snapshot, classes)
     except Interrupted as stop:
         raise saving.unstarted(stop, path, resume=stored is not None) from None
     if stored is not None:
@@ -122,15 +124,10 @@ def _take_up(state: RunState, stored: RunFacts, snapshot: Snapshot | None) -> No
     """Say where a run goes on, and drop the rows that it writes again.
 
     Raises:
-        CheckpointError: If data or classes are others than those that the run began with.
+        CheckpointError: If the data are others than those that the run began with.
     """
     path, progress = state.job.path, state.job.progress
     saving.check_data(stored.data, state.job, "the run was started")
-    if stored.classes != list(state.job.task.classes):
-        raise CheckpointError(
-            f"The classes changed since the run was started: {path / run_folder.RUN_FILE} says "
-            f"{', '.join(stored.classes)}, the data now {', '.join(state.job.task.classes)}."
-        )
     if snapshot is None:
         progress.say(f"{path} holds no checkpoint yet: starting at step 0.")
     if state.job.main:
@@ -208,8 +205,13 @@ def _finish(
         ),
     )
     if job.main:
-        metadata = {"backbone": config.student.backbone, "classes": task.classes, "library": config.task.library}
-        metadata |= task.recipe
+        metadata: dict[str, Any] = {
+            "backbone": config.student.backbone,
+            "classes": task.classes,
+            "library": config.task.library,
+            "statistics": job.student.statistics,
+            **task.recipe,
+        }
         checkpoint.export_student(job.path / run_folder.STUDENT_FILE, job.model.student.state_dict(), metadata)
         for name, collection in collections.items():
             title = f"{scores[name].data} ({scores[name].split}), {record.method}, seed {config.training.seed}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -130,6 +130,28 @@ def unstarted(stop: Interrupted, path: Path, *, resume: bool) -> Interrupted:
     """
     how = f"what it had is kept. {_go_on(path)}" if resume else "nothing is written. Start it again in the same way."
     return Interrupted(f"Stopped before the first step; {how}", stop.exit_code)
+
+
+def check_classes(path: Path, then: Sequence[str], now: Sequence[str]) -> None:
+    """Check that data still have the classes that a run was started with, in their order.
+
+    Args:
+        path: The run folder.
+        then: What its ``run.json`` says.
+        now: The classes of the source as it is now.
+
+    Raises:
+        CheckpointError: If they differ; names the difference.
+    """
+    if tuple(then) == tuple(now):
+        return
+    gone, new = ([name for name in one if name not in other] for one, other in ((then, now), (now, then)))
+    changes = [f"gone: {', '.join(gone)}"] * bool(gone) + [f"new: {', '.join(new)}"] * bool(new)
+    raise CheckpointError(
+        f"Cannot resume {path}: the classes of the source changed since the run was started. "
+        f"{'; '.join(changes) or 'They are in another order'}. Then: {', '.join(then)}. Now: {', '.join(now)}. Give "
+        "the source its classes back, or start a new run."
+    )
 
 
 def stopped(request: StopRequest, path: Path, step: int) -> Interrupted:

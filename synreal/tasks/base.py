@@ -5,15 +5,12 @@ Imports no torch before a task runs.
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeVar
 
 from typing_extensions import Self
 
-from synreal import data
-from synreal.data.class_names import align_names, differences
 from synreal.specs import Spec, SpecRegistry
 from synreal.tasks.setup import Recipe, Setup
 
@@ -93,6 +90,10 @@ class TaskSpec(Spec, ABC):
         """Read the data of a run; see ``Task.load``."""
         return self.runtime().load(self, setup)
 
+    def load_tests(self, setup: Setup, classes: Sequence[str], *, source: bool) -> Task[Any]:
+        """Read what a trained student is tested on; see ``Task.load_tests``."""
+        return self.runtime().load_tests(self, setup, classes, source=source)
+
 
 TASKS: Final[SpecRegistry[TaskSpec]] = SpecRegistry(
     "task",
@@ -114,19 +115,22 @@ class Task(ABC, Generic[S]):
     Args:
         spec: The task's settings.
         setup: What it is told of the run.
-        train: Synthetic images to train on.
+        train: Synthetic images to train on; None if a student is only tested.
         tests: Images to test on: the held-out source as ``"source"``, and each target by name.
+        classes: Those that a network has learned; by default the source's.
 
     Attributes:
-        classes: Class names of the source, which the network learns.
+        classes: Class names that the network learns, or has learned.
     """
 
-    def __init__(self, spec: S, setup: Setup, train: Any, tests: Mapping[str, Any]) -> None:
+    def __init__(
+        self, spec: S, setup: Setup, train: Any, tests: Mapping[str, Any], classes: Sequence[str] | None = None
+    ) -> None:
         self.spec = spec
         self.setup = setup
         self.train = train
         self.tests = dict(tests)
-        self.classes: tuple[str, ...] = train.classes
+        self.classes: tuple[str, ...] = train.classes if classes is None else tuple(classes)
 
     @classmethod
     def load(cls, spec: S, setup: Setup) -> Self:
@@ -139,33 +143,32 @@ class Task(ABC, Generic[S]):
             ConfigError: If source and target share no class, or a setting does not fit the source's classes.
             DataError: If data are missing or damaged.
         """
-        from synreal.data.aligned import aligned
-        from synreal.data.files.copies import Resized
-        from synreal.data.inspection.duplicates import duplicates
+        from synreal.tasks.parts import to_train_and_test
 
-        train, heldout = (
-            data.load(setup.source, split, label=spec.label, seed=setup.data_seed, policy=setup.policy)
-            for split in ("train", "heldout")
-        )
-        # Parts of one data set may lie in files of their own, which number classes as they please.
-        heldout = aligned(heldout, train.classes, align_names(train.classes, heldout.classes))
-        spec.check_classes(train.classes, setup.source.label)
-        targets = {}
-        for target in setup.targets:
-            images = data.load(target, "test", label=spec.label, policy=setup.policy)
-            alignment = align_names(train.classes, images.classes)
-            told = [f"Target {target.label!r} {line}." for line in differences(alignment)]
-            if shared := duplicates(train, images):
-                told.append(
-                    f"{len(shared)} images of target {target.label!r} are also trained on, e.g. {shared[0][1]}: what "
-                    "is measured on them is not a zero-shot result."
-                )
-            for line in told:
-                warnings.warn(line, stacklevel=2)
-            targets[target.label] = aligned(images, train.classes, alignment)
-        if setup.cache_size is not None:
-            train = Resized(train, setup.cache_size)
-        return cls(spec, setup, train, {"source": heldout, **targets})
+        train, tests = to_train_and_test(spec.label, setup, spec.check_classes)
+        return cls(spec, setup, train, tests)
+
+    @classmethod
+    def load_tests(cls, spec: S, setup: Setup, classes: Sequence[str], *, source: bool) -> Self:
+        """Read what a trained student is tested on; it cannot be trained with it.
+
+        All sets get the student's classes, by name; a warning lists each difference. Without the images that it was
+        trained on, nothing is said of targets that share some.
+
+        Args:
+            spec: The task's settings.
+            setup: What it is told of the run.
+            classes: Those of the student, in the order of its outputs.
+            source: Whether the held-out source must be there; if not, a warning says why it is not tested.
+
+        Raises:
+            ConfigError: If a set and the student share no class.
+            DataError: If data are missing or damaged.
+        """
+        from synreal.tasks.parts import to_test
+
+        train, tests = to_test(spec.label, setup, classes, source=source)
+        return cls(spec, setup, train, tests, classes)
 
     @abstractmethod
     def build_student(self) -> Student:
@@ -307,13 +310,16 @@ class Task(ABC, Generic[S]):
     @property
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of each part: ``"train"``, ``"source"`` and each target."""
-        return {"train": self.train.fingerprint, **{name: data.fingerprint for name, data in self.tests.items()}}
+        return {name: part.fingerprint for name, part in self._parts.items()}
 
     @property
     def left_out(self) -> dict[str, dict[str, int]]:
         """What was left out while data were read, by part and reason; parts of which everything is used are absent."""
-        parts = {"train": self.train, **self.tests}
-        return {name: dict(part.dropped) for name, part in parts.items() if part.dropped}
+        return {name: dict(part.dropped) for name, part in self._parts.items() if part.dropped}
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        return self.tests if self.train is None else {"train": self.train, **self.tests}
 
     @property
     @abstractmethod

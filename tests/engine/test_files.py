@@ -1,6 +1,7 @@
 """Runs on data in files: the papers' pairs and a user's own, from the options to the result."""
 
 import json
+import shutil
 import warnings
 
 import pytest
@@ -201,6 +202,46 @@ def test_classes_are_matched_by_name_and_differences_told(folders, tmp_path, syn
     assert code == 2
     assert "Source and target share no class" in err
     assert not (tmp_path / "there").exists()
+
+
+def test_a_student_keeps_its_classes_whatever_the_folders_hold(folders, tmp_path, synreal):
+    folders = ["imagefolder(root='renders', heldout=12)" if word == "imagefolder:renders" else word for word in folders]
+    assert synreal(*folders, "--regularizer", "none", "--epochs", 0, "--output", "here")[0] == 0
+    scores = json.loads(synreal("evaluate", "here", "--json")[1])
+    for where in ("renders", "photos"):
+        (tmp_path / where / "bolt").rename(tmp_path / where / "zinc bolt")  # today's order is nut, plate, zinc bolt
+        simple_trees.imagefolder_tree(tmp_path / "spare", seed=2)
+        (tmp_path / "spare" / "bolt").rename(tmp_path / where / "anvil")
+        shutil.rmtree(tmp_path / "spare")
+    code, out, err = synreal("evaluate", "here", "--json")
+    assert code == 0, err
+    for name, kind in (("source", "Source"), ("imagefolder", "Target")):
+        assert f"{kind} 'imagefolder' has no bolt: not measured" in err
+        assert "has anvil, zinc bolt, which the source does not have: left out" in err
+        again, before = json.loads(out)[name], scores[name]
+        assert list(again["per_class"]) == ["bolt", "nut", "plate"]
+        for each in ("nut", "plate"):
+            assert name == "source" or again["per_class"][each] == before["per_class"][each]
+        assert again["per_class"]["bolt"] is None
+    (tmp_path / "here" / "result.json").unlink()
+    code, _, err = synreal("run", "--resume", tmp_path / "here")
+    assert code == 1
+    assert "the classes of the source changed since the run was started. gone: bolt; new: anvil, zinc bolt" in err
+
+
+def test_a_target_is_tested_without_the_source(folders, tmp_path, synreal):
+    assert synreal(*folders, "--regularizer", "none", "--epochs", 0, "--output", "here")[0] == 0
+    scores = json.loads(synreal("evaluate", "here", "--json")[1])
+    shutil.rmtree(tmp_path / "renders")
+    code, out, err = synreal("evaluate", "here", "--target", "imagefolder:photos", "--json")
+    assert code == 0, err
+    assert json.loads(out) == {"imagefolder": scores["imagefolder"]}
+    assert "Warning: The held-out source is not tested: " in err
+    assert "Warning: Targets are not compared with the images that were trained on: " in err
+    assert synreal("evaluate", "here", "--target", "imagefolder:photos")[0] == 0
+    code, _, err = synreal("evaluate", "here")
+    assert code == 2
+    assert f"{tmp_path / 'renders'} does not exist" in err
 
 
 def test_a_missing_folder_is_told_before_a_network_is_built(folders, tmp_path, synreal, monkeypatch):

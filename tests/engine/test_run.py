@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import errno
 import importlib
 import json
@@ -38,6 +39,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::synreal.core.teachers.Untrained
 
 REGULARIZERS = synreal.list_regularizers()
 running = importlib.import_module("synreal.engine.run")  # as an attribute of the package it is the function
+evaluating = importlib.import_module("synreal.engine.evaluate")
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -483,6 +485,23 @@ def test_resume_refuses_other_data(halfway, monkeypatch):
     with pytest.raises(CheckpointError, match=r"The data changed since the checkpoint was made: train\."):
         run(halfway, resume=True)
     assert not (halfway / "result.json").exists()
+
+
+def test_resume_refuses_other_classes(tmp_path, monkeypatch, halfway):
+    load = tiny.load
+    named = ("nought", *data.find("digits").class_names("classes")[1:])
+
+    def renamed(*given, **more):
+        images = load(*given, **more)
+        images.classes = named
+        return images
+
+    monkeypatch.setattr(data, "load", renamed)
+    for checkpoints in (True, False):  # also before the first one
+        if not checkpoints:
+            shutil.rmtree(halfway / "checkpoints")
+        with pytest.raises(CheckpointError, match=r"classes of the source changed .*gone: \w+; new: nought\. Then: "):
+            run(halfway, resume=True)
 
 
 def test_resume_refuses_another_teacher(halfway, monkeypatch):
@@ -1037,7 +1056,9 @@ def test_evaluate_needs_a_finished_run(tmp_path, halfway, no_data):
 def test_evaluate_refuses_a_student_of_another_network(finished):
     text = (finished / "run.json").read_text()
     (finished / "run.json").write_text(text.replace("test_efficientnet", "test_resnet"))
-    with pytest.raises(CheckpointError, match="does not fit the run's configuration"):
+    with pytest.raises(
+        CheckpointError, match=r"does not fit the run's configuration: its backbone is 'test_efficientnet'"
+    ):
         evaluate(finished, device="cpu", show_progress=False)
 
 
@@ -1081,6 +1102,27 @@ def test_after_any_fault_the_run_ends_in_words_and_can_go_on(tmp_path, faults, w
     faults.heal()
     run(output, resume=(output / "run.json").exists())
     assert outcome(output) == outcome(whole())
+
+
+def test_evaluate_refuses_a_student_of_another_run(finished):
+    stored = json.loads((finished / "run.json").read_text())
+    stored["classes"] = stored["classes"][::-1]
+    (finished / "run.json").write_text(json.dumps(stored))
+    with pytest.raises(CheckpointError, match="does not fit the run's configuration: its classes is"):
+        evaluate(finished, device="cpu", show_progress=False)
+
+
+def test_evaluate_normalises_as_the_run_did(finished, monkeypatch):
+    # Some encoders know their images' statistics from their weights, which are not read again.
+    build, seen = Classification.build_student, []
+
+    def build_student(self):
+        seen.append(build(self))
+        return dataclasses.replace(seen[-1], statistics=((0.0,) * 3, (9.0,) * 3))
+
+    monkeypatch.setattr(Classification, "build_student", build_student)
+    monkeypatch.setattr(evaluating, "score_student", lambda student, *_: (None, student.statistics))
+    assert evaluate(finished, device="cpu", show_progress=False) == seen[0].statistics
 
 
 def test_a_full_disk_ends_the_run_with_a_message(monkeypatch, tmp_path):
