@@ -24,7 +24,7 @@ from synreal.engine.run_folder import RunFacts
 from synreal.engine.signals import StopRequest, listening
 from synreal.engine.state import Job, RunState
 from synreal.engine.testing import score_averaged, score_run, score_shifted
-from synreal.errors import CheckpointError, Interrupted, TrainingError
+from synreal.errors import Interrupted, TrainingError
 from synreal.locking import Lock
 from synreal.measures import Collection
 from synreal.records import Chosen, Cost, Protocol, RunRecord, Score, best_epoch, read_record, write_json
