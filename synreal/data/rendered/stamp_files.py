@@ -306,8 +306,7 @@ def _cut_out_all(
     kept: list[Stamp] = []
     pictures: list[NDArray[np.uint8]] = []
     skipped: dict[str, str] = {}
-    again = list(left_out)
-    seen: set[bytes] = set()
+    again, seen = list(left_out), set[bytes]()
     for number, stamp in enumerate(stamps, 1):
         stopping.poll()
         try:
