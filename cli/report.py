@@ -22,6 +22,8 @@ def print_result(record: RunRecord, folder: Path | None, console: Console | None
         console.print(class_table(scores))
     if record.weights["source"] == "none":
         console.print("Weights were random (weights: none): there was no knowledge of the real world to keep.")
+    for change in record.changes:
+        console.print(f"Not bit-exact: {change}.")
     for name, best in record.target_selected.items():
         if best.step != record.protocol.steps:
             unit = record.source_heldout.units[record.source_heldout.headline_name]

@@ -445,7 +445,7 @@ def test_resuming_with_another_version_of_the_file_says_so(halfway, call):
     plugin.write_text(PLUGIN.format(name="mine") + "# changed\n")
     code, _, err = call("run", "--resume", path, "--plugin", plugin)
     assert code == 0, err
-    assert re.search(r"Not bit-exact: plugins changed from \{'mine\.py': '\w{64}'\} to \{'mine\.py': '\w{64}'\}", err)
+    assert re.search(r"Not bit-exact: plugin mine\.py changed from \w{64} to \w{64} at step \d+\.", err)
 
 
 # --- a run folder of somebody else ---

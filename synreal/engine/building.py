@@ -26,6 +26,7 @@ from synreal.engine.signals import StopRequest
 from synreal.engine.state import Job, RunState, source_plan
 from synreal.errors import CheckpointError, ConfigError, Interrupted, TrainingError
 from synreal.locking import Lock
+from synreal.records import Change
 from synreal.tasks.base import Task, memory_format
 from synreal.transforms import Transform
 from synreal.views import derive_seed
@@ -70,9 +71,9 @@ def build(
     """
     job = _build_job(config, path, accelerator, phases, progress, request, lock, classes)
     if snapshot is None:
-        state = _begin(job, phases, 0, before=0, history=[], seconds=Seconds(), saved=-1)
+        state = _begin(job, phases, 0, before=0, history=[], seconds=Seconds(), changes=[], saved=-1)
     else:
-        saving.check(snapshot, job)
+        changes = saving.check(snapshot, job)
         facts = snapshot.facts
         state = _begin(
             job,
@@ -81,6 +82,7 @@ def build(
             before=snapshot.step - facts.step,
             history=list(facts.history),
             seconds=facts.seconds.model_copy(),
+            changes=changes,
             saved=snapshot.step,
             snapshot=snapshot,
         )
@@ -135,6 +137,7 @@ def advance(state: RunState, phases: Sequence[Phase]) -> RunState:
         before=state.made,
         history=state.history,
         seconds=state.seconds,
+        changes=state.changes,
         saved=state.saved,
         steps=state.steps,
         memory=state.memory,
@@ -224,6 +227,7 @@ def _begin(
     before: int,
     history: list[Evaluation],
     seconds: Seconds,
+    changes: list[Change],
     saved: int,
     snapshot: Snapshot | None = None,
     steps: list[float] | None = None,
@@ -260,6 +264,7 @@ def _begin(
         step=0 if snapshot is None else snapshot.facts.step,
         history=history,
         seconds=seconds,
+        changes=changes,
         saved=saved,
         steps=[] if steps is None else steps,
         memory=memory,

@@ -26,8 +26,9 @@ from synreal import atomic
 from synreal.errors import CheckpointError
 from synreal.parsing import problems
 from synreal.reading import read_bytes
+from synreal.records import Change
 
-FORMAT = 3
+FORMAT = 4
 _MANIFEST = "manifest.json"
 _MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
@@ -63,6 +64,7 @@ class CheckpointFacts(BaseModel):
         data: Fingerprint of each part of the data.
         processes: How many trained together.
         threads: Of torch, in each process.
+        device: ``"cpu"``, or the accelerator's name.
         versions: Of Python and of the packages that numbers depend on.
         plugins: What tells each plugin that the run uses from others, by its name.
         scaler: State of the gradient scaler; None without one.
@@ -70,6 +72,7 @@ class CheckpointFacts(BaseModel):
         step: Optimizer steps made in that phase.
         history: The tests so far, in order.
         seconds: What the run has spent so far.
+        changes: What was another when the run went on after a stop.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -78,6 +81,7 @@ class CheckpointFacts(BaseModel):
     data: dict[str, str]
     processes: int = Field(ge=1)
     threads: int = Field(ge=1)
+    device: str
     versions: dict[str, str]
     plugins: dict[str, str | None]
     scaler: dict[str, int | float] | None
@@ -85,6 +89,7 @@ class CheckpointFacts(BaseModel):
     step: int = Field(ge=0)
     history: list[Evaluation]
     seconds: Seconds
+    changes: list[Change]
 
 
 class _Manifest(BaseModel):

@@ -61,6 +61,11 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
 
 
+def device_kind(device: torch.device) -> str:
+    """Return ``"cpu"``, or an accelerator's name: processors give nearly the same numbers, accelerators do not."""
+    return "cpu" if device.type == "cpu" else device_name(device)
+
+
 def peak_memory(device: torch.device) -> int | None:
     """Return the most memory in bytes that this process has held so far, on a GPU or, without one, in all.
 

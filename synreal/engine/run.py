@@ -161,7 +161,6 @@ def _finish(
 ) -> RunResult:
     job = state.job
     config, task = job.config, job.task
-    device = job.accelerator.device
     record = RunRecord(
         regularizers=[spec.model_dump(mode="json") for spec in config.terms],
         defaults=[spec.model_dump(mode="json") for spec in config.plain_terms],
@@ -200,9 +199,10 @@ def _finish(
         cost=Cost(
             step_seconds=round(statistics.median(state.steps), 4) if state.steps else None,
             memory=state.memory,
-            device="cpu" if device.type == "cpu" else environment.device_name(device),
+            device=environment.device_kind(job.accelerator.device),
             threads=torch.get_num_threads(),
         ),
+        changes=state.changes,
     )
     if job.main:
         metadata: dict[str, Any] = {

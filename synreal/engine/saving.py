@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,6 +16,7 @@ from synreal.engine.checkpoint import CheckpointFacts, Snapshot
 from synreal.engine.signals import StopRequest
 from synreal.engine.state import Job, RunState
 from synreal.errors import CheckpointError, Interrupted, TrainingError
+from synreal.records import Change
 from synreal.registry import loaded
 
 
@@ -50,15 +52,13 @@ def _facts(state: RunState) -> CheckpointFacts:
     return CheckpointFacts(
         config=job.config.model_dump(mode="json"),
         data=job.task.fingerprints,
-        processes=job.accelerator.num_processes,
-        threads=torch.get_num_threads(),
-        versions=environment.versions(),
-        plugins=environment.plugins(job.used),
+        **_conditions(job),
         scaler=scaler.state_dict() if scaler else None,
         phase=state.phase,
         step=state.step,
         history=state.history,
         seconds=state.seconds,
+        changes=state.changes,
     )
 
 
@@ -67,8 +67,11 @@ def checkpoints(path: Path) -> Path:
     return path / "checkpoints"
 
 
-def check(snapshot: Snapshot, job: Job) -> None:
+def check(snapshot: Snapshot, job: Job) -> list[Change]:
     """Check that a run can go on from a snapshot; say what keeps it from giving the same bits.
+
+    Returns:
+        What was changed under the run so far, now included.
 
     Raises:
         CheckpointError: If configuration or data changed, or the run has not so many phases.
@@ -86,15 +89,35 @@ def check(snapshot: Snapshot, job: Job) -> None:
         raise CheckpointError(
             f"The checkpoint is of phase {facts.phase + 1}, but the run has {len(job.phases)}: {', '.join(job.phases)}."
         )
-    here = {
-        "processes": (facts.processes, job.accelerator.num_processes),
-        "threads": (facts.threads, torch.get_num_threads()),
-        "versions": (facts.versions, environment.versions()),
-        "plugins": (facts.plugins, environment.plugins(job.used)),
+    changed = [
+        Change(what=name, then=str(then), now=str(now), step=snapshot.step)
+        for name, then, now in _changes(facts, _conditions(job))
+    ]
+    for change in changed:
+        job.progress.say(f"Not bit-exact: {change}. The result says so.")
+    return [*facts.changes, *changed]
+
+
+def _conditions(job: Job) -> dict[str, Any]:
+    """Return what the last bits of a run's numbers depend on besides its configuration and data."""
+    return {
+        "processes": job.accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+        "device": environment.device_kind(job.accelerator.device),
+        "versions": environment.versions(),
+        "plugins": environment.plugins(job.used),
     }
-    for name, (then, now) in here.items():
-        if then != now:
-            job.progress.say(f"Not bit-exact: {name} changed from {then} to {now}.")
+
+
+def _changes(facts: CheckpointFacts, here: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    for key, now in here.items():
+        then = getattr(facts, key)
+        if not isinstance(now, Mapping):
+            then, now = {key: then}, {key: now}
+        for name in sorted(then.keys() | now.keys()):
+            before, after = then.get(name, "none"), now.get(name, "none")
+            if before != after:
+                yield f"plugin {name}" if key == "plugins" else name, before, after
 
 
 def check_data(then: Mapping[str, str], job: Job, since: str) -> None:

@@ -27,6 +27,7 @@ from synreal.engine.schedule import BatchPlan
 from synreal.engine.signals import StopRequest
 from synreal.errors import TrainingError
 from synreal.locking import Lock
+from synreal.records import Change
 from synreal.tasks.base import Task
 from synreal.weights import Student, WeightsOrigin
 
@@ -131,6 +132,7 @@ class RunState:
         step: Steps made in this phase.
         history: The tests so far, in order.
         seconds: What the run has spent so far.
+        changes: What was another when the run went on after a stop.
         saved: Steps of the whole run that the newest checkpoint holds; -1 if there is none.
         since: When the time was taken last.
         tick: When the last step ended, or what came between it and the next.
@@ -149,6 +151,7 @@ class RunState:
     step: int
     history: list[Evaluation]
     seconds: Seconds
+    changes: list[Change]
     saved: int
     since: float = field(default_factory=time.monotonic)
     tick: float = field(default_factory=time.monotonic)

@@ -16,6 +16,7 @@ from synreal.records.numbers import (
 from synreal.records.protocols import leaves
 from synreal.records.record import (
     SCHEMA_VERSION,
+    Change,
     Chosen,
     Cost,
     Protocol,
@@ -31,6 +32,7 @@ from synreal.records.selection import RULES, Weighed, best_on_target, by_weight,
 __all__ = [
     "RULES",
     "SCHEMA_VERSION",
+    "Change",
     "Chosen",
     "Cost",
     "Protocol",

@@ -118,6 +118,27 @@ class Cost(BaseModel):
     threads: int
 
 
+class Change(BaseModel):
+    """What was another when a run went on: its numbers are not, to the bit, those of one that never stopped.
+
+    Attributes:
+        what: E.g. ``"processes"``, ``"threads"``, ``"device"``, ``"torch"``, ``"plugin mine.py"``.
+        then: Until then.
+        now: From then on.
+        step: Steps that had been made.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    what: str
+    then: str
+    now: str
+    step: int
+
+    def __str__(self) -> str:
+        return f"{self.what} changed from {self.then} to {self.now} at step {self.step}"
+
+
 class Protocol(BaseModel):
     """How a result came about; two results compare only if these agree.
 
@@ -175,6 +196,8 @@ class RunRecord(BaseModel):
             and the targets.
         seconds: Wall-clock seconds of training and of testing.
         cost: What training took.
+        changes: What was another when the run went on after a stop; empty for a run whose numbers come again, to the
+            bit, where processes, threads, device and versions are its own.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -195,6 +218,7 @@ class RunRecord(BaseModel):
     averaged: dict[str, dict[str, Score]]
     seconds: dict[str, float]
     cost: Cost
+    changes: list[Change] = []
 
     @model_validator(mode="after")
     def _can_be_named(self) -> Self:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 import synreal
 from synreal import data, engine
-from synreal.engine import building, checkpoint, evaluate, preflight
+from synreal.engine import building, checkpoint, environment, evaluate, preflight
 from synreal.engine.checkpoint import load_latest, read_student
 from synreal.engine.progress import RunProgress
 from synreal.engine.signals import StopRequest
@@ -27,7 +27,7 @@ from synreal.engine.testing import score_student
 from synreal.errors import CheckpointError, ConfigError, Interrupted, SynrealError, TrainingError, WeightsError
 from synreal.measures import Collection
 from synreal.optim import warmup_poly
-from synreal.records import RunRecord, read_record
+from synreal.records import Change, RunRecord, read_record
 from synreal.tasks.classification import Classification
 from synreal.tasks.items import TrainingItems
 from synreal.views import VIEWS, View
@@ -447,6 +447,30 @@ def test_a_resumed_run_can_be_resumed(tmp_path, whole):
     after = outcome(output)
     after["result"]["config"]["output"]["checkpoint_every"] = None
     assert after == outcome(whole())
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "value", "what"),
+    [
+        (torch, "get_num_threads", 7, "threads"),
+        (environment, "device_kind", "some GPU", "device"),
+        (environment, "versions", {**environment.versions(), "torch": "1.0"}, "torch"),
+    ],
+)
+def test_what_changed_under_a_run_stands_in_its_result(halfway, whole, monkeypatch, where, name, value, what):
+    then = getattr(where, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, lambda *_: value)
+        stop_run(halfway, 7, resume=True)
+    former = then(torch.device("cpu")) if name == "device_kind" else then()
+    now, former = (str(each[what] if isinstance(each, dict) else each) for each in (value, former))
+    record = run(halfway, resume=True).record
+    assert record.changes == [
+        Change(what=what, then=former, now=now, step=6),
+        Change(what=what, then=now, now=former, step=7),
+    ]
+    assert read_record(halfway) == record
+    assert read_record(whole()).changes == []
 
 
 def test_a_finished_run_is_left_alone(finished, no_data):

@@ -59,6 +59,8 @@ class Row(BaseModel):
         higher_is_better: Its direction.
         seeds: The seeds, ascending.
         missing: Seeds that other rows of the same pair and protocol have.
+        changed: Seeds whose run went on, after a stop, under other conditions than it began with: other processes,
+            threads, versions or another device.
         values: The headline of each seed.
         mean: Their mean.
         std: Their sample standard deviation; None for a single seed.
@@ -92,6 +94,7 @@ class Row(BaseModel):
     higher_is_better: bool
     seeds: list[int] = []
     missing: list[int] = []
+    changed: list[int] = []
     values: list[float | None] = []
     mean: float | None
     std: float | None = None
@@ -272,6 +275,7 @@ class RowMaker:
             detail=detail,
             peeks=kind in PEEKING,
             missing=sorted(self.seeds - set(values)),
+            changed=[run.protocol.seed for run in runs if run.changes and run.protocol.seed in values],
             heldout=heldout,
             shifted=mean_of([shifted(run) for run in runs]) if last and all(run.shifted for run in runs) else None,
             weight=weight,

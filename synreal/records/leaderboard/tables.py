@@ -10,6 +10,7 @@ from synreal.records.leaderboard.board import Curve, Section, Shown
 from synreal.records.leaderboard.elements import Markup, h, joined, number
 from synreal.records.leaderboard.rows import Row
 from synreal.records.leaderboard.texts import (
+    CHANGED_WORDS,
     better_text,
     chosen_text,
     kind_text,
@@ -111,9 +112,9 @@ def mean_cell(row: Row) -> Markup:
 
 
 def _seeds_cell(row: Row) -> str:
-    if not row.missing:
-        return seeds_text(row)
-    return h("span", seeds_text(row), class_="incomplete", title=f"missing: {', '.join(map(str, row.missing))}")
+    said = [f"missing: {', '.join(map(str, row.missing))}"] if row.missing else []
+    said += [f"not of one piece: {', '.join(map(str, row.changed))}. {CHANGED_WORDS}"] if row.changed else []
+    return h("span", seeds_text(row), class_="incomplete", title="; ".join(said)) if said else seeds_text(row)
 
 
 def _difference_cell(row: Row, scale: drawing.Scale) -> Markup:

@@ -13,6 +13,14 @@ from synreal.records.leaderboard.board import Board, Curve, Point, Section, Show
 from synreal.records.leaderboard.rows import Row
 from synreal.records.numbers import Unit, with_unit
 
+CHANGED: Final = "†"
+"""Marks seeds of which some run went on under other conditions than it began with."""
+
+CHANGED_WORDS: Final = (
+    "After a stop, a run went on with other processes, threads or versions, or on another device, than it began with: "
+    "its last bits are not those of a run that never stopped."
+)
+
 RULE_NAMES: Final = {"heldout": "held-out source", "shifted": "shifted held-out source"}
 """What the rules look at, in words."""
 
@@ -47,8 +55,9 @@ def difference_text(row: Row) -> str:
 
 
 def seeds_text(row: Row) -> str:
-    """Write how many seeds there are, of how many where some are missing."""
-    return f"{len(row.seeds)} of {len(row.seeds) + len(row.missing)}" if row.missing else str(len(row.seeds))
+    """Write how many seeds there are, of how many where some are missing; marked where a run was not of one piece."""
+    mark = CHANGED if row.changed else ""
+    return f"{len(row.seeds)}{f' of {len(row.seeds) + len(row.missing)}' if row.missing else ''}{mark}"
 
 
 def better_text(row: Row) -> str:
@@ -101,6 +110,8 @@ def as_markdown(board: Board) -> str:
             parts.append("Published numbers, not ranked; each difference is to source only in the same table:")
             parts.append(markdown_papers(board.papers[pair, task]))
     parts.append(_READING.format(baseline=_code(board.baseline)))
+    if any(row.changed for row in board.rows):
+        parts.append(f"{CHANGED} {CHANGED_WORDS}")
     return "\n\n".join(parts) + "\n"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from synreal.records.leaderboard.board import Board, Section, Shown
 from synreal.records.leaderboard.elements import Markup, h, joined, number
 from synreal.records.leaderboard.rows import Row
-from synreal.records.leaderboard.texts import kind_text, mean_text
+from synreal.records.leaderboard.texts import CHANGED, CHANGED_WORDS, kind_text, mean_text
 from synreal.records.numbers import with_unit
 
 
@@ -81,6 +81,11 @@ def reading(board: Board) -> Markup:
         "The number": joined(
             "The score on the real images after the last epoch: mean ± sample standard deviation over seeds. A seed "
             "sets the order of the images, their augmentation and the fresh layers."
+        ),
+        "Seeds": joined(
+            "How many were trained, of how many that other rows have. ",
+            h("b", CHANGED),
+            f" marks some. {CHANGED_WORDS}",
         ),
         "The difference": joined(
             "The score minus that of ",

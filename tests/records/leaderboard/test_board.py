@@ -3,6 +3,7 @@ import statistics
 import pytest
 
 from synreal.errors import ConfigError
+from synreal.records import Change
 from synreal.records.leaderboard import Found, build
 from synreal.records.leaderboard.papers import all_published, kind_of
 from synreal.tasks.base import TASKS
@@ -68,6 +69,13 @@ def test_a_baseline_that_is_nowhere_is_an_error_and_one_that_a_pair_lacks_is_not
     alone = build(found(*both(), made("csg", source="sketch"))).sections[1]
     assert alone.baseline is None
     assert alone.rows[0].difference is None
+
+
+def test_seeds_of_runs_that_changed_are_named():
+    change = Change(what="threads", then="1", now="2", step=10)
+    runs = [run.model_copy(update={"changes": [change]}) if run.method == "csg" else run for run in both()]
+    found = rows(section(*runs), "run")
+    assert (found["csg"].changed, found["none"].changed) == ([0, 1, 2], [])
 
 
 def test_only_shared_seeds_are_paired_and_missing_ones_are_named():

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from synreal.records.leaderboard import Row, as_csv, as_json, as_markdown, build
+from synreal.records import Change
+from synreal.records.leaderboard import Found, Row, as_csv, as_html, as_json, as_markdown, build
 from synreal.records.leaderboard.texts import value_text
 from tests.records.leaderboard import boards
 from tests.records.made import made
@@ -52,6 +53,18 @@ def test_markdown_is_a_compact_table_for_each_pair_and_protocol():
     assert "Chosen by the target's labels (peeks), not ranked:" in text
     assert "It differs from the first in: steps." in text
     assert "the whole range of the three differences" in text
+
+
+def test_seeds_of_runs_that_changed_are_marked_and_the_mark_is_explained():
+    change = Change(what="threads", then="1", now="2", step=10)
+    runs = [made("none", 0, 0.7), made("csg", 0, 0.8).model_copy(update={"changes": [change]})]
+    text = as_markdown(build([Found(run, run.method) for run in runs]))
+    seeds = {cells(line)[0]: cells(line)[1] for line in lines(text, "| `")}
+    assert seeds == {"`csg`": "1†", "`none`": "1"}
+    assert text.splitlines()[-1].startswith("† After a stop")
+    assert "†" not in as_markdown(boards.usual())
+    page = as_html(build([Found(run, run.method) for run in runs]))
+    assert 'title="not of one piece: 0. After a stop' in page
 
 
 def test_the_curve_of_a_weight_is_part_of_the_markdown():
