@@ -31,7 +31,8 @@ class Lengths:
     @staticmethod
     def _kind(cell: Cell) -> tuple[Any, ...]:
         training = cell.config.training
-        return cell.pair, training.epochs, training.max_steps, training.batch_size, cell.config.data.source.text()
+        size = training.batch_size * training.accumulate
+        return cell.pair, training.epochs, training.max_steps, size, cell.config.data.source.text()
 
 
 class Watch:

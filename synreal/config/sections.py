@@ -152,7 +152,13 @@ class TrainingSection(Section):
     max_steps: int | None = Field(
         default=None, ge=1, description="Stop after this many steps; the schedule ends there too."
     )
-    batch_size: int = Field(ge=1, description="Images per step, on each process.")
+    batch_size: int = Field(ge=1, description="Images per batch, on each process.")
+    accumulate: int = Field(
+        default=1,
+        ge=1,
+        description="Batches per step, on each process: losses are averaged over them and there is one optimizer step. "
+        "It takes the accelerator memory of one batch.",
+    )
     lr: float = Field(ge=0, description="Peak learning rate of the head and of the regularizers' heads.")
     backbone_lr_scale: float = Field(default=0.1, ge=0, description="Learning rate of the backbone, as a factor of lr.")
     optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="The papers use sgd.")

@@ -111,6 +111,7 @@ def source_plan(
         epochs,
         config.training.seed,
         most=most,
+        accumulate=config.training.accumulate,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,10 +14,11 @@ from synreal.engine.state import RunState
 from synreal.engine.testing import note_memory, score_run
 
 
-def source_batches(state: RunState) -> Iterator[Any]:
-    """Give the phase's batches of the source, ``(views, targets)``, from its step on.
+def source_steps(state: RunState) -> Iterator[Iterator[Any]]:
+    """Give the batches of the source, ``(views, targets)``, of each step of the phase that is left.
 
-    Call ``step_made`` after each. The model is in train mode.
+    A step has ``state.plan.accumulate`` batches, each loaded when it is asked for. Call ``step_made`` after each step.
+    The model is in train mode.
 
     Raises:
         DataError: If an image cannot be used.
@@ -31,7 +34,12 @@ def source_batches(state: RunState) -> Iterator[Any]:
         score_run(state)  # the run was stopped before this test had ended
     state.wrapped.train()
     state.tick = time.monotonic()
-    yield from batches(make_loader(job.data, job.config.data.workers, job.task.collate, batch_sampler=state.plan))
+    loader = make_loader(job.data, job.config.data.workers, job.task.collate, batch_sampler=state.plan)
+    left = batches(loader)
+    for _ in range(state.step, state.plan.total):
+        step = itertools.islice(left, state.plan.accumulate)
+        yield step
+        collections.deque(step, maxlen=0)  # batches that a phase has no use for are not the next step's
 
 
 def step_made(state: RunState, row: Mapping[str, float]) -> None:

@@ -28,6 +28,7 @@ def test_settings_that_move_no_number_are_free(changes):
     [
         ({"lr": 0.01}, [("training.lr", 0.05, 0.01)]),
         ({"seed": 3}, [("training.seed", 0, 3)]),
+        ({"accumulate": 2}, [("training.accumulate", 1, 2)]),
         ({"precision": "bf16"}, [("training.precision", "fp32", "bf16")]),
         ({"eval_every": 0}, [("testing.eval_every", 1, 0)]),
         ({"norm": "train"}, [("student.norm", "frozen", "train")]),

@@ -39,13 +39,14 @@ def test_order_is_a_function_of_seed_and_epoch():
 
 
 @pytest.mark.parametrize("world", [1, 2])
-def test_resumed_plan_is_the_tail_of_the_whole_one(world):
-    whole = list(BatchPlan(26, 3, 3, seed=7, rank=world - 1, world=world))
-    for start in range(len(whole) + 1):
-        plan = BatchPlan(26, 3, 3, seed=7, rank=world - 1, world=world)
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_resumed_plan_is_the_tail_of_the_whole_one(world, accumulate):
+    whole = list(BatchPlan(26, 3, 3, seed=7, accumulate=accumulate, rank=world - 1, world=world))
+    for start in range(len(whole) // accumulate + 1):
+        plan = BatchPlan(26, 3, 3, seed=7, accumulate=accumulate, rank=world - 1, world=world)
         plan.start = start
-        assert list(plan) == whole[start:]
-        assert len(plan) == len(whole) - start
+        assert list(plan) == whole[start * accumulate :]
+        assert len(plan) == len(whole) - start * accumulate
 
 
 @settings(max_examples=60, deadline=None)
@@ -53,20 +54,27 @@ def test_resumed_plan_is_the_tail_of_the_whole_one(world):
     images=st.integers(1, 60),
     batch_size=st.integers(1, 8),
     world=st.integers(1, 4),
+    accumulate=st.integers(1, 3),
     epochs=st.integers(0, 3),
     seed=st.integers(0, 2**31 - 1),
 )
-def test_ranks_partition_every_global_batch(images, batch_size, world, epochs, seed):
-    if images < batch_size * world:
+def test_batches_and_ranks_partition_every_step(images, batch_size, world, accumulate, epochs, seed):
+    def plan(rank):
+        return BatchPlan(images, batch_size, epochs, seed, accumulate=accumulate, rank=rank, world=world)
+
+    if images < batch_size * accumulate * world:
         with pytest.raises(ConfigError):
-            BatchPlan(images, batch_size, epochs, seed, world=world)
+            plan(0)
         return
-    plans = [BatchPlan(images, batch_size, epochs, seed, rank=rank, world=world) for rank in range(world)]
-    alone = list(BatchPlan(images, batch_size * world, epochs, seed))
-    assert {len(plan) for plan in plans} == {len(alone)}
-    for parts, batch in zip(zip(*plans, strict=True), alone, strict=True):
-        # In rank order the parts are the batch that one process would see.
-        assert [item for part in parts for item in part] == batch
+    plans = [plan(rank) for rank in range(world)]
+    alone = list(BatchPlan(images, batch_size * accumulate * world, epochs, seed))
+    assert {one.total for one in plans} == {len(alone)}
+    assert {len(one) for one in plans} == {len(alone) * accumulate}
+    together = list(zip(*plans, strict=True))
+    for step, whole in enumerate(alone):
+        # Batch by batch, each in rank order, the parts are the batch that one process would see at once.
+        parts = [part for ranks in together[step * accumulate : (step + 1) * accumulate] for part in ranks]
+        assert [item for part in parts for item in part] == whole
         assert {len(part) for part in parts} == {batch_size}
 
 
@@ -75,6 +83,17 @@ def test_batch_larger_than_the_data_names_the_largest_that_fits(world, largest):
     with pytest.raises(ConfigError, match=rf"Use at most batch_size={largest}\."):
         BatchPlan(10, 11, 1, seed=0, world=world)
     assert BatchPlan(10, largest, 1, seed=0, world=world).total == 1
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulate", "fewer"), [(4, 3, "batch_size=3"), (1, 11, "accumulate=10"), (20, 11, "accumulate=1")]
+)
+def test_a_step_larger_than_the_data_says_how_many_batches_it_has(batch_size, accumulate, fewer):
+    said = (
+        rf"batch_size {batch_size} on 1 process\(es\), {accumulate} batches a step, is larger .* Use at most {fewer}\."
+    )
+    with pytest.raises(ConfigError, match=said):
+        BatchPlan(10, batch_size, 1, seed=0, accumulate=accumulate)
 
 
 def test_most_cuts_the_plan_and_never_lengthens_it():
@@ -92,4 +111,4 @@ def test_no_epochs_no_batches():
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_step_is_found_without_those_before(rank):
     plan = BatchPlan(23, 3, 4, seed=7, rank=rank, world=2)
-    assert [plan.at(step) for step in range(plan.total)] == list(plan)
+    assert [plan.at(step) for step in range(plan.total)] == [[batch] for batch in plan]

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::synreal.core.teachers.Untrained
 
 # Dropout draws by process, so two processes equal one without it only.
 SETTINGS = {"regularizers": "csg", "seed": 4}
+TWICE = {**SETTINGS, "eval_every": 0}  # two steps an epoch, of twelve images
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,9 @@ def together(tmp_path_factory):
     """A run of two processes with three images a step each, and what both say of it."""
     folder = tmp_path_factory.mktemp("together")
     order = {"config": {"output": str(folder / "run"), "batch_size": 3, **SETTINGS}, "drop_rate": 0.0}
-    two_processes("-m", "tests.engine.tiny", json.dumps({**order, "report": str(folder)}))
+    accumulated = {"output": str(folder / "accumulated"), "batch_size": 3, "accumulate": 2, **TWICE}
+    orders = [{"config": accumulated, "drop_rate": 0.0}, {**order, "report": str(folder)}]
+    two_processes("-m", "tests.engine.tiny", json.dumps(orders))
     return folder
 
 
@@ -34,7 +37,7 @@ def alone(tmp_path_factory):
 
 
 def test_there_is_one_run_folder(together):
-    assert sorted(path.name for path in together.iterdir()) == ["rank0.json", "rank1.json", "run"]
+    assert sorted(path.name for path in together.iterdir()) == ["accumulated", "rank0.json", "rank1.json", "run"]
     assert steps_saved(together / "run") == ["step-00000004", "step-00000008"]
     found = rows(together / "run")
     assert [row["step"] for row in found if "loss" in row] == list(range(1, 9))
@@ -86,6 +89,14 @@ def test_a_loss_that_is_not_finite_in_one_process_ends_both(together):
     assert "process 0" not in said[0]
 
 
+def test_a_loss_that_is_not_finite_in_the_first_batch_of_a_step_of_one_process_ends_both(together):
+    said = [json.loads((together / f"rank{rank}.json").read_text())["broken in a part"] for rank in (0, 1)]
+    assert said[0] == said[1]
+    assert "Step 0 is not finite: in process 1 of 2, loss = nan, penalty = 0" in said[0]
+    assert "Its batch, number 1 of 2 of the step: image" in said[0]
+    assert said[0].count("of digits (train)") == 3
+
+
 def test_two_processes_train_like_one(together, alone):
     ours, theirs = (load_latest(folder / "checkpoints") for folder in (together / "run", alone))
     assert ours.step == theirs.step == 8
@@ -93,3 +104,14 @@ def test_two_processes_train_like_one(together, alone):
     for name, value in ours.model.items():
         # Not bit-equal: two halves of a batch add up in another order.
         torch.testing.assert_close(value, theirs.model[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_two_processes_with_two_batches_a_step_train_like_one_with_one(together, tmp_path, monkeypatch):
+    tiny.install(monkeypatch.setattr, drop_rate=0.0)
+    alone = tiny.run(tmp_path / "run", batch_size=12, **TWICE).folder
+    ours, theirs = (load_latest(folder / "checkpoints") for folder in (together / "accumulated", alone))
+    assert ours.step == theirs.step == 4
+    for name, value in ours.model.items():
+        torch.testing.assert_close(value, theirs.model[name], rtol=1e-4, atol=1e-5, msg=name)
+    rates = [[row["lr"] for row in rows(folder) if "lr" in row] for folder in (together / "accumulated", alone)]
+    assert rates[0] == rates[1]

@@ -13,6 +13,7 @@ from tests.records.made import made
         ({"protocol": {"seen_of_target": "images", "phases": ["train", "self_train"]}}, ["phases", "seen_of_target"]),
         ({"protocol": {"versions": {"torch": "2.1"}}}, ["version of torch"]),
         ({"config": {"training": {"lr": 0.1, "seed": 0}}}, ["training.lr"]),
+        ({"config": {"training": {"lr": 0.02, "seed": 0, "accumulate": 2}}}, ["training.accumulate"]),
         ({"config": {"views": [{"name": "crop"}]}}, ["views"]),
         ({"config": {"preset": "csg-cls"}}, ["preset"]),
         ({"cost": {"device": "NVIDIA H100"}}, ["device"]),

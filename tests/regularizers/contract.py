@@ -41,6 +41,8 @@ VARIANTS = [
     "kl(stage=4)",
     "si(interval=1)",
 ]
+# Of these, those whose penalty of a batch is not the mean of its images' penalties: accumulated, they teach otherwise.
+COUPLED = {"guidance(adapter=true, norm=batch)"}
 
 
 def tiny(text, **overrides):

@@ -17,6 +17,7 @@ import synreal
 from synreal.errors import ConfigError, TrainingError
 from synreal.regularizers import REGULARIZERS, FeatureRegularizer, get
 from tests.regularizers.contract import (
+    COUPLED,
     PENALTY_FREE,
     VARIANTS,
     Toy,
@@ -439,6 +440,31 @@ def test_statistics_move_once_a_step(name):
         assert not same_bits(bits(plain), before)
     assert same_bits(bits(model.student), bits(plain))
     assert all(layer.track_running_stats for layer in model.student.modules() if hasattr(layer, "running_mean"))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_accumulated_batches_teach_what_one_does(name):
+    models = []
+    for parts in (1, 2):
+        torch.manual_seed(0)
+        model = synreal.attach(Toy(), tiny(name)).double().train()
+        optimizer, seen = optimizer_of(model), []
+        for step in range(3):
+            losses = []
+            for view0, view1, target in zip(*(value.chunk(parts) for value in batch(step)), strict=True):
+                output = model(view0.double(), view1.double())
+                losses.append(torch.nn.functional.cross_entropy(output["output"], target) + output["penalty"])
+                (losses[-1] / parts).backward()
+            seen.append(sum(losses).detach() / parts)
+            seen += [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+            optimizer.step()
+            optimizer.zero_grad()
+        models.append({"seen": seen, **bits(model)})
+    whole, accumulated = models
+    if name in COUPLED:
+        assert abs(accumulated["seen"][0] - whole["seen"][0]) > 1e-3
+    else:
+        torch.testing.assert_close(accumulated, whole, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", STATEFUL)

@@ -57,7 +57,7 @@ class Phase(Spec, ABC):
         """Make the phase's steps from ``state.step`` on, the whole phase or what is left of it.
 
         Args:
-            state: The run. Iterate over ``source_batches(state)`` and call ``step_made`` after each step.
+            state: The run. Iterate over ``source_steps(state)`` and call ``step_made`` after each step.
         """
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from synreal import distributed
@@ -15,7 +18,7 @@ from synreal.engine.phases.base import PHASES, Phase, Sees
 from synreal.engine.saving import checkpoints
 from synreal.engine.schedule import BatchPlan
 from synreal.engine.state import Job, RunState
-from synreal.engine.stepping import source_batches, step_made
+from synreal.engine.stepping import source_steps, step_made
 from synreal.errors import TrainingError
 from synreal.optim import parameter_groups, warmup_poly
 from synreal.views import derive_seed
@@ -50,13 +53,17 @@ class Train(Phase):
             TrainingError: If a loss or a gradient is not finite.
             Interrupted: If the run was asked to stop; it has a checkpoint.
         """
-        for views, targets in source_batches(state):
-            step_made(state, self._step_that_counts(state, views, targets))
+        for batches in source_steps(state):
+            step_made(state, self._step_that_counts(state, batches))
 
-    def _step_that_counts(self, state: RunState, views: Any, targets: Any) -> dict[str, float]:
-        """Make a step; one that the gradient scaler skips is none: the batch is run again with the smaller scale."""
+    def _step_that_counts(self, state: RunState, batches: Iterator[Any]) -> dict[str, float]:
+        """Make a step; one that the gradient scaler skips is none: it is made again with the smaller scale."""
+        if state.job.accelerator.scaler is None:
+            return self.step(state, batches)
+        row: dict[str, float] = {}
         for _ in range(_MOST_SKIPPED):
-            row = self.step(state, views, targets)
+            batches, attempt = itertools.tee(batches)
+            row = self.step(state, attempt)
             if not state.job.accelerator.optimizer_step_was_skipped:
                 return row
             state.model.forget()  # its keys are made again
@@ -78,13 +85,12 @@ class Train(Phase):
             until=config.poly_until,
         )
 
-    def step(self, state: RunState, views: Any, targets: Any) -> dict[str, float]:
-        """Make one step.
+    def step(self, state: RunState, batches: Iterable[Any]) -> dict[str, float]:
+        """Make one step: the mean of its batches' losses and penalties, and one step of the optimizer.
 
         Args:
             state: The run.
-            views: Of a batch of images, as the task collates them.
-            targets: Likewise.
+            batches: The step's batches, ``(views, targets)`` as the task collates them.
 
         Returns:
             What is logged of it.
@@ -92,41 +98,65 @@ class Train(Phase):
         Raises:
             TrainingError: If a loss or a gradient is not finite.
         """
-        config, accelerator, task = state.job.config.training, state.job.accelerator, state.job.task
+        config, accelerator = state.job.config.training, state.job.accelerator
         factor = self.factor(state)
         for group, rate in zip(state.optimizer.param_groups, state.rates, strict=True):
             group["lr"] = rate * factor
-        # Dropout and its like draw from here: a function of seed, step and process, so a resumed step repeats it.
-        torch.manual_seed(derive_seed(config.seed, "step", state.made, accelerator.process_index))
-        images, more = task.inputs(views, targets, state.job.student, accelerator.device)
-        out = state.wrapped(*images, **more)
-        loss = task.loss(out["output"], targets)
-        total = loss + out["penalty"]
-        names = [name for name in out if name.startswith("penalty")]
-        values = torch.stack([loss.detach(), *(out[name].detach() for name in names)]).tolist()
-        row = {"loss": values[0], **dict(zip(names, values[1:], strict=True))}
-        _check_finite(state, row)
-        accelerator.backward(total)
+        row: dict[str, float] = {}
+        losses: list[dict[str, Tensor]] = []
+        for part, (views, targets) in enumerate(batches):
+            last = part + 1 == state.plan.accumulate
+            with contextlib.nullcontext() if last else accelerator.no_sync(state.wrapped):  # gradients meet once
+                total, values = self._loss(state, part, views, targets)
+                losses.append(values)
+                if last:
+                    row = _mean(state, losses)
+                accelerator.backward(total / state.plan.accumulate)
+            del total  # the graph goes before the next one is made
         if config.clip_norm is not None:
             norm = accelerator.clip_grad_norm_(state.wrapped.parameters(), config.clip_norm)
             row["grad_norm"] = float(norm)
             if config.precision != "fp16":  # a scaler skips such a step by itself
-                _check_finite(state, row)
+                _check_finite(state, [row])
         state.optimizer.step()
         state.optimizer.zero_grad()
         row["lr"] = state.optimizer.param_groups[-1]["lr"]
         return row
 
+    @staticmethod
+    def _loss(state: RunState, part: int, views: Any, targets: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what one of a step's batches is to teach, and its share of it by name, without gradient."""
+        task, accelerator = state.job.task, state.job.accelerator
+        # Dropout and its like draw from here: a function of seed, step, process and batch, which a resumed run repeats.
+        draw = (state.job.config.training.seed, "step", state.made, accelerator.process_index)
+        torch.manual_seed(derive_seed(*draw, *([part] if part else [])))
+        images, more = task.inputs(views, targets, state.job.student, accelerator.device)
+        out = state.wrapped(*images, **more)
+        loss = task.loss(out["output"], targets)
+        penalties = {name: value.detach() for name, value in out.items() if name.startswith("penalty")}
+        return loss + out["penalty"], {"loss": loss.detach(), **penalties}
 
-def _check_finite(state: RunState, row: Mapping[str, float]) -> None:
-    """End the run on all processes if any of them has a value that is not finite, and say which images it saw."""
-    broken = not all(math.isfinite(value) for value in row.values())
-    flag = torch.tensor([float(broken)], device=state.job.accelerator.device)
+
+def _mean(state: RunState, losses: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+    """Average what a step's batches have, and end the run on all processes if any of it is not finite."""
+    numbers = iter(torch.stack([value for values in losses for value in values.values()]).tolist())
+    rows = [{name: next(numbers) for name in values} for values in losses]
+    _check_finite(state, rows)
+    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+
+def _check_finite(state: RunState, rows: Sequence[Mapping[str, float]]) -> None:
+    """End the run on all processes if any of them has a value that is not finite, and say which images it saw.
+
+    Args:
+        state: The run.
+        rows: Values of each of the step's batches, or one row for all of them.
+    """
+    broken = [index for index, row in enumerate(rows) if not all(math.isfinite(value) for value in row.values())]
+    flag = torch.tensor([float(bool(broken))], device=state.job.accelerator.device)
     if not float(distributed.all_reduce_sum(flag)):
         return
-    said = ""
-    if broken:
-        said = f"{_values(row)}. Its batch: {named(state.job.data, state.plan.at(state.step))}"
+    said = _told(state, rows, broken) if broken else ""
     world = distributed.world_size()
     told = [
         text if world == 1 else f"in process {rank} of {world}, {text}"
@@ -138,6 +168,17 @@ def _check_finite(state: RunState, row: Mapping[str, float]) -> None:
         f"checkpoint is in {checkpoints(state.job.path)}. Lower lr or the weight of the term that grows, or set "
         "clip_norm."
     )
+
+
+def _told(state: RunState, rows: Sequence[Mapping[str, float]], broken: Sequence[int]) -> str:
+    """Name the values and images of the first batch of a step that is not finite."""
+    first, parts = broken[0], state.plan.at(state.step)
+    if len(rows) == len(parts):
+        which, images = ("" if len(parts) == 1 else f", number {first + 1} of {len(parts)} of the step"), parts[first]
+        likewise = f" ({len(broken) - 1} more of its batches likewise)" if len(broken) > 1 else ""
+        return f"{_values(rows[first])}. Its batch{which}: {named(state.job.data, images)}{likewise}"
+    together = [position for part in parts for position in part]
+    return f"{_values(rows[first])}. Its {len(parts)} batches: {named(state.job.data, together)}"
 
 
 def _values(row: Mapping[str, float]) -> str:

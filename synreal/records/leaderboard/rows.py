@@ -291,8 +291,15 @@ class RowMaker:
 def _short(record: RunRecord, digest: str) -> str:
     protocol = record.protocol
     seen = [] if protocol.seen_of_target == "nothing" else [f"saw {protocol.seen_of_target} of the target"]
-    size = f"{protocol.image_size} px, {protocol.steps} steps of {protocol.batch_size}"
+    size = f"{protocol.image_size} px, {_steps(record)}"
     return ", ".join([record.network, size, *seen, digest])
+
+
+def _steps(record: RunRecord) -> str:
+    """Say how many steps a run has, and of how many images on each process."""
+    protocol, training = record.protocol, record.config.get("training")
+    batches = training.get("accumulate", 1) if isinstance(training, Mapping) else 1
+    return f"{protocol.steps} steps of {protocol.batch_size if batches == 1 else f'{batches} x {protocol.batch_size}'}"
 
 
 def in_words(record: RunRecord) -> str:
@@ -303,7 +310,7 @@ def in_words(record: RunRecord) -> str:
     parts = [
         f"{record.network} with weights from {record.weights.get('detail') or record.weights.get('source')}",
         f"{protocol.image_size} pixels",
-        f"{protocol.steps} steps of {protocol.batch_size}",
+        _steps(record),
         *([f"rate {rate:g}"] if isinstance(rate, (int, float)) else []),
         *([f"views {' and '.join(views)}"] if views else []),
         *([f"phases {', '.join(protocol.phases)}"] if protocol.phases != ["train"] else []),

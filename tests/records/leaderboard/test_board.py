@@ -126,6 +126,13 @@ def test_protocols_never_share_a_section_and_their_difference_is_named():
     assert [row.rank for row in second.ranked] == [1, 2]
 
 
+def test_a_protocol_says_of_how_many_batches_a_step_is():
+    (one,) = build(
+        found(*(made(name, 0, 0.9, config={"training": {"accumulate": 4}}) for name in ("none", "csg")))
+    ).sections
+    assert one.protocol.startswith("tf_efficientnet_lite0, 112 px, 195 steps of 4 x 32, ")
+
+
 def test_what_saw_the_target_is_ranked_apart_and_says_so():
     saw = {"seen_of_target": "images", "phases": ["train", "self_train"]}
     first, second = build(found(*both(), made("csg", 0, 0.99, protocol=saw))).sections
