@@ -1,6 +1,7 @@
 import io
 import json
 import time
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -71,6 +72,17 @@ def test_the_length_of_a_run_is_learnt(training, rows, total, tmp_path):
     assert lengths.of(second) == total
     lengths.learn(second, 7)
     assert watch.total == 7
+
+
+def test_steps_of_as_many_images_make_runs_of_one_length(cell):
+    def of(size, parts):
+        training = cell.config.training.model_copy(update={"batch_size": size, "accumulate": parts})
+        return replace(cell, config=cell.config.model_copy(update={"training": training}))
+
+    lengths = Lengths()
+    lengths.learn(of(8, 1), 9)
+    assert lengths.of(of(4, 2)) == 9
+    assert lengths.of(of(8, 2)) is None
 
 
 @pytest.mark.parametrize(
