@@ -4,7 +4,7 @@ import pytest
 
 from synreal.engine import preflight
 from synreal.errors import ConfigError
-from tests.engine.tiny import make_config
+from tests.engine.tiny import make_config, run
 
 LAUNCHED = {"ACCELERATE_DYNAMO_MODE": "default", "MASTER_ADDR": "127.0.0.1"}
 
@@ -36,3 +36,11 @@ def test_accelerate_is_given_no_argument_that_it_will_drop(tmp_path):
         warnings.simplefilter("error")
         preflight.accelerator(make_config(tmp_path / "run", precision="bf16"))
         preflight.accelerator(make_config(tmp_path / "run"))
+
+
+@pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
+def test_nothing_that_a_run_asks_of_accelerate_is_deprecated(tmp_path):
+    with warnings.catch_warnings():
+        for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning):
+            warnings.simplefilter("error", category)
+        run(tmp_path / "run", regularizers="csg", batch_size=3, accumulate=2, clip_norm=1.0, max_steps=1)
