@@ -16,7 +16,8 @@ from torchvision.transforms.v2 import functional as F
 from typing_extensions import Self
 
 from synreal.data.files.decoding import Orientation, read_image, read_upright, size_of, turned
-from synreal.data.files.paths import fingerprint_files, missing, some
+from synreal.data.files.fingerprints import fingerprint_files
+from synreal.data.files.paths import missing, some
 from synreal.data.files.threads import in_threads
 from synreal.data.labels.boxes import Boxes, Objects
 from synreal.data.labels.classes import Classes

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from synreal.data.files.decoding import opened, read_channel, read_colours, read_ids
 from synreal.data.files.faults import file_fault
+from synreal.data.files.fingerprints import fingerprint_files
 from synreal.data.files.map_texts import Channel
-from synreal.data.files.paths import fingerprint_files, some
+from synreal.data.files.paths import some
 from synreal.data.labels.masks import IGNORE
 from synreal.data.limits import MAX_PIXELS
 from synreal.errors import DataError
@@ -190,7 +191,7 @@ class MaskPaths:
         return str(self.path(index))
 
     def digest(self) -> list[bytes]:
-        """Return names and sizes of the files, and the map."""
+        """Return a fingerprint of the files, and the map."""
         return [fingerprint_files(self.root, self.files).encode(), self.label_map.describe()]
 
     def path(self, index: int) -> Path:

@@ -258,32 +258,6 @@ def find_tree(
     )
 
 
-def fingerprint_files(root: Path, files: Iterable[str], labels: Iterable[bytes] = ()) -> str:
-    """Return the SHA-256 over names and sizes of files, in the order given, and over labels.
-
-    Contents of images are not read: that takes minutes where this takes a second, and ``synreal data check`` does it.
-
-    Args:
-        root: What the names are relative to.
-        files: Relative names.
-        labels: Anything more that decides what the set holds.
-
-    Raises:
-        DataError: If a file is missing.
-    """
-    digest = hashlib.sha256()
-    for name in files:
-        try:
-            size = (root / name).stat().st_size
-        except OSError as error:
-            raise DataError(f"{root / name}: {error.strerror}.") from None
-        digest.update(f"{name}\0{size}\n".encode("utf-8", "surrogateescape"))  # names on disk may not be UTF-8
-    for part in labels:
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return digest.hexdigest()
-
-
 def hold_out(names: Sequence[str], number: int) -> Iterator[bool]:
     """Choose the images of a source that are tested on instead of trained on.
 

@@ -16,8 +16,8 @@ from scipy import ndimage
 
 from synreal.data.files.cache import Arrays, cached
 from synreal.data.files.decoding import read_ids
+from synreal.data.files.fingerprints import fingerprint_files
 from synreal.data.files.label_maps import LabelMap, MaskPaths
-from synreal.data.files.paths import fingerprint_files
 from synreal.data.files.threads import in_threads
 from synreal.data.files.urban import CLASSES, THINGS, TRAIN_IDS, VOID, VOID_COLOURS, VOID_THINGS
 from synreal.data.labels.boxes import FIELDS, Boxes
@@ -317,7 +317,7 @@ class PolygonMasks:
         return str(self.root / self.files[index])
 
     def digest(self) -> list[bytes]:
-        """Return names and sizes of the files."""
+        """Return a fingerprint of the files."""
         return [fingerprint_files(self.root, self.files).encode()]
 
     def path(self, index: int) -> None:

@@ -388,13 +388,18 @@ def test_usable_boxes_of_nothing_are_empty() -> None:
     assert found.boxes.dtype == found.area.dtype == torch.float32
 
 
-def test_a_fingerprint_is_a_hash_of_names_sizes_classes_and_labels(folder: Path) -> None:
+def test_a_fingerprint_is_a_hash_of_names_contents_classes_and_labels(folder: Path) -> None:
     """Committed records name their data by fingerprints: these must never change."""
     files = [f"{number}.png" for number in range(2)]
-    names = b"".join(f"{name}\0{(folder / name).stat().st_size}\n".encode() for name in files)
+    contents = [(folder / name).read_bytes() for name in files]
+    each = [
+        hashlib.sha256(f"{name}\0{len(content)}\n".encode() + content).digest()
+        for name, content in zip(files, contents, strict=True)
+    ]
+    images = hashlib.sha256(b"".join(each)).digest()
 
     def sha256(*parts: bytes) -> str:
-        return hashlib.sha256(names + b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
+        return hashlib.sha256(images + b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
 
     classes = "\0".join(CLASSES).encode()
     assert LabelFiles("own", "train", folder, files, [1, 0], CLASSES).fingerprint == sha256(

@@ -1,6 +1,7 @@
 """What every kind of data set that lies in files keeps to, from the registry: a new one brings a tree of its own."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -102,6 +103,20 @@ def test_sets_reach_workers_and_parts_of_them_are_other_sets(name, label, tmp_pa
     with images.path(0).open("ab") as file:
         file.write(b"x")
     assert data.load(entry, entry.parts[0], label=label).fingerprint != images.fingerprint
+
+
+@pytest.mark.parametrize(("name", "label"), CASES)
+def test_files_whose_contents_alone_changed_are_other_data(name, label, tmp_path):
+    entry = made(name, tmp_path)
+    images = data.load(entry, entry.parts[0], label=label)
+    files = [file for file in (images.path(0), images.label_path(0)) if file is not None]
+    seen = {images.fingerprint}
+    for file in files:
+        before, raw = file.stat(), file.read_bytes()
+        file.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        seen.add(data.load(entry, entry.parts[0], label=label).fingerprint)
+    assert len(seen) == 1 + len(files)
 
 
 @pytest.mark.parametrize(("name", "label"), CASES)

@@ -32,7 +32,8 @@ from torchvision.tv_tensors import Mask
 from synreal import data
 from synreal.data.files.decoding import read_image
 from synreal.data.files.file_sets import ImageFiles
-from synreal.data.files.paths import fingerprint_files, scan_images
+from synreal.data.files.fingerprints import fingerprint_files
+from synreal.data.files.paths import scan_images
 from synreal.data.labels import LABELS, Counts, LabelKind
 from synreal.errors import DataError
 
