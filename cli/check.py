@@ -69,6 +69,7 @@ def check(
     on_bad_image: Annotated[OnBadImage, typer.Option(help="What a run would do.")] = OnBadImage.error,
     on_size_mismatch: Annotated[OnSizeMismatch, typer.Option(help="What a run would do.")] = OnSizeMismatch.error,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads. (default: one per processor, 8 at most)")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Also hash all files, to compare two machines.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Read everything again.")] = False,
     plugin: PluginFiles = None,
@@ -97,6 +98,7 @@ def check(
             workers=workers,
             progress=progress,
             fresh=no_cache,
+            strict=strict,
         )
     if as_json:
         say(json.dumps(asdict(report), indent=2))
@@ -169,6 +171,9 @@ def _show_part(part: PartReport, kind: LabelKind[Any], console: Console) -> None
     if part.fingerprint is not None:
         left = f", {part.usable:,} of them usable" if part.usable < part.images else ""
         _line(console, f"  {part.images:,} images{left}")
+        _line(console, f"  Fingerprint: {part.fingerprint}")
+    if part.sha256 is not None:
+        _line(console, f"  SHA-256 of all files: {part.sha256}")
     if part.sizes:
         least, median, greatest = (_size(part.sizes[key]) for key in ("least", "median", "greatest"))
         frequent = ", ".join(f"{_size(row)} ({row[2]:,})" for row in part.sizes["frequent"])

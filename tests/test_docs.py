@@ -51,7 +51,7 @@ def commands(page):
 
 def write_files(page):
     """Put the files that a page shows into the working directory, and the folders that it speaks of."""
-    if page in ("docs/your-data.md", "docs/library.md"):
+    if page in ("docs/your-data.md", "docs/library.md", "docs/guide.md"):
         simple_trees.imagefolder_tree(Path("renders"))
         simple_trees.imagefolder_tree(Path("photos"), seed=1)
     if page == "docs/your-data.md":

@@ -110,6 +110,11 @@ class DataSection(Section):
         lt=2**31,
         description="Seed of a rendered source; runs of several seeds share one set of images.",
     )
+    strict: bool = Field(
+        default=False,
+        description="Hash each file of the data whole when a run starts, and again when it is resumed. By default a "
+        "sample of each file is compared. The hashes are in the run folder, in hashes/.",
+    )
     workers: int = Field(default=2, ge=0, description="Data-loading processes.")
 
 

@@ -73,6 +73,10 @@ class ImageSet(Dataset[tuple[Tensor, Label]], Generic[Label], ABC):
         """Return the file that holds the label of an image and of no other; None if there is none."""
         return None
 
+    def files_of(self, index: int) -> tuple[Path, ...]:
+        """Return the files that are opened each time an item is read."""
+        return tuple(file for file in (self.path(index), self.label_path(index)) if file is not None)
+
     def label_fault(self, index: int) -> str:
         """Name, in a few words, what keeps an item from being read whose image can be read."""
         return "bad label"
@@ -151,6 +155,10 @@ class Part(ImageSet[Label]):
     def label_path(self, index: int) -> Path | None:
         """Return the file of a label."""
         return self.images.label_path(self.kept[index])
+
+    def files_of(self, index: int) -> tuple[Path, ...]:
+        """Return the files of an item."""
+        return self.images.files_of(self.kept[index])
 
     def label_fault(self, index: int) -> str:
         """Name what keeps an item from being read."""

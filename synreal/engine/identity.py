@@ -17,6 +17,7 @@ FREE_ON_RESUME: Final = frozenset(
         "output.checkpoint_every",
         "output.log_every",
         "training.device",
+        "data.strict",
         "data.workers",
         "testing.eval_batch_size",
     }

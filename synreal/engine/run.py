@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 
 from synreal.config import RunConfig
-from synreal.engine import building, checkpoint, environment, identity, preflight, run_folder, saving
+from synreal.engine import building, checkpoint, environment, hashes, identity, preflight, run_folder, saving
 from synreal.engine.building import phases_of
 from synreal.engine.checkpoint import Snapshot
 from synreal.engine.loading import dead_workers_named, length
@@ -103,14 +103,15 @@ def _run(
     snapshot = None if stored is None else checkpoint.load_latest(saving.checkpoints(path))
     try:
         state = building.build(config, path, accelerator, phases, progress, request, lock, snapshot, classes)
+        files = _hashed(state) if config.data.strict else {}
     except Interrupted as stop:
         raise saving.unstarted(stop, path, resume=stored is not None) from None
     if stored is not None:
-        _take_up(state, stored, snapshot)
+        _take_up(state, stored, snapshot, files)
     if state.job.main:
         if stored is None:
             run_folder.clear(path)
-        run_folder.record(path, stored or _run_facts(state.job), config)
+        run_folder.record(path, stored or _run_facts(state.job), config, files)
     accelerator.wait_for_everyone()
     phases[state.phase].run(state)
     while not state.last:
@@ -120,7 +121,12 @@ def _run(
     return _finish(state, collections, scores, score_shifted(state), score_averaged(state))
 
 
-def _take_up(state: RunState, stored: RunFacts, snapshot: Snapshot | None) -> None:
+def _hashed(state: RunState) -> dict[str, bytes]:
+    state.job.progress.say("Hashing all files of the data.")
+    return hashes.lists(state.job.task)
+
+
+def _take_up(state: RunState, stored: RunFacts, snapshot: Snapshot | None, files: Mapping[str, bytes]) -> None:
     """Say where a run goes on, and drop the rows that it writes again.
 
     Raises:
@@ -128,6 +134,9 @@ def _take_up(state: RunState, stored: RunFacts, snapshot: Snapshot | None) -> No
     """
     path, progress = state.job.path, state.job.progress
     saving.check_data(stored.data, state.job, "the run was started")
+    hashes.check(path, stored.files, files)
+    if unknown := sorted(files.keys() - stored.files.keys()):
+        progress.say(f"Files are compared from here on, they were not hashed before: {', '.join(unknown)}.")
     if snapshot is None:
         progress.say(f"{path} holds no checkpoint yet: starting at step 0.")
     if state.job.main:

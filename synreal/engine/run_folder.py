@@ -11,7 +11,7 @@ import json
 import shlex
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from synreal import atomic, locking
 from synreal.config import RunConfig, make_config, read_yaml
-from synreal.engine import identity
+from synreal.engine import hashes, identity
 from synreal.engine.environment import Environment
 from synreal.errors import ConfigError
 from synreal.locking import Lock
@@ -45,6 +45,7 @@ class RunFacts(BaseModel):
         config: The whole resolved configuration, as ``RunConfig.model_dump(mode="json")`` gives it.
         classes: Names of the classes, in the order of the student's outputs.
         data: Fingerprint of each part of the data.
+        files: With ``data.strict``, the SHA-256 of each list in ``hashes/``, by the name of the part.
         weights: Where the pretrained weights came from.
         reference: Likewise of a teacher that is another network; None where there is none.
         versions: Of Python and of the packages that numbers depend on.
@@ -59,6 +60,7 @@ class RunFacts(BaseModel):
     config: dict[str, Any]
     classes: list[str]
     data: dict[str, str]
+    files: dict[str, str] = {}
     weights: dict[str, str | None]
     reference: dict[str, str | None] | None
     versions: dict[str, str]
@@ -133,19 +135,22 @@ def check_copy(folder: Path, facts: RunFacts) -> None:
         )
 
 
-def record(folder: Path, facts: RunFacts, config: RunConfig) -> None:
+def record(folder: Path, facts: RunFacts, config: RunConfig, files: Mapping[str, bytes]) -> None:
     """Write ``run.json``, and a copy of the configuration for people and ``--config``, unless they say so already.
 
     Args:
         folder: The run folder.
         facts: What the run is.
         config: Its configuration now: settings that are free may have changed since ``facts`` were written.
+        files: Lists of hashes of the data's files; empty where none were made.
 
     Raises:
         OSError: If they cannot be written.
     """
-    wanted = facts.model_copy(update={"config": config.model_dump(mode="json")})
-    if facts.config != wanted.config or not (folder / RUN_FILE).exists():
+    hashed = {**facts.files, **hashes.digests(files)}
+    wanted = facts.model_copy(update={"config": config.model_dump(mode="json"), "files": hashed})
+    hashes.write(folder, files)
+    if facts != wanted or not (folder / RUN_FILE).exists():
         write_json(folder / RUN_FILE, wanted.model_dump(mode="json"))
     text = config.to_yaml()
     path = folder / CONFIG_FILE

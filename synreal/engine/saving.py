@@ -11,7 +11,7 @@ import torch
 
 from synreal import atomic
 from synreal.config import make_config
-from synreal.engine import checkpoint, environment, identity, run_folder
+from synreal.engine import checkpoint, environment, hashes, identity, run_folder
 from synreal.engine.checkpoint import CheckpointFacts, Snapshot
 from synreal.engine.signals import StopRequest
 from synreal.engine.state import Job, RunState
@@ -128,7 +128,12 @@ def check_data(then: Mapping[str, str], job: Job, since: str) -> None:
     """
     now = job.task.fingerprints
     if changed := sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key)):
-        raise CheckpointError(f"The data changed since {since}: {', '.join(changed)}.")
+        hashed = run_folder.read(job.path, "resume").files
+        named = hashes.changes(job.path, hashed, hashes.lists(job.task, hashed.keys() & set(changed)))
+        raise CheckpointError(
+            f"The data changed since {since}: {', '.join(changed)}. {''.join(f'{line}. ' for line in named)}Put the "
+            "files back as they were, or start a new run."
+        )
 
 
 def stop(state: RunState) -> Interrupted:

@@ -15,6 +15,7 @@ _FREE: Final = (
     "data.source",  # what they bring is told by fingerprints, wherever a machine keeps it
     "data.targets",
     "data.on_bad_image",
+    "data.strict",
     "data.workers",
     "training.seed",
     "training.device",  # which one it was is in the cost

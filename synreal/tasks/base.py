@@ -310,15 +310,16 @@ class Task(ABC, Generic[S]):
     @property
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of each part: ``"train"``, ``"source"`` and each target."""
-        return {name: part.fingerprint for name, part in self._parts.items()}
+        return {name: part.fingerprint for name, part in self.parts.items()}
 
     @property
     def left_out(self) -> dict[str, dict[str, int]]:
         """What was left out while data were read, by part and reason; parts of which everything is used are absent."""
-        return {name: dict(part.dropped) for name, part in self._parts.items() if part.dropped}
+        return {name: dict(part.dropped) for name, part in self.parts.items() if part.dropped}
 
     @property
-    def _parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Any]:
+        """The sets of images: ``"train"``, unless a student is only tested, ``"source"`` and each target."""
         return self.tests if self.train is None else {"train": self.train, **self.tests}
 
     @property

@@ -86,6 +86,29 @@ def test_sound_data_are_described_and_the_exit_code_is_0(root, call):
     assert "single (test)" in call("data", "check", f"single:{root}", "--as", "target")[1]
 
 
+def test_all_files_are_hashed_where_that_is_asked_for(root, call):
+    dataset = f"planted:{root}"
+    plain = call("data", "check", dataset, "--task", "cls", "--json")[1]
+    first = call("data", "check", dataset, "--task", "cls", "--json", "--strict")[1]
+    parts = json.loads(first)["parts"]
+    assert all(len(part["sha256"]) == len(part["fingerprint"]) == 64 for part in parts)
+    assert [{**part, "sha256": None} for part in parts] == json.loads(plain)["parts"]
+    text = call("data", "check", dataset, "--task", "cls", "--strict")[1]
+    for part in parts:
+        assert f"Fingerprint: {part['fingerprint']}\n  SHA-256 of all files: {part['sha256']}\n" in text
+    other = [
+        part["sha256"]
+        for part in json.loads(call("data", "check", dataset, "-t", "seg", "--json", "--strict")[1])["parts"]
+    ]
+    assert not {part["sha256"] for part in parts} & set(other), "those of masks are files, too"
+    mask = root / "train" / "masks" / "0.png"
+    mask.unlink()
+    mask.symlink_to("/dev/null")
+    code, out, _ = call("data", "check", dataset, "--task", "seg", "--strict")
+    assert code == 1
+    assert out.count("SHA-256 of all files") == len(parts) - 1
+
+
 def test_faults_end_with_1_and_a_policy_changes_that(root, call):
     dataset = f"planted:{root}"
     code, out, _ = call("data", "check", dataset, "--task", "seg")

@@ -56,5 +56,7 @@ def test_the_table_has_columns_and_short_values():
 def test_every_free_setting_exists():
     known = {f"{section}.{key}" for section, values in stored().items() if isinstance(values, dict) for key in values}
     assert known >= identity.FREE_ON_RESUME
-    with pytest.raises(ConfigError, match=r"\n +training\.lr +0\.05 +0\.2\n.*Free are data\.workers, output\."):
+    with pytest.raises(
+        ConfigError, match=r"\n +training\.lr +0\.05 +0\.2\n.*Free are data\.strict, data\.workers, output\."
+    ):
         identity.check("runs/mine", stored(), RunConfig(**stored(lr=0.2)))

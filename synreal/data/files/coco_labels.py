@@ -115,6 +115,9 @@ class Drawings:
                 digest.update(b"".join(data))
         return [digest.digest()]
 
+    def mask_file(self, index: int) -> None:
+        """Return None: the JSON was read once."""
+
     def path(self, index: int) -> None:
         """Return None: it is drawn."""
 

@@ -171,6 +171,10 @@ class MaskSource(Protocol):
         """Return the image file that holds the mask of an image; None if it is drawn."""
         ...
 
+    def mask_file(self, index: int) -> Path | None:
+        """Return the file that is opened each time the mask of an image is read; None if there is none."""
+        ...
+
     def fault(self, index: int) -> str:
         """Name, in a few words, what keeps a mask from being read."""
         ...
@@ -233,6 +237,11 @@ class MaskFiles(ImageFiles[Tensor]):
     def label_path(self, index: int) -> Path | None:
         """Return the file of a mask."""
         return self.masks.path(index)
+
+    def files_of(self, index: int) -> tuple[Path, ...]:
+        """Return the files of an image and of its mask."""
+        mask = self.masks.mask_file(index)
+        return (self.path(index),) if mask is None else (self.path(index), mask)
 
     def label_fault(self, index: int) -> str:
         """Name what keeps a mask from being read."""

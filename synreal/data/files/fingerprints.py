@@ -1,4 +1,4 @@
-"""What tells the files of a data set from others of the same names: a sample of their bytes. Imports no torch."""
+"""What tells files from others of the same names: a sample of their bytes, or all of them. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from synreal.data.files.paths import is_image
 from synreal.data.files.threads import in_threads
 from synreal.errors import DataError
 from synreal.reading import open_file
+
+if TYPE_CHECKING:
+    from synreal.data.sets import ImageSet
 
 WHOLE: Final = 64 * 1024
 """Image files of this many bytes at most are read whole: opening one costs more than that."""
@@ -25,6 +28,7 @@ _CHUNK: Final = 64  # files that a thread takes at a time
 _THREADS: Final = 16  # they wait for the disk
 _SETTLED: Final = 2_000_000_000  # nanoseconds after which another change of a file shows in its time
 _MOST_KNOWN: Final = 64
+_BLOCK: Final = 1 << 20
 
 _KNOWN: dict[bytes, bytes] = {}  # what was read of some files, by their names, sizes, times and inodes
 
@@ -109,3 +113,42 @@ def _sample(start: str, name: str) -> bytes:
     except OSError:
         return hashlib.sha256(f"{name}\0cannot be read\n".encode("utf-8", "surrogateescape")).digest()
     return digest.digest()
+
+
+def hash_list(images: ImageSet[Any]) -> bytes | None:
+    """Return the SHA-256 of each file that items of a set are read from, as ``sha256sum --check`` takes them.
+
+    Args:
+        images: The set. Its fingerprint holds what was read once, such as boxes, so that their files are no part of it.
+
+    Returns:
+        One line a file, with its name relative to the set's folder, in the order of the items; None if there is none.
+
+    Raises:
+        DataError: If a file cannot be read.
+        Interrupted: If the process was asked to stop.
+    """
+    found = (os.fspath(file) for index in range(len(images)) for file in images.files_of(index))
+    files = list(dict.fromkeys(found))
+    lines = [
+        _line(file if images.root is None else os.path.relpath(file, images.root), digest)
+        for file, digest in zip(files, in_threads(_hash, files), strict=True)
+    ]
+    return b"".join(lines) or None
+
+
+def _hash(file: str) -> str:
+    digest = hashlib.sha256()
+    try:
+        with open_file(file) as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}.") from None
+    return digest.hexdigest()
+
+
+def _line(name: str, digest: str) -> bytes:
+    plain = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    # sha256sum marks a line with such characters by a backslash at its start.
+    return f"{'' if plain == name else chr(92)}{digest}  {plain}\n".encode("utf-8", "surrogateescape")

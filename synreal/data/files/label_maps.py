@@ -198,6 +198,10 @@ class MaskPaths:
         """Return its file."""
         return self.root / self.files[index]
 
+    def mask_file(self, index: int) -> Path:
+        """Return its file."""
+        return self.path(index)
+
     def fault(self, index: int) -> str:
         """Name what keeps a mask from being read."""
         channel = self.label_map.channel

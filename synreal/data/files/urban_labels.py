@@ -310,11 +310,11 @@ class PolygonMasks:
 
     def read(self, index: int) -> NDArray[np.uint8]:
         """Return a mask: train ids or ``IGNORE``, uint8 (H, W)."""
-        return draw_classes(self.root / self.files[index], self.max_pixels)
+        return draw_classes(self.mask_file(index), self.max_pixels)
 
     def place(self, index: int) -> str:
         """Return its file."""
-        return str(self.root / self.files[index])
+        return str(self.mask_file(index))
 
     def digest(self) -> list[bytes]:
         """Return a fingerprint of the files."""
@@ -323,18 +323,17 @@ class PolygonMasks:
     def path(self, index: int) -> None:
         """Return None: it is drawn."""
 
+    def mask_file(self, index: int) -> Path:
+        """Return what it is drawn from."""
+        return self.root / self.files[index]
+
     def fault(self, index: int) -> str:
         """Name what keeps a mask from being read."""
         return "bad label"
 
 
 class Found(NamedTuple):
-    """What ``find_boxes`` gives of one label file.
-
-    Attributes:
-        boxes: The objects; labels are indices into ``urban.THINGS``.
-        size: Height and width of the labels.
-    """
+    """The objects of one label file, with indices into ``urban.THINGS``, and height and width of its labels."""
 
     boxes: Boxes
     size: tuple[int, int]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from synreal.data import registry
 from synreal.data.class_names import align_names, differences
 from synreal.data.datasets import PARTS, STRICT, DataSet, Domain, Policy
+from synreal.data.files.fingerprints import hash_list
 from synreal.data.inspection.duplicates import duplicates
 from synreal.data.inspection.scan import Effect, Scan, effect_of, scan
 from synreal.data.inspection.store import Store
@@ -49,7 +51,8 @@ class PartReport:
         part: ``"train"``, ``"heldout"`` or ``"test"``.
         images: How many images it has; 0 if it cannot be loaded.
         usable: How many are left under the policy.
-        fingerprint: As results name it; None if it cannot be loaded.
+        fingerprint: SHA-256 over labels and a sample of each file; None if it cannot be loaded.
+        sha256: Of all its files, with ``strict``; None if it lies in none.
         sizes: ``least``, ``median`` and ``greatest`` by area, as [height, width]; ``frequent`` as
             [height, width, images], most first.
         unit: What ``labels`` of a class counts: ``"images"``, ``"pixels"`` or ``"boxes"``.
@@ -69,6 +72,7 @@ class PartReport:
     images: int = 0
     usable: int = 0
     fingerprint: str | None = None
+    sha256: str | None = None
     sizes: dict[str, list[Any]] = field(default_factory=dict)
     unit: str = "images"
     classes: list[dict[str, Any]] = field(default_factory=list)
@@ -118,6 +122,7 @@ def check(
     progress: Progress | None = None,
     cache: str | Path | None = None,
     fresh: bool = False,
+    strict: bool = False,
 ) -> Report:
     """Read a data set once and report what is in it and what is wrong with it.
 
@@ -134,6 +139,7 @@ def check(
         progress: Called with a name of the part, images done, and images in all.
         cache: Folder of what is kept; default ``cache_folder()``.
         fresh: Whether to read everything again.
+        strict: Whether to hash all files, too.
 
     Returns:
         The report. Data that cannot be loaded are a finding, too.
@@ -155,6 +161,8 @@ def check(
     parts, loaded = [], {}
     for entry, part in plan:
         report, images = _check_part(entry, part, label, policy, workers, progress, store)
+        if strict and images is not None:
+            report = replace(report, sha256=_hashed(images))
         parts.append(report)
         if images is not None:
             loaded[id(entry), part] = images
@@ -183,6 +191,14 @@ def check(
         findings=findings,
         fails=stops or any(finding.effect == "stops" for finding in findings),
     )
+
+
+def _hashed(images: ImageSet[Any]) -> str | None:
+    try:
+        lines = hash_list(images)
+    except DataError:  # a file that cannot be read is a finding of its own
+        return None
+    return None if lines is None else hashlib.sha256(lines).hexdigest()
 
 
 def _parts(entry: DataSet, domain: Domain | None) -> tuple[str, ...]:
