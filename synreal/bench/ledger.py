@@ -15,9 +15,8 @@ from synreal.bench.sameness import differences, identity, without_home
 from synreal.config import RunConfig
 from synreal.errors import ConfigError
 from synreal.locking import Lock
-from synreal.parsing import problems
 from synreal.reading import read_json
-from synreal.records import SCHEMA_VERSION, RunRecord
+from synreal.records import SCHEMA_VERSION, RunRecord, record_problem
 
 _PATIENCE: Final = 30.0  # seconds that another command may take to write its records
 
@@ -98,14 +97,17 @@ def _read(path: Path) -> dict[str, RunRecord]:
     advice = f"Expected a list of records of schema version {SCHEMA_VERSION}; move the file away, or name another."
     try:
         rows = read_json(path)
-        if not isinstance(rows, list):
-            raise ConfigError(f"The records {path} are no list. {advice}")
-        records = [RunRecord.model_validate(row) for row in rows]
-    except ValidationError as error:
-        raise ConfigError(f"The records {path} cannot be used: {problems(error)}. {advice}") from None
-    except ConfigError:
-        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"The records {path} cannot be read: {reason}. {advice}") from None
+    if not isinstance(rows, list):
+        raise ConfigError(f"The records {path} are no list. {advice}")
+    records = []
+    for number, row in enumerate(rows, 1):
+        try:
+            records.append(RunRecord.model_validate(row))
+        except ValidationError as error:
+            raise ConfigError(
+                f"The records {path} cannot be used: record {number}: {record_problem(row, error)}. {advice}"
+            ) from None
     return {identity(record.config): record for record in records}

@@ -168,15 +168,18 @@ def load_latest(folder: Path) -> Snapshot | None:
     Raises:
         CheckpointError: If there are checkpoints but none is whole.
     """
+    newest: CheckpointError | None = None
     found = _written(folder)
     for path in reversed(found):
         try:
             return load(path)
         except CheckpointError as error:
-            warnings.warn(f"{error} Falling back to the checkpoint before.", stacklevel=2)
-    if found:
-        raise CheckpointError(f"None of the {len(found)} checkpoints in {folder} is whole.")
-    return None
+            newest = newest or error
+            if path != found[0]:
+                warnings.warn(f"{error} Falling back to the checkpoint before.", stacklevel=2)
+    if newest is None:
+        return None
+    raise CheckpointError(f"None of the {len(found)} checkpoints in {folder} is whole and of this format. {newest}")
 
 
 def load(path: Path) -> Snapshot:
@@ -187,7 +190,10 @@ def load(path: Path) -> Snapshot:
     """
     found = _parse(path / _MANIFEST, _read(path / _MANIFEST))
     if found.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has checkpoint format {found.get('format')!r}, this version reads {FORMAT}.")
+        raise CheckpointError(
+            f"{path / _MANIFEST} has checkpoint format {found.get('format')!r}, this version reads {FORMAT}. Resume "
+            "with the synreal that wrote it, or start a new run."
+        )
     manifest = _validated(_Manifest, path / _MANIFEST, found)
     raw: dict[str, bytes] = {}
     for name in (_MODEL, _OPTIMIZER, _STATE):

@@ -99,7 +99,10 @@ def _parsed(path: Path) -> RunFacts:
     if not isinstance(value, dict) or "format" not in value:
         raise ConfigError(f"{path} does not describe a run of synreal. {advice}")
     if value["format"] != FORMAT:
-        raise ConfigError(f"{path} has format {value['format']!r}, this version reads {FORMAT}.")
+        raise ConfigError(
+            f"{path} has format {value['format']!r}, this version reads {FORMAT}. Use the synreal that wrote it, or "
+            "start a new run."
+        )
     try:
         return RunFacts.model_validate(value)
     except ValidationError as error:

@@ -25,6 +25,7 @@ from synreal.records.record import (
     best_epoch,
     label_of,
     read_record,
+    record_problem,
     write_json,
 )
 from synreal.records.selection import RULES, Weighed, best_on_target, by_weight, select
@@ -51,6 +52,7 @@ __all__ = [
     "mean_and_spread",
     "percent",
     "read_record",
+    "record_problem",
     "select",
     "with_unit",
     "write_json",

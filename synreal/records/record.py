@@ -13,11 +13,12 @@ from typing_extensions import Self
 
 from synreal import atomic
 from synreal.errors import ConfigError
-from synreal.parsing import problems
 from synreal.reading import read_json
 from synreal.records.numbers import Unit, headline_of
 
 SCHEMA_VERSION: Final = 4
+
+_MOST_FAULTS: Final = 3  # of a record that are named
 
 
 class Score(BaseModel):
@@ -282,6 +283,20 @@ def best_epoch(history: Sequence[Mapping[str, Any]], by: str, name: str, *, high
     return Chosen(measures=row[name], step=row["step"])
 
 
+def record_problem(value: Any, error: ValidationError) -> str:
+    """Say in words why something is no record that is read.
+
+    Args:
+        value: What was read.
+        error: What pydantic found wrong with it.
+    """
+    if isinstance(value, dict) and value.get("schema_version") not in (None, SCHEMA_VERSION):
+        return f"it is of version {value['schema_version']!r}"
+    faults = [f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors(include_input=False)]
+    more = [f"and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
+    return "; ".join([*faults[:_MOST_FAULTS], *more])
+
+
 def read_record(path: str | Path) -> RunRecord:
     """Read a ``result.json`` or the run folder that holds one.
 
@@ -290,16 +305,19 @@ def read_record(path: str | Path) -> RunRecord:
     """
     path = Path(path)
     path = path / "result.json" if path.is_dir() else path
+    value = None
     try:
-        return RunRecord.model_validate(read_json(path))
+        value = read_json(path)
+        return RunRecord.model_validate(value)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist: the run has not finished, or this is not a run folder.") from None
     except OSError as error:
         raise ConfigError(f"Cannot read {path}: {error.strerror}.") from None
     except ValueError as error:
-        reason = problems(error) if isinstance(error, ValidationError) else f"it is not JSON ({error})"
+        reason = record_problem(value, error) if isinstance(error, ValidationError) else f"it is not JSON ({error})"
         raise ConfigError(
-            f"{path} is not a result of schema version {SCHEMA_VERSION}, the only one that is read: {reason}."
+            f"{path} is not a result of schema version {SCHEMA_VERSION}, the only one that is read: {reason}. Use the "
+            "synreal that wrote it, or run it again."
         ) from None
 
 

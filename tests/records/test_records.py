@@ -256,11 +256,11 @@ def test_a_folder_without_a_result(tmp_path):
         (b"{", "it is not JSON"),
         (b"\xff\xfe", "result of schema version 4"),
         (b"[]", "result of schema version 4"),
-        (b"{}", "protocol"),
+        (b"{}", "regularizers: Field required"),
         (None, "surprise"),
-        (3, "schema_version"),
-        (5, "schema_version"),
-        (b'{"schema_version": 4, "protocol": {}}', "targets"),
+        (3, "it is of version 3. Use the synreal"),
+        (5, "it is of version 5. Use the synreal"),
+        (b'{"schema_version": 4, "protocol": {}}', "regularizers: Field required; "),
     ],
 )
 def test_files_that_are_not_a_result(content, expected, tmp_path):

@@ -10,10 +10,9 @@ from pydantic import ValidationError
 
 from synreal.errors import ConfigError
 from synreal.reading import read_json
-from synreal.records.record import SCHEMA_VERSION, RunRecord
+from synreal.records.record import SCHEMA_VERSION, RunRecord, record_problem
 
 _RESULT: Final = "result.json"
-_MOST_FAULTS: Final = 3  # of a record that are named
 
 
 class Found(NamedTuple):
@@ -86,14 +85,5 @@ def _read(path: Path, values: Any) -> Iterator[Found]:
         except ValidationError as error:
             raise ConfigError(
                 f"{place} is not a result of schema version {SCHEMA_VERSION}, the only one that is read: "
-                f"{_wrong(value, error)}. Leave it out, or run it again."
+                f"{record_problem(value, error)}. Leave it out, or run it again."
             ) from None
-
-
-def _wrong(value: Any, error: ValidationError) -> str:
-    """Say what is wrong with a record, without all that it holds."""
-    if isinstance(value, dict) and value.get("schema_version") not in (None, SCHEMA_VERSION):
-        return f"it is of version {value['schema_version']!r}"
-    faults = [f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors(include_input=False)]
-    more = [f"and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
-    return "; ".join([*faults[:_MOST_FAULTS], *more])
