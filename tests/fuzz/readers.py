@@ -18,7 +18,7 @@ from synreal.bench.watch import Lengths, Watch
 from synreal.config import RunConfig, make_config, read_yaml
 from synreal.data.files.decoding import read_image
 from synreal.data.files.map_texts import read_pairs
-from synreal.engine import checkpoint, run_folder
+from synreal.engine import checkpoint, hashes, run_folder
 from synreal.engine.environment import Environment
 from synreal.records import leaderboard, read_record
 from synreal.terminal import printable
@@ -233,11 +233,20 @@ def run_json(folder):
         device="cpu", device_name="", threads=1, processes=1, platform="x", git_commit=None
     ).model_dump()
     facts = {
-        "format": 1, "config": config, "classes": ["a"], "data": {"train": "0"}, "weights": {"source": None},
-        "reference": None, "versions": {}, "plugins": [], "command": "x", "environment": environment,
+        "format": 1, "config": config, "classes": ["a"], "data": {"train": "0"}, "files": {"train": "0"},
+        "weights": {"source": None}, "reference": None, "versions": {}, "plugins": [],
+        "command": "x", "environment": environment,
     }  # fmt: skip
     path.write_text(json.dumps(facts))
     return Subject(path, lambda: make_config(run_folder.read(folder, "read").config), as_json=True)
+
+
+@reader
+def hashes_of_files(folder):
+    found = {"train": b"1" * 64 + b"  a.png\n"}
+    hashes.write(folder, {"train": b"0" * 64 + b"  a.png\n"})
+    (path,) = (folder / "hashes").iterdir()
+    return Subject(path, lambda: hashes.changes(folder, hashes.digests({"train": path.read_bytes()}), found))
 
 
 @reader
