@@ -283,6 +283,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "settings": settings_of_a_run,
     "queue-loss": lambda: measured("queue_loss"),
     "data-pipeline": lambda: measured("data"),
+    "fingerprints": lambda: measured("fingerprints"),
     **{f"own-loop-{title}": functools.partial(section, "own-loop", title) for title in OWN_LOOPS},
     "make-run": lambda: output("digits-classification", "csg", 0),
 }

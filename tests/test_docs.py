@@ -30,6 +30,7 @@ ELSEWHERE = (
     "synreal bench benchmarks/",
     "synreal leaderboard benchmarks/",
     "python benchmarks/data.py",
+    "python benchmarks/fingerprints.py",
     "python benchmarks/queue_loss.py",
     "python benchmarks/own_loop.py ",
     "SYNREAL_FUZZ=",

@@ -224,10 +224,7 @@ class ArraySet(ImageSet[Label]):
         self.labels = labels
         self.classes = tuple(classes)
         self.label_kind = label_kind
-        digest = hashlib.sha256(images.contiguous().numpy().tobytes())
-        for part in label_kind.digests(labels):
-            digest.update(part)
-        self.fingerprint = digest.hexdigest()
+        self.fingerprint = _fingerprint(images, labels, label_kind)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -239,6 +236,13 @@ class ArraySet(ImageSet[Label]):
     def __getitem__(self, index: int) -> tuple[Tensor, Label]:
         label: Any = self.labels[index]
         return self.images[index].expand(3, -1, -1), label
+
+
+def _fingerprint(images: Tensor, labels: Sequence[Label] | Tensor, label_kind: LabelKind[Label]) -> str:
+    digest = hashlib.sha256(images.contiguous().numpy().tobytes())
+    for part in label_kind.digests(labels):
+        digest.update(part)
+    return digest.hexdigest()
 
 
 class ArrayImages(ArraySet[int]):
