@@ -58,7 +58,7 @@ def standing(cell: Cell, ledger: Ledger | None) -> Standing:
         facts = run_folder.read(folder, "go on with")
         _check_same(folder, facts.config, cell.config)
         return Standing("started", threads=facts.environment.threads)
-    if folder.exists() and (not folder.is_dir() or any(each.name != run_folder.LOCK_FILE for each in folder.iterdir())):
+    if folder.exists() and not (folder.is_dir() and run_folder.is_blank(folder)):
         raise ConfigError(
             f"{folder} is not empty and holds no {run_folder.RUN_FILE}: it is not a run. Move it away, or give the "
             "grid another output."

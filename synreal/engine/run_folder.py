@@ -221,7 +221,7 @@ def _check_free(path: Path, *, overwrite: bool, held: bool) -> None:
         return
     if not path.is_dir():
         raise ConfigError(f"The output {path} is a file; a run needs a folder.")
-    if all(entry.name == LOCK_FILE for entry in path.iterdir()):
+    if is_blank(path):
         return
     holder = None if held else locking.holder(path / LOCK_FILE)
     if holder is not None:
@@ -236,6 +236,13 @@ def _check_free(path: Path, *, overwrite: bool, held: bool) -> None:
             f"{path} is not empty and holds no {RUN_FILE}: it is not a run, and is not removed. Give another --output."
         )
     read(path, "overwrite")  # other programs may write a run.json too
+
+
+def is_blank(path: Path) -> bool:
+    """Return whether a folder holds nothing but what a run leaves that dies before it has said what it is."""
+    return all(
+        entry.name == LOCK_FILE or (atomic.is_aside(entry) and entry.stem == RUN_FILE) for entry in path.iterdir()
+    )
 
 
 def clear(path: Path) -> None:

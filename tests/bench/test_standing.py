@@ -82,6 +82,7 @@ def test_a_run_without_the_styles_that_are_asked_for_does_not_serve(folder, like
 def test_a_folder_that_holds_something_else_is_left_alone(two):
     found, (none, _) = two
     none.folder.mkdir(parents=True)
+    (none.folder / "run.json.tmp").write_text("")  # of a run that was killed in its first moment
     assert states(found) == ["open", "open"]
     (none.folder / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match=r"holds no run\.json: it is not a run"):

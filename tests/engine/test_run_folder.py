@@ -144,6 +144,20 @@ def test_one_process_writes_a_folder(finished, whole):
     assert {file: file.read_bytes() for file in finished.rglob("*") if file.is_file()} == before
 
 
+def test_what_a_run_leaves_that_dies_at_once_hinders_no_other(tmp_path):
+    left = tmp_path / "run"
+    left.mkdir()
+    (left / "run.lock").write_text("")
+    (left / "run.json.tmp").write_text('{"format"')  # killed in the middle of its first file
+    assert run_folder.is_blank(left)
+    run(left, regularizers="none", epochs=0)
+    assert not (left / "run.json.tmp").exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/result.json.tmp").write_text("")
+    with pytest.raises(ConfigError, match="exists and is not empty"):
+        run(tmp_path / "other")
+
+
 def test_a_run_that_begins_in_the_same_moment_is_refused(tmp_path):
     tmp_path.joinpath("run").mkdir()
     with elsewhere(lambda: Lock(tmp_path / "run" / "run.lock", "It").acquire()) as child:
