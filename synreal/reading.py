@@ -84,6 +84,11 @@ def name_problem(path: str) -> str | None:
     return None
 
 
+def is_text(name: str) -> bool:
+    """Return whether a name can be written in UTF-8: JSON and names of files can hold halves of characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
 def _check(found: os.stat_result, path: str | Path) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))

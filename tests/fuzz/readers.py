@@ -1,33 +1,47 @@
 """Every reader, and a file that it can read: each gives the file, and a function that reads what stands in it."""
 
 import hashlib
+import importlib
 import json
+import os
+import socket
 import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import yaml
+from PIL import Image
+from pycocotools.mask import encode
 from safetensors.torch import save
 
-from synreal import data
+from synreal import data, locking
 from synreal.bench import read_grid
+from synreal.bench.cells import cells_of
 from synreal.bench.ledger import Ledger
 from synreal.bench.watch import Lengths, Watch
 from synreal.config import RunConfig, make_config, read_yaml
+from synreal.data.files.cache import cached
 from synreal.data.files.decoding import read_image
 from synreal.data.files.map_texts import read_pairs
+from synreal.data.inspection.store import Kept, Store
+from synreal.data.rendered import stamp_files
 from synreal.engine import checkpoint, hashes, run_folder
 from synreal.engine.environment import Environment
+from synreal.locking import Holder, Lock
 from synreal.records import leaderboard, read_record
 from synreal.terminal import printable
+from synreal.weights import Student
 from synreal.weights.mapping import read_state
-from tests.data import own_trees, simple_trees, trees, urban_trees
+from synreal.weights.origin import RANDOM
+from tests.data import own_trees, simple_trees, stamp_trees, trees, urban_trees
 from tests.engine.test_checkpoint import snapshot
 from tests.records.made import made
 
 SIZE = (24, 16)
+testing_again = importlib.import_module("synreal.engine.evaluate")  # as an attribute of the package it is the function
 
 
 class Subject(NamedTuple):
@@ -170,6 +184,113 @@ def cityscapes_polygons(folder):
 
 
 @reader
+def coco_run_lengths(folder):
+    own_trees.coco_tree(folder / "coco", 3, SIZE)
+    path = folder / "coco/annotations.json"
+    content = json.loads(path.read_text())
+    packed = encode(np.asfortranarray(np.eye(SIZE[1], SIZE[0], dtype=np.uint8)))["counts"].decode()
+    for each in content["annotations"]:
+        each["segmentation"] = {"size": [SIZE[1], SIZE[0]], "counts": packed}
+    path.write_text(json.dumps(content))
+    return Subject(path, lambda: items(f"coco:{folder / 'coco'}", "masks"), as_json=True)
+
+
+@reader
+def cityscapes_ids(folder):
+    urban_trees.cityscapes_tree(folder / "cityscapes", 1, SIZE)
+    (path,) = (folder / "cityscapes").rglob("*_labelIds.png")
+    return Subject(path, lambda: items(f"cityscapes:{folder / 'cityscapes'}", "masks"))
+
+
+@reader
+def cityscapes_instances(folder):
+    urban_trees.cityscapes_tree(folder / "cityscapes", 1, SIZE)
+    (path,) = (folder / "cityscapes").rglob("*_instanceIds.png")
+    return Subject(path, lambda: items(f"cityscapes:{folder / 'cityscapes'}", "boxes"))
+
+
+@reader
+def gta5_list(folder):
+    urban_trees.gta5_tree(folder / "gta5", 2, SIZE, listed="some.txt")
+    text = f"gta5(root='{folder / 'gta5'}', frames='some.txt')"
+    return Subject(folder / "gta5/some.txt", lambda: items(text, "masks", "train"))
+
+
+@reader
+def gta5_split(folder):
+    urban_trees.gta5_tree(folder / "gta5", 3, SIZE, split={"trainIds": [1, 2], "valIds": [3]})
+    text = f"gta5(root='{folder / 'gta5'}', frames='official')"
+    return Subject(folder / "gta5/split.mat", lambda: items(text, "masks", "train"))
+
+
+@reader
+def gta5_labels(folder):
+    urban_trees.gta5_tree(folder / "gta5", 2, SIZE, listed="some.txt")
+    text = f"gta5(root='{folder / 'gta5'}', frames='some.txt')"
+    return Subject(data.load(text, "train", label="masks").label_path(0), lambda: items(text, "masks", "train"))
+
+
+@reader
+def sim10k_annotation(folder):
+    trees.sim10k_tree(folder / "sim10k", 2, size=SIZE)
+    path = sorted((folder / "sim10k").rglob("*.xml"))[0]
+    return Subject(path, lambda: items(f"sim10k:{folder / 'sim10k'}", "boxes", "train"))
+
+
+@reader
+def sim10k_list(folder):
+    trees.sim10k_tree(folder / "sim10k", 2, size=SIZE)
+    path = folder / "sim10k/VOC2012/ImageSets/Main/trainval10k.txt"
+    return Subject(path, lambda: items(f"sim10k:{folder / 'sim10k'}", "boxes", "train"))
+
+
+@reader
+def visda17_list(folder):
+    trees.visda17_tree(folder / "visda17", 1, size=SIZE)
+    return Subject(
+        folder / "visda17/validation/image_list.txt", lambda: items(f"visda17:{folder / 'visda17'}", "classes")
+    )
+
+
+@reader
+def voc_list(folder):
+    trees.voc_tree(folder / "voc", 2, lists={"val": [0, 1]})
+    path = folder / "voc/ImageSets/Main/val.txt"
+    text = f"voc(root='{folder / 'voc'}', splits={{'test': 'val'}})"
+    return Subject(path, lambda: items(text, "boxes"))
+
+
+@reader
+def kitti_list(folder):
+    trees.kitti_tree(folder / "kitti", 2)
+    path = folder / "kitti/some.txt"
+    path.write_text("0\n1\n")
+    text = f"kitti(root='{folder / 'kitti'}', splits={{'test': 'some.txt'}})"
+    return Subject(path, lambda: items(text, "boxes"))
+
+
+@reader
+def yolo_list(folder):
+    simple_trees.yolo_tree(folder / "yolo", 4, SIZE)
+    path = folder / "yolo/some.txt"
+    path.write_text("images/train/0000.png\n./images/train/0001.png\n")
+    (folder / "yolo/data.yaml").write_text(json.dumps({"train": "some.txt", "val": "images/val", "names": list("abc")}))
+    return Subject(path, lambda: items(f"yolo:{folder / 'yolo'}", "boxes", "train"))
+
+
+@reader
+def stamp_drawing(folder):
+    stamp_trees.svg(folder / "a.svg", "00ff00")
+    return Subject(folder / "a.svg", lambda: stamp_files.cut_out(folder / "a.svg"))
+
+
+@reader
+def stamp_photograph(folder):
+    stamp_trees.png(folder / "a.png", "00ff00")
+    return Subject(folder / "a.png", lambda: stamp_files.cut_out(folder / "a.png"))
+
+
+@reader
 def list_file(folder):
     simple_trees.list_tree(folder / "list", per_class=1)
     path = next(path for path in sorted((folder / "list").iterdir()) if path.is_file())
@@ -215,11 +336,85 @@ def label_map_text(folder):
     return Subject(path, lambda: read_pairs(path))
 
 
-@reader
-def image(folder):
-    own_trees.masks_tree(folder / "masks", 1, SIZE)
-    path = folder / "masks/images/0000.png"
+def pixels(folder, form, **more):
+    path = folder / f"image.{form}"
+    Image.fromarray(own_trees.scene(0, SIZE).image).save(path, format=form, **more)
     return Subject(path, lambda: read_image(path))
+
+
+@reader
+def image_png(folder):
+    return pixels(folder, "png")
+
+
+@reader
+def image_jpeg(folder):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    return pixels(folder, "jpeg", exif=turned)
+
+
+@reader
+def image_tiff(folder):
+    return pixels(folder, "tiff")
+
+
+@reader
+def image_webp(folder):
+    return pixels(folder, "webp")
+
+
+@reader
+def image_bmp(folder):
+    return pixels(folder, "bmp")
+
+
+@reader
+def image_gif(folder):
+    return pixels(folder, "gif")
+
+
+@reader
+def mask_of_numbers(folder):
+    own_trees.masks_tree(folder / "masks", 1, SIZE)
+    path = folder / "masks/masks/0000.png"
+    return Subject(path, lambda: items(f"masks(root='{folder / 'masks'}', classes=['a', 'b', 'c', 'd'])", "masks"))
+
+
+@reader
+def mask_of_colours(folder):
+    own_trees.masks_tree(folder / "masks", 1, SIZE, encoding="colour")
+    path = folder / "masks/masks/0000.png"
+    names = dict(zip(("ground", *own_trees.CLASSES), ((0, 0, 0), *own_trees.COLOURS), strict=True))
+    label_map = {name: "#{:02x}{:02x}{:02x}".format(*colour) for name, colour in names.items()}
+    return Subject(path, lambda: items(f"masks(root='{folder / 'masks'}', label_map={label_map})", "masks"))
+
+
+# --- what is kept in the cache: whatever is wrong with it, it is made again ---
+
+
+@reader
+def cached_arrays(folder):
+    def read():
+        found = cached("key", lambda: {"a": np.arange(6)}, folder)
+        assert found["a"].tolist() == list(range(6))
+
+    read()
+    return Subject(folder / "key.safetensors", read)
+
+
+@reader
+def kept_findings(folder):
+    class Found(Kept):
+        names: list[str]
+        counts: dict[str, int]
+
+    def read():
+        Store(folder).keep("key", Found, lambda: Found(names=["a"], counts={"a": 1}))
+
+    read()
+    (path,) = (folder / "checks").iterdir()
+    return Subject(path, read, as_json=True)
 
 
 # --- run folders and records ---
@@ -247,6 +442,73 @@ def hashes_of_files(folder):
     hashes.write(folder, {"train": b"0" * 64 + b"  a.png\n"})
     (path,) = (folder / "hashes").iterdir()
     return Subject(path, lambda: hashes.changes(folder, hashes.digests({"train": path.read_bytes()}), found))
+
+
+@reader
+def config_yaml(folder):
+    config = RunConfig(task="cls")
+    path = folder / "config.yaml"
+    path.write_text(config.to_yaml())
+    facts = types.SimpleNamespace(config=config.model_dump(mode="json"))
+    return Subject(path, lambda: run_folder.check_copy(folder, facts))
+
+
+@reader
+def run_lock(folder):
+    path = folder / "run.lock"
+    path.write_text(json.dumps(Holder(socket.gethostname(), os.getpid(), "2026-01-01 00:00:00")._asdict()))
+
+    def read():
+        printable(str(locking.holder(path)))
+        lock = Lock(path, "The run folder")
+        try:
+            lock.acquire(0)
+        finally:
+            lock.release()
+
+    return Subject(path, read, as_json=True)
+
+
+@reader
+def student(folder):
+    path = folder / "model.safetensors"
+    checkpoint.export_student(path, {"a": torch.ones(2, 2)}, STUDENT)
+    return Subject(path, lambda: read_back(path))
+
+
+@reader
+def student_facts(folder):
+    path = folder / "facts.json"
+    path.write_text(json.dumps(STUDENT))
+
+    def read():
+        file = folder / "model.safetensors"
+        file.write_bytes(save({"a": torch.ones(1)}, metadata={"synreal": path.read_bytes().decode("utf-8", "ignore")}))
+        read_back(file)
+
+    return Subject(path, read, as_json=True)
+
+
+STATISTICS = (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)
+STUDENT = {"backbone": "b", "classes": ["0", "1"], "library": "timm", "statistics": STATISTICS}
+
+
+def read_back(path):
+    """Read a student as ``synreal evaluate`` does, up to building its network."""
+    checkpoint.read_student(path)
+    facts = checkpoint.read_student_facts(path)
+    testing_again._check_facts(facts, ["0", "1"], "b", path)
+    testing_again._prepared_as(Student(torch.nn.Identity(), RANDOM, STATISTICS), facts, path)
+
+
+@reader
+def pair(folder):
+    path = folder / "pair.yaml"
+    values = {"task": "cls", "source": "digits", "targets": ["mnist"], "training": {"lr": 0.1}, "lr": 0.1}
+    path.write_text(json.dumps(values | {"regularizers": ["csg"], "output": {"folder": "x"}}))
+    settings = {"regularizers": ["none", "csg"], "axes": {"training.momentum": [0.8, 0.9]}, "seeds": [0]}
+    (folder / "grid.yaml").write_text(json.dumps({"pairs": ["pair.yaml"], **settings}))
+    return Subject(path, lambda: cells_of(read_grid(folder / "grid.yaml")), as_json=True)
 
 
 @reader

@@ -25,6 +25,7 @@ from synreal.data.labels.masks import Masks
 from synreal.data.limits import MAX_PIXELS
 from synreal.data.sets import ImageSet
 from synreal.errors import DataError
+from synreal.reading import is_text
 
 Label = TypeVar("Label")
 
@@ -70,6 +71,11 @@ class ImageFiles(ImageSet[Label]):
             raise DataError(f"{name} ({split}) holds no image: nothing that fits was found in {root}.")
         if (problem := self.label_kind.classes_problem(classes)) is not None:
             raise DataError(f"{name} ({split}): {problem}")
+        if strange := [each for each in classes if not is_text(each)]:
+            raise DataError(
+                f"{name} ({split}): the class name {strange[0]!r} is no Unicode text, so it cannot be recorded. Rename "
+                f"it where it is given, in {root}."
+            )
         self.name = name
         self.split = split
         self.root = root

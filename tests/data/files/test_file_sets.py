@@ -247,6 +247,12 @@ def test_fingerprints_tell_labels_and_files_apart(folder: Path) -> None:
     assert all(new != old for new, old in zip(all_of(), before, strict=True))
 
 
+@pytest.mark.parametrize("name", ["\ud800", "gr\udcfcn"])  # of JSON, and of a folder whose name is not UTF-8
+def test_names_of_classes_that_are_no_text_are_refused(name: str, folder: Path) -> None:
+    with pytest.raises(DataError, match=r"own \(train\): the class name '.*\\ud.*' is no Unicode text"):
+        LabelFiles("own", "train", folder, FILES, (0, 1, 0, 1), ("a", name))
+
+
 @pytest.mark.parametrize("make", [labelled, masked, boxed])
 def test_a_copy_in_another_process_reads_the_same(folder: Path, make: Any) -> None:
     files = make(folder)
