@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 CALLS = ("open", "write", "fsync", "replace", "rename", "mkdir")
@@ -10,12 +11,13 @@ CALLS = ("open", "write", "fsync", "replace", "rename", "mkdir")
 class Faults:
     """Lets one call of the system fail, for files below a folder.
 
-    ``plan`` chooses the call by its number among those of its name; a write that fails leaves half of it behind, as a
-    full disk does.
+    ``plan`` chooses the call by its number among those of its name, ``plan_kill`` among all; a write that fails leaves
+    half of it behind, as a full disk does.
     """
 
     def __init__(self, patch):
         self.folder, self.name, self.at, self.number = None, None, 0, 0
+        self.last = None  # the call in which this process is killed
         self.met = []  # what failed
         self.seen = []  # every call
         self._paths = {}  # of descriptors that are open
@@ -29,6 +31,11 @@ class Faults:
         self.folder, self.name, self.at, self.number = Path(folder), name, at, number
         self.met, self.seen = [], []
 
+    def plan_kill(self, folder, last):
+        """From now on let this very process be killed in a call, counted from 0; ``None`` for never."""
+        self.plan(folder, None, 0)
+        self.last = last
+
     def heal(self):
         """From now on let nothing fail."""
         self.name = None
@@ -41,11 +48,14 @@ class Faults:
             if "dir_fd" in more or not self._below(path):  # the first is how a folder is removed
                 return real(first, *rest, **more)
             count = sum(each == name for each, _ in self.seen)
+            killed = len(self.seen) == self.last
             self.seen.append((name, path))
-            if name == self.name and count == self.at:
+            if killed or (name == self.name and count == self.at):
                 self.met.append(path)
                 if name == "write":
                     real(first, bytes(rest[0])[: len(rest[0]) // 2])
+                if killed:
+                    os.kill(os.getpid(), signal.SIGKILL)
                 raise OSError(self.number, os.strerror(self.number))
             result = real(first, *rest, **more)
             if name == "open":
