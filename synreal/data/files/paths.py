@@ -84,7 +84,7 @@ class Inside:
     def _check_name(self, plain: str, relative: str, where: str) -> None:
         if not plain.strip():
             raise DataError(f"{where}: expected the path of a file, got {relative!r}.")
-        if (problem := name_problem(plain)) is not None:
+        if (problem := name_problem(os.path.join(self.root, plain))) is not None:
             raise DataError(f"{where}: the path {shortened(relative)!r} {problem}.")
         if plain.startswith("/") or re.match("[A-Za-z]:/", plain):
             raise DataError(f"{where}: the path {relative!r} is absolute, expected one relative to {self.root}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -22,7 +23,7 @@ from synreal.data.files.paths import (
 from synreal.data.naming import NamedData, Uses
 from synreal.data.own import read_names
 from synreal.errors import DataError
-from synreal.parsing import read_mapping
+from synreal.parsing import read_mapping, shortened
 
 if TYPE_CHECKING:
     from synreal.data.labels.boxes import Boxes
@@ -207,14 +208,15 @@ def _base(root: Path, file: Path, given: object) -> Path:
     if given is None:
         return root
     path = root / str(given)
-    if path.is_dir():
+    there = os.path.isdir(path)  # unlike Path's, no error where no folder can have this name
+    if there:
         if path.resolve().is_relative_to(root.resolve()):
             return path
     elif PurePosixPath(str(given)).name in ("", ".", root.name):  # as it was called where it was made
         return root
     raise DataError(
-        f"{file}, path: {str(given)!r} {'lies outside of' if path.is_dir() else 'is not in'} {root}. Either the root "
-        "must be that folder, or path is removed, so that all others are relative to the file."
+        f"{file}, path: {shortened(str(given))!r} {'lies outside of' if there else 'is not in'} {root}. Either the "
+        "root must be that folder, or path is removed, so that all others are relative to the file."
     )
 
 
@@ -257,7 +259,7 @@ def _places(root: Path, described: _Description, split: str) -> list[str]:
 
 def _path(described: _Description, key: str, given: str) -> Path:
     # Roboflow writes ../train/images for what lies in train/images beside the file.
-    if given.startswith("../") and not (described.base / given).exists():
+    if given.startswith("../") and not os.path.exists(described.base / given):
         given = given.removeprefix("../")
     return inside(described.base, given, f"{described.file}, {key}")
 

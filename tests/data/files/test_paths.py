@@ -55,6 +55,8 @@ def test_paths_below_the_root_are_joined(root: Path, relative: str, expected: st
         ("\\\\server\\share\\x.png", "is absolute"),
         ("images/x\0.png", "NUL"),
         ("images/\ud800.png", "not Unicode"),
+        ("x" * 300, "is longer than"),
+        ("x/" * 2046 + "x", "is longer than"),  # with the root before it
         ("", "expected the path of a file"),
         (" ", "expected the path of a file"),
     ],

@@ -248,6 +248,8 @@ def test_names_are_needed(root: Path) -> None:
         ("names: [car, bus]\nval: nowhere", r"data\.yaml, val: .*nowhere does not exist"),
         ("names: [car, bus]\npath: /etc\nval: images", r"data\.yaml, path: '/etc' lies outside of .*root must be"),
         ("names: [car, bus]\npath: ../other/x\nval: images", r"data\.yaml, path: '\.\./other/x' is not in"),
+        (f"names: [car, bus]\npath: {'x' * 5000}", r"data\.yaml, path: 'x{80}\.\.\.' is not in"),
+        (f"names: [car, bus]\nval: ../{'x' * 5000}", r"data\.yaml, val: the path 'x+\.\.\.' is longer than"),
     ],
 )
 def test_descriptions_that_are_wrong(root: Path, text: str, message: str) -> None:
