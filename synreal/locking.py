@@ -13,6 +13,7 @@ import json
 import os
 import re
 import socket
+import stat
 import sys
 import time
 from pathlib import Path
@@ -153,6 +154,7 @@ def holder(path: Path) -> Holder | None:
     if path in _OURS:
         return _OURS[path]
     try:
+        _check_file(path)
         descriptor = os.open(path, os.O_RDWR)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -205,7 +207,15 @@ def _opened(path: Path) -> tuple[int, bool]:
     try:
         return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666), True
     except FileExistsError:
+        with contextlib.suppress(FileNotFoundError):  # let go just now
+            _check_file(path)
         return os.open(path, flags | os.O_CREAT, 0o666), False
+
+
+def _check_file(path: Path) -> None:
+    """Look without opening: a process that closes a file loses its locks on it."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is not a file", str(path))
 
 
 if sys.platform == "win32":  # pragma: no cover

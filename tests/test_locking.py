@@ -144,6 +144,13 @@ def test_a_file_that_says_nothing_hinders_nobody(path, text):
     take(path).release()
 
 
+def test_a_pipe_in_its_place_is_not_opened(path):
+    os.mkfifo(path)
+    assert holder(path) == ("", 0, "")  # it cannot be told
+    with pytest.raises(OSError, match="it is not a file"):
+        Lock(path, "It").acquire(0)
+
+
 def test_a_lock_of_another_host_is_taken_over_where_hosts_share_locks(path, monkeypatch):
     leave(path, "node7", 1)
     monkeypatch.setattr(locking, "reaches_other_hosts", lambda path: True)
