@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
 SMALL = shlex.split("--backbone test_efficientnet --weights none --max-steps 2 --batch-size 8 --workers 0 --image-size")
 SIZES = {"cls": ["32"], "seg": ["64", "--architecture", "fpn"], "det": ["64", "--architecture", "fcos"]}
-# Run by .ci/run itself, or long: the scripts and grids of benchmarks are tested in test_benchmarks.py, fuzzing in fuzz.
+# Run by .ci/run itself, or long: the scripts and grids of benchmarks are tested in test_benchmarks.py.
 ELSEWHERE = (
     "make run",
     "make test",
@@ -34,6 +34,7 @@ ELSEWHERE = (
     "python benchmarks/queue_loss.py",
     "python benchmarks/own_loop.py ",
     "SYNREAL_FUZZ=",
+    "SYNREAL_SOAK=",
 )
 IN_OTHER_TESTS = (
     "python examples/",
@@ -159,6 +160,27 @@ def test_every_regularizer_has_a_card_with_its_settings():
     for name in set(own()) - {"none", "oracle"}:  # these have nothing to set
         assert card(name) == f"{name}.md"
         assert f"<!-- begin settings-{name} -->" in (CARDS / card(name)).read_text("utf-8")
+
+
+def missing_tests(text):
+    """Tests that a page names and that there are not."""
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", text)
+    assert named
+    files = {file: ROOT / "tests" / file for file, _ in named}
+    sources = {file: path.read_text("utf-8") if path.is_file() else "" for file, path in files.items()}
+    return [f"{file}::{name}" for file, name in named if f"\ndef {name}(" not in sources[file]]
+
+
+def test_every_fault_of_the_page_on_reliability_is_held_by_tests_that_there_are():
+    text = (ROOT / "docs/reliability.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| (\d+) \|(.*)$", text, re.MULTILINE))
+    assert list(map(int, rows)) == list(range(1, 68))
+    assert [number for number, row in rows.items() if "::test_" not in row] == []
+    assert missing_tests(text) == []
+    assert missing_tests("`test_docs.py::test_nothing`, `test_no.py::test_x`") == [
+        "test_docs.py::test_nothing",
+        "test_no.py::test_x",
+    ]
 
 
 def test_links_between_pages_lead_somewhere():
