@@ -391,10 +391,10 @@ def halfway(mine, call, tmp_path, monkeypatch, new_process):
     """A run with a plugin that was stopped after its first step; the plugin is not loaded any more."""
     real = Train.step
 
-    def step(self, state, views, targets):
+    def step(self, state, batches):
         if state.step == 0:
             state.job.request.exit_code = 130
-        return real(self, state, views, targets)
+        return real(self, state, batches)
 
     with monkeypatch.context() as patch:
         patch.setattr(Train, "step", step)

@@ -334,6 +334,7 @@ def test_an_option_given_several_times_replaces_the_list_of_the_file(resolved, t
 
 # A valid value of each setting that is not its default; a number that is not here is raised by one.
 OTHER_VALUES = {
+    "data.strict": "true",
     "task": "det",
     "task.architecture": "unet",
     "task.output_stride": "8",
