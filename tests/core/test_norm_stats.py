@@ -263,7 +263,7 @@ def test_pretrained_statistics_stand_still_and_fresh_ones_learn(loop, name, tmp_
     assert bool(scales & moved_weights) == (name != "convnext")
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["efficientnet", "fasterrcnn"])  # the others with csg, above
 @pytest.mark.parametrize("regularizer", NAMES)
 def test_every_regularizer_leaves_them_alone(regularizer, name, tmp_path):
     student = build(name)

@@ -162,21 +162,6 @@ def hold(at, marker, *, deaf=False):
     RunProgress.step = step
 
 
-def die_while_writing(at):
-    """Kill this very process when half of the ``at``-th file of its checkpoints is written."""
-    original, written = atomic._write_synced, []
-
-    def write(path, raw):
-        if "checkpoints" in path.parts:
-            written.append(path)
-        if len(written) == at:
-            path.write_bytes(raw[: len(raw) // 2])
-            os.kill(os.getpid(), signal.SIGKILL)
-        original(path, raw)
-
-    atomic._write_synced = write
-
-
 def ask_in_test():
     """Let this process be asked to stop in the first batch that it tests."""
     original, seen = Collection.update, []
@@ -209,8 +194,6 @@ def single(order):
         ask_in_test()
     if "plugin" in order:
         load_plugin(order["plugin"])
-    if "die_while_writing" in order:
-        die_while_writing(order["die_while_writing"])
     path = Path(order["config"].pop("output"))
     try:
         result = run(path, resume=order.get("resume", False), **order["config"])
