@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from synreal.engine.progress import RunProgress
 from synreal.engine.signals import listening
 from synreal.engine.testing import score_student
 from synreal.errors import CheckpointError
+from synreal.parsing import shortened
 from synreal.records import Score
 from synreal.weights import Student
 
@@ -82,10 +84,12 @@ def _prepared_as(student: Student, facts: Mapping[str, Any], path: Path) -> Stud
     try:
         mean, std = (tuple(map(float, values)) for values in facts["statistics"])
         statistics = (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
-    except (TypeError, ValueError, IndexError):
+        if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+            raise ValueError("nothing can be normalised by it")
+    except (TypeError, ValueError, IndexError, OverflowError):
         raise CheckpointError(
-            f"{path} has statistics {facts['statistics']!r}; expected the mean and the standard deviation of three "
-            "channels. Put the run's own file back."
+            f"{path} has statistics {shortened(repr(facts['statistics']))}; expected the mean and the standard "
+            "deviation of three channels. Put the run's own file back."
         ) from None
     resizing: Any = getattr(student.network, "transform", None)
     if hasattr(resizing, "image_mean"):  # a detector normalises by itself

@@ -1149,6 +1149,15 @@ def test_evaluate_normalises_as_the_run_did(finished, monkeypatch):
     assert evaluate(finished, device="cpu", show_progress=False) == seen[0].statistics
 
 
+@pytest.mark.parametrize("strange", [[[0.5] * 3], [[0.5] * 3, [0.0] * 3], [[10**400] * 3, [0.5] * 3], "none"])
+def test_evaluate_refuses_statistics_that_are_none(finished, strange):
+    path = finished / "model.safetensors"
+    facts = {**checkpoint.read_student_facts(path), "statistics": strange}
+    checkpoint.export_student(path, read_student(path), facts)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors has statistics .*expected the mean"):
+        evaluate(finished, device="cpu", show_progress=False)
+
+
 def test_a_full_disk_ends_the_run_with_a_message(monkeypatch, tmp_path):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "result.json")

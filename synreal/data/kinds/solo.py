@@ -139,6 +139,8 @@ class Solo(NamedData):
                 label, values = str(entry["labelName"]), tuple(float(number) for number in numbers)
                 if len(values) != (4 if kind == "boxes" else 3):
                     raise ValueError(f"{len(values)} numbers")
+                if kind == "masks" and not all(value in range(256) for value in values):
+                    raise ValueError("a colour is of numbers from 0 to 255")
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 expected = "labelName, origin and dimension" if kind == "boxes" else "labelName and pixelValue"
                 raise DataError(f"{where}: {key} holds {entry!r}, expected {expected} ({error}).") from None

@@ -264,6 +264,16 @@ def test_damaged_boxes_are_named(tmp_path: Path, damage: dict[str, Any], message
         read(tmp_path)
 
 
+@pytest.mark.parametrize("value", [float("inf"), -1, 0.5, 256])
+def test_colours_that_are_none_are_named(tmp_path: Path, value: float) -> None:
+    solo_tree(tmp_path, 1)
+    content = frame(tmp_path)
+    annotation(content, MASKS)["instances"][0]["pixelValue"] = [value, 0, 0, 255]
+    rewrite(tmp_path, content)
+    with pytest.raises(DataError, match=r"step0\.frame_data\.json.*instances holds .*numbers from 0 to 255"):
+        read(tmp_path, label="masks")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("{", "is not JSON"), ("[]", "must hold an object"), ('{"captures": [1]}', "expected captures to be a list")],
