@@ -233,6 +233,7 @@ class RunRecord(BaseModel):
             kinds = {type(each.get("weight")) for each in (spec, plain)}
             if not kinds <= {int, float} and kinds != {type(None)}:
                 raise ValueError(f"the weight of {spec['name']} and its default are not both numbers")
+        _check_shape(self.config)
         if not {"source", "detail"} <= self.weights.keys():
             raise ValueError(f"weights has {sorted(self.weights)}, expected source, detail and sha256")
         return self
@@ -251,6 +252,21 @@ class RunRecord(BaseModel):
     def network(self) -> str:
         """The backbone and, where there is one, the architecture around it, e.g. ``"unet on resnet50"``."""
         return " on ".join(filter(None, (self.architecture, self.backbone)))
+
+
+def _check_shape(config: Mapping[str, Any]) -> None:
+    """Refuse a configuration that tables could not name: they read it as it is, of whatever version it may be."""
+    data = config.get("data", {})
+    mappings = {"data": data, "training": config.get("training", {})}
+    lists = {"views": config.get("views", [])}
+    if isinstance(data, Mapping):
+        lists["data.targets"] = data.get("targets", [])
+    for key, value in mappings.items():
+        if not isinstance(value, Mapping):
+            raise ValueError(f"config.{key} is {value!r}, expected a mapping")
+    for key, value in lists.items():
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"config.{key} is {value!r}, expected a list")
 
 
 def label_of(specs: Sequence[Mapping[str, Any]], defaults: Sequence[Mapping[str, Any]]) -> str:

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import statistics
 import subprocess
 import sys
@@ -248,6 +249,22 @@ def test_a_measure_that_is_not_defined_is_nan_as_a_number_and_null_in_json():
 def test_a_folder_without_a_result(tmp_path):
     with pytest.raises(ConfigError, match="the run has not finished, or this is not a run folder"):
         read_record(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"data": None}, "config.data is None, expected a mapping"),
+        ({"training": []}, "config.training is [], expected a mapping"),
+        ({"views": None}, "config.views is None, expected a list"),
+        ({"data": {"targets": 3}}, "config.data.targets is 3, expected a list"),
+    ],
+)
+def test_a_configuration_that_no_table_could_name_is_refused(config, said, tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps({**record().model_dump(mode="json"), "config": config}))
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        read_record(path)
 
 
 @pytest.mark.parametrize(

@@ -305,7 +305,7 @@ def _steps(record: RunRecord) -> str:
 def in_words(record: RunRecord) -> str:
     """Say what the protocol of a run consists of, as far as people want to read it."""
     protocol, config = record.protocol, record.config
-    views = [view["name"] for view in config.get("views", ()) if isinstance(view, Mapping) and "name" in view]
+    views = [str(view["name"]) for view in config.get("views", ()) if isinstance(view, Mapping) and "name" in view]
     rate = config["training"].get("lr") if isinstance(config.get("training"), Mapping) else None
     parts = [
         f"{record.network} with weights from {record.weights.get('detail') or record.weights.get('source')}",
