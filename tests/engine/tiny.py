@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from synreal import atomic, data, distributed, engine
+from synreal import data, distributed, engine
 from synreal.config import RunConfig
 from synreal.core.teachers import UntrainedTeacherWarning
 from synreal.data import loading
