@@ -106,6 +106,8 @@ class Gta5(FolderData):
 
         tree = self._tree()
         pairs, left_out = self._part(tree, split, skip=policy.bad_image == "skip")
+        if not pairs:
+            raise DataError(f"Data set {self.label!r}: all frames have one name, which leaves none for {split}.")
         masks = MaskPaths(tree.root, [pair.label for pair in pairs], self._label_map(), self.max_pixels)
         check_some(
             masks,
@@ -157,6 +159,7 @@ class Gta5(FolderData):
             )
         if self.frames not in ("auto", "official", "all"):
             pairs, left_out = self._listed(tree, skip=skip)
+            pairs = list(dict.fromkeys(pairs))  # a frame may be written in several ways
             return [pairs[index] for index in self.chosen([pair.name for pair in pairs], split)], left_out
         _warn_of_missing(tree)
         if official is None:
@@ -260,14 +263,15 @@ def _warn_of_missing(tree: _Tree) -> None:
 
 def _read_split(path: Path, key: str) -> list[int]:
     """Read the frame numbers of a part from ``split.mat``."""
-    import numpy as np
-    from scipy.io import loadmat
+    from synreal.data.files.mat import read_numbers
 
     try:
-        values = np.asarray(loadmat(path, variable_names=[key])[key]).ravel()
+        values = read_numbers(path, key)
     except KeyError:
         raise DataError(f"{path} has no {key!r}. Unpack read_mapping.zip again.") from None
-    except Exception as error:  # whatever a damaged file makes scipy do
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {error.strerror}. Unpack read_mapping.zip again.") from None
+    except ValueError as error:
         raise DataError(f"{path} is not a MATLAB file: {error}. Unpack read_mapping.zip again.") from None
     if values.dtype.kind not in "iu" or not len(values):
         raise DataError(f"{path}: {key} holds {values.dtype} {values.shape}, expected frame numbers.")

@@ -145,7 +145,8 @@ def test_the_split_file_may_lie_in_the_folder_of_its_archive(place: str, tree: P
     ("content", "message"),
     [
         ({"valIds": np.uint16([[3]])}, "split.mat has no 'trainIds'"),
-        ({"trainIds": np.array(["one"])}, "split.mat: trainIds holds <U3"),
+        ({"trainIds": np.array(["one"])}, "split.mat is not a MATLAB file: trainIds is no array of numbers"),
+        ({"trainIds": np.array([1.5])}, "split.mat: trainIds holds float64"),
         ({"trainIds": np.array([], np.uint16)}, "expected frame numbers"),
         ({"trainIds": np.uint16([[900], [901]])}, "none of the 2 frames that"),
         (b"MATLAB 5.0 MAT-file" + bytes(120), "split.mat is not a MATLAB file"),
@@ -234,6 +235,22 @@ def test_lines_that_stand_twice_are_read_once(tree: Path) -> None:
     images, heard = read_and_hear(tree, frames=LIST)
     assert len(images) == 1
     assert "lists 1 lines twice, e.g. line 3: '00001'" in heard
+
+
+def test_a_frame_that_is_written_in_two_ways_is_read_once(tree: Path) -> None:
+    (tree / "some.txt").write_text("images/00001.png labels/00001.png\n00001\n00002.png\n")
+    assert sorted(
+        names(read(tree, frames="some.txt", heldout=1)) + names(read(tree, "heldout", frames="some.txt"))
+    ) == [
+        "00001",
+        "00002",
+    ]
+    (tree / "images/a").mkdir()
+    (tree / "labels/a").mkdir()
+    for folder in ("images", "labels"):
+        shutil.copy(tree / folder / "00001.png", tree / folder / "a")
+    (tree / "some.txt").write_text("images/00001.png labels/00001.png\nimages/a/00001.png labels/a/00001.png\n")
+    assert "all frames have one name, which leaves none for train" in refused(tree, frames="some.txt", heldout=1)
 
 
 def test_frames_that_are_neither_a_word_nor_a_file(made: Path) -> None:
