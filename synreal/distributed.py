@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from synreal.errors import SynrealError, TrainingError
+
 T = TypeVar("T")
+
+_LOST: Final = re.compile(r"gloo|NCCL|Connection (closed|reset) by peer|Broken pipe")
+
+
+@contextmanager
+def lost_peers_told() -> Iterator[None]:
+    """Say that another process ended where torch says that it no longer answers: the reason stands in that one's words.
+
+    Raises:
+        TrainingError: If one did.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, SynrealError) or world_size() == 1 or not _LOST.search(str(error)):
+            raise
+        first = str(error).splitlines()[0]
+        raise TrainingError(
+            f"Process {rank()} of {world_size()} cannot go on, for another one ended or no longer answers; what that "
+            f"one said tells why ({first})."
+        ) from None
 
 
 def is_distributed() -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from synreal import distributed
 from synreal.config import RunConfig
 from synreal.engine import building, checkpoint, environment, hashes, identity, preflight, run_folder, saving
 from synreal.engine.building import phases_of
@@ -83,7 +84,7 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False, sho
         request = stack.enter_context(listening())
         progress = stack.enter_context(RunProgress(show=show_progress and main))
         try:
-            with dead_workers_named():
+            with dead_workers_named(), distributed.lost_peers_told():
                 return _run(config, path, accelerator, progress, request, lock, stored)
         except OSError as error:  # a full disk, a folder that went away
             raise TrainingError(f"The run in {path} cannot go on: {error}. Its checkpoints are whole.") from error

@@ -97,6 +97,14 @@ def test_a_loss_that_is_not_finite_in_the_first_batch_of_a_step_of_one_process_e
     assert said[0].count("of digits (train)") == 3
 
 
+def test_an_image_that_one_process_cannot_read_ends_both_and_is_named(tmp_path):
+    config = {"output": str(tmp_path / "run"), "batch_size": 3, "regularizers": "none"}
+    with pytest.raises(AssertionError, match=r"Root Cause[^=]* rank *: 1 .*\n *exitcode *: 2 "):
+        two_processes("-m", "tests.engine.tiny", json.dumps({"config": config, "unreadable": "broken.png"}), timeout=60)
+    assert (tmp_path / "run.rank1").read_text() == "broken.png cannot be read."
+    assert "Process 0 of 2 cannot go on, for another one ended" in (tmp_path / "run.rank0").read_text()
+
+
 def test_two_processes_train_like_one(together, alone):
     ours, theirs = (load_latest(folder / "checkpoints") for folder in (together / "run", alone))
     assert ours.step == theirs.step == 8

@@ -24,11 +24,12 @@ from synreal.data.labels.boxes import Boxes
 from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks
 from synreal.engine import environment
 from synreal.engine.progress import RunProgress
-from synreal.errors import Interrupted, TrainingError
+from synreal.errors import DataError, Interrupted, TrainingError
 from synreal.figures import FIGURES, Figure
 from synreal.measures import Collection
 from synreal.plugins import load_plugin
 from synreal.tasks.classification import Classification
+from synreal.tasks.items import TrainingItems
 from synreal.views import derive_seed
 from tests.regularizers.contract import tiny as tiny_spec
 
@@ -162,6 +163,15 @@ def hold(at, marker, *, deaf=False):
     RunProgress.step = step
 
 
+def spoil(name):
+    """Let the first image that this process trains on be one that cannot be read."""
+
+    def refuse(self, at):
+        raise DataError(f"{name} cannot be read.")
+
+    TrainingItems.__getitem__ = refuse
+
+
 def ask_in_test():
     """Let this process be asked to stop in the first batch that it tests."""
     original, seen = Collection.update, []
@@ -192,11 +202,18 @@ def single(order):
         hold(order["hold"], order["marker"], deaf=order.get("deaf_hold", False))
     if "stop_in_test" in order and os.environ["RANK"] == "1":
         ask_in_test()
+    if "unreadable" in order and os.environ["RANK"] == "1":
+        spoil(order["unreadable"])
     if "plugin" in order:
         load_plugin(order["plugin"])
     path = Path(order["config"].pop("output"))
     try:
         result = run(path, resume=order.get("resume", False), **order["config"])
+    except (DataError, TrainingError) as error:
+        if "unreadable" not in order:
+            raise
+        Path(f"{path}.rank{distributed.rank()}").write_text(str(error))
+        sys.exit(error.exit_code)
     except Interrupted as stop:
         if "stop_in_test" not in order:
             sys.exit(stop.exit_code)
