@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import json
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +18,7 @@ import torch
 from torch import nn
 
 from synreal.errors import ConfigError, WeightsError
+from synreal.reading import read_json
 from synreal.weights.mapping import classifier_names, load_state, map_by_flat_name, map_by_order, read_state
 from synreal.weights.origin import (
     IMAGENET_CLASSES,
@@ -157,10 +157,19 @@ def load_smp_encoder(encoder: nn.Module, repo: str, *, revision: str, weights: s
     except RuntimeError as error:
         raise WeightsError(f"Weights from {source!r} do not fit the encoder: {' '.join(str(error).split())}") from error
     if weights == "auto":
-        says = json.loads(hub_file(repo, "config.json", revision).read_text(encoding="utf-8"))
-        cfg: Any = {key: tuple(says[key]) for key in ("mean", "std") if key in says}
-        encoder.pretrained_cfg = cfg
+        encoder.pretrained_cfg = _statistics(hub_file(repo, "config.json", revision))
     return WeightsOrigin("smp" if weights == "auto" else "file", source, file_sha256(path))
+
+
+def _statistics(path: Path) -> Any:
+    """Read for which mean and standard deviation an encoder's weights are, from the hub's description of them."""
+    try:
+        says = read_json(path)
+        return {key: tuple(map(float, says[key])) for key in ("mean", "std") if key in says}
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise WeightsError(
+            f"{path} does not describe weights of an encoder: {error}. Remove it: it is fetched anew."
+        ) from None
 
 
 _Build = Callable[..., nn.Module]

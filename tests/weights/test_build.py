@@ -328,6 +328,14 @@ def test_an_encoder_of_smp_from_the_cache(monkeypatch, smp_cache):
     assert normalization(encoder) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
+@pytest.mark.parametrize("text", ["", "{", "[1]x", '{"mean": 3}', '{"mean": ["a"]}', '{"std": [null]}', "7"])
+def test_a_description_of_smp_weights_that_is_damaged_is_named(monkeypatch, smp_cache, text):
+    monkeypatch.setattr(reach, "_reachable", lambda endpoint: pytest.fail("asked the network"))
+    (smp_cache[1].parent / "config.json").write_text(text)
+    with pytest.raises(WeightsError, match=r"config\.json does not describe weights of an encoder: .*Remove it"):
+        load_smp_encoder(smp_encoder(), SMP_REPO, revision=REVISION)
+
+
 def test_an_encoder_of_smp_from_a_file_or_at_random(tmp_path):
     state = smp_encoder().state_dict()
     file = tmp_path / "mine.pth"
