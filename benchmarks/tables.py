@@ -12,7 +12,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,16 @@ from synreal.tasks.setup import Recipe
 ROOT = Path(__file__).parents[1]
 OWN_LOOPS = ("main", "examples", "without", "segmentation", "detection")
 RESULTS = ROOT / "benchmarks" / "results"
-BESIDE = ("cartoon-short", "cartoon-more", "lengths")  # they look closer at a pair of another grid
+BESIDE = ("cartoon-short", "cartoon-more")  # they look closer at a pair of another grid
 BOARDS = {
     "cartoon": ("cartoon", "cartoon-weights"),
     "sketch": ("sketch", "sketch-weights"),
-    **{name: (name,) for name in ("cartoon-short", "cartoon-more", "art", "hands", "streets", "lengths")},
+    **{name: (name,) for name in ("cartoon-short", "cartoon-more", "art", "hands", "streets")},
     **{name: (name,) for name in ("digits-classification", "digits-segmentation", "digits-detection")},
     "stamps-classification": ("stamps-classification",),
 }
 GRIDS = [name for names in BOARDS.values() for name in names if name not in BESIDE]
+LEVEL = 0.02  # of held-out accuracy: a doubling that brings less is not worth it
 SEEDS = 3  # a pair is shown beside others once it has as many
 ACROSS = ("csg", "gcisg", "feature_l2")
 SCHEMA = "docs/config.schema.json"
@@ -250,6 +251,36 @@ def pairs() -> str:
     return "\n".join([*lines, *(line for _, line in sorted(found, key=lambda one: -one[0]))])
 
 
+def lengths() -> str:
+    """Table of trainings of `none` by their length, the one that is long enough for each pair in bold."""
+    runs: dict[str, dict[int, RunRecord]] = {}
+    for record in records("lengths"):
+        (target,) = record.targets
+        runs.setdefault(f"{record.protocol.source} → {target}", {})[record.protocol.epochs] = record
+    passes = sorted({epochs for found in runs.values() for epochs in found})
+    lines = [f"| pair | tested on | {' | '.join(f'{n} passes' if n > 1 else '1 pass' for n in passes)} |"]
+    lines.append("|---|---|" + "---|" * len(passes))
+    for pair, found in runs.items():
+        enough = long_enough({epochs: record.source_heldout.headline for epochs, record in found.items()})
+        scores = {
+            n: {"held-out": run.source_heldout, "real": next(iter(run.targets.values()))} for n, run in found.items()
+        }
+        for what in ("held-out", "real"):
+            cells = [f"{100 * scores[n][what].headline:.1f}" if n in scores else "" for n in passes]
+            cells = [f"**{cell}**" if n == enough else cell for n, cell in zip(passes, cells, strict=True)]
+            lines.append(f"| {pair if what == 'held-out' else ''} | {what} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def long_enough(heldout: Mapping[int, float]) -> int | None:
+    """The shortest length that another doubling improves by less than ``LEVEL``; None if there is none.
+
+    Args:
+        heldout: Held-out accuracy by length.
+    """
+    return next((n for n in sorted(heldout) if 2 * n in heldout and heldout[2 * n] - heldout[n] < LEVEL), None)
+
+
 def output(name: str, method: str, seed: int) -> str:
     """What the run prints at its end, from its committed record."""
     record = next(r for r in records(name) if r.method == method and r.protocol.seed == seed)
@@ -276,6 +307,7 @@ PARTS: dict[str, Callable[[], str]] = {
     **{f"settings-{name}": functools.partial(settings, name) for name in REGULARIZERS.registered()},
     "pairs": pairs,
     **{f"board-{name}": functools.partial(results, *names) for name, names in BOARDS.items()},
+    "lengths": lengths,
     "presets": presets,
     "task-recipes": task_recipes,
     "data-sets": data_sets,

@@ -45,6 +45,24 @@ def test_the_committed_records_make_a_leaderboard(tmp_path, capsys):
         assert f"{target}</" in text
 
 
+def test_each_pair_is_trained_for_the_length_that_its_records_choose(monkeypatch, tmp_path):
+    monkeypatch.setenv("SYNREAL_DATA", str(tmp_path))
+    found, configured = {}, {}
+    for row in plan(read_grid(tables.RESULTS.parent / "lengths.yaml")).rows:
+        heldout = row.record.source_heldout.headline
+        found.setdefault(row.cell.pair, {})[row.cell.config.training.epochs] = heldout
+        if not row.cell.changes:
+            configured[row.cell.pair] = row.cell.config.training.epochs
+    assert {pair: tables.long_enough(heldout) for pair, heldout in found.items()} == configured
+
+
+@pytest.mark.parametrize(
+    ("heldout", "length"), [({1: 0.5, 2: 0.7, 4: 0.71}, 2), ({1: 0.5, 2: 0.515}, 1), ({1: 0.5, 2: 0.6}, None)]
+)
+def test_a_length_is_enough_where_another_doubling_brings_little(heldout, length):
+    assert tables.long_enough(heldout) == length
+
+
 def test_the_sides_of_the_queue_benchmark_compute_the_same():
     for sides in queue_loss.SIDES.values():
         values = queue_loss.tensors(8, 50, 6, torch.float64)
