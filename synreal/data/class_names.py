@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from synreal.data.files.paths import some
 from synreal.errors import ConfigError
 
 _MOST_NAMES: Final = 100  # that a message lists
@@ -48,15 +49,16 @@ def align_names(source: Sequence[str], target: Sequence[str]) -> Alignment:
         if len(set(keys)) < len(keys):
             counts = Counter(keys)
             twice = next(name for name, key in zip(names, keys, strict=True) if counts[key] > 1)
-            raise ConfigError(f"The class name {twice!r} occurs twice in {_some(names)}.")
+            raise ConfigError(f"The class name {twice!r} occurs twice in {some(names, _MOST_NAMES)}.")
     table = tuple(known.get(key) for key in plain)
     found = {index for index in table if index is not None}
     if not found or (found == {0} and source[0] == "background" and len(source) > 1):
         near = difflib.get_close_matches(plain[-1], list(known), n=1)
         hint = f" Did you mean {source[known[near[0]]]!r} by {target[-1]!r}?" if near else ""
         raise ConfigError(
-            f"Source and target share no class. Source: {_some(source)}. Target: {_some(target)}.{hint} "
-            "Give both the same names, e.g. with 'classes' or 'label_map' in a description of the data set."
+            f"Source and target share no class. Source: {some(source, _MOST_NAMES)}. Target: "
+            f"{some(target, _MOST_NAMES)}.{hint} Give both the same names, e.g. with 'classes' or 'label_map' in a "
+            "description of the data set."
         )
     return Alignment(
         table,
@@ -70,16 +72,11 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "", name).casefold()
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
-
-
 def differences(alignment: Alignment) -> list[str]:
     """Say how a target's classes differ, with the target as subject; none if they are the same."""
     lines = [f"calls {ours!r} {theirs!r}" for theirs, ours in alignment.renamed]
     if alignment.missing:
-        lines.append(f"has no {_some(alignment.missing)}: not measured")
+        lines.append(f"has no {some(alignment.missing, _MOST_NAMES)}: not measured")
     if alignment.extra:
-        lines.append(f"has {_some(alignment.extra)}, which the source does not have: left out")
+        lines.append(f"has {some(alignment.extra, _MOST_NAMES)}, which the source does not have: left out")
     return lines
