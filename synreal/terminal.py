@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import IO, Any, cast
 
 import rich.console
 from rich.segment import Segment
 from rich.text import Text
+
+from synreal.streams import Unfailing
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -48,6 +51,15 @@ class Console(rich.console.Console):
                 yield segment
             else:
                 yield Segment(printable(segment.text, lines=True), segment.style)
+
+
+def lasting_console(*, show: bool) -> Console:
+    """Make a console for stderr that drops what can no longer be written there.
+
+    Args:
+        show: Whether anything is printed at all.
+    """
+    return Console(file=cast("IO[str]", Unfailing(sys.stderr)), quiet=not show)
 
 
 def word_warnings() -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import IO, Final, cast
+from typing import Final
 
 from rich.live import Live
 from rich.table import Table
@@ -16,8 +15,7 @@ from synreal.bench.cells import Cell
 from synreal.bench.state import State
 from synreal.bench.watch import Watch, duration, number, results
 from synreal.records import RunRecord
-from synreal.streams import Unfailing
-from synreal.terminal import Console
+from synreal.terminal import lasting_console
 
 _STYLES: Final = {
     "done": "green",
@@ -73,8 +71,7 @@ class Board:
         self.rows = rows
         self.title = title
         self.left: float | None = None
-        stream = cast("IO[str]", Unfailing(sys.stderr))
-        self.console = Console(file=stream, quiet=not show)
+        self.console = lasting_console(show=show)
         self._live = (
             Live(console=self.console, auto_refresh=False, transient=True)
             if show and self.console.is_terminal

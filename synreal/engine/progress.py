@@ -5,17 +5,14 @@ It goes to stderr, and where that can no longer be written, nowhere.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import IO, cast
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from typing_extensions import Self
 
-from synreal.streams import Unfailing
-from synreal.terminal import Console
+from synreal.terminal import lasting_console
 
 _SECONDS_BETWEEN_LINES = 15.0
 
@@ -28,7 +25,7 @@ class RunProgress:
     """
 
     def __init__(self, *, show: bool) -> None:
-        self.console = Console(file=cast("IO[str]", Unfailing(sys.stderr)), quiet=not show)
+        self.console = lasting_console(show=show)
         self.bar = Progress(
             TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
