@@ -1,7 +1,9 @@
 import shutil
 
 import pytest
+import torch
 
+from synreal.engine import preflight
 from tests.engine import tiny
 
 
@@ -31,3 +33,16 @@ def whole(tmp_path_factory):
 def finished(whole, tmp_path):
     """A copy of a finished run, to be tampered with."""
     return shutil.copytree(whole(), tmp_path / "finished")
+
+
+@pytest.fixture
+def scaled(monkeypatch):
+    """Let runs scale their gradients as with fp16, which no CPU has."""
+    make = preflight.accelerator
+
+    def accelerator(config):
+        made = make(config)
+        made.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+        return made
+
+    monkeypatch.setattr(preflight, "accelerator", accelerator)

@@ -11,7 +11,6 @@ import torch
 from accelerate import Accelerator
 
 from synreal import distributed
-from synreal.engine import preflight
 from synreal.engine.checkpoint import load_latest
 from synreal.engine.phases.train import Train
 from synreal.engine.schedule import BatchPlan
@@ -41,19 +40,6 @@ def at_loss(patch, spoiled, number=None):
 
 def training(path):
     return [row for row in rows(path) if "loss" in row]
-
-
-@pytest.fixture
-def scaled(monkeypatch):
-    """Let runs scale their gradients as with fp16, which no CPU has."""
-    make = preflight.accelerator
-
-    def accelerator(config):
-        made = make(config)
-        made.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
-        return made
-
-    monkeypatch.setattr(preflight, "accelerator", accelerator)
 
 
 @pytest.mark.parametrize("name", ["csg", "gcisg", "si"])

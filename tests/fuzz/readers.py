@@ -7,6 +7,7 @@ import os
 import socket
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -342,9 +343,7 @@ def pixels(folder, form, **more):
     return Subject(path, lambda: read_image(path))
 
 
-@reader
-def image_png(folder):
-    return pixels(folder, "png")
+READERS |= {f"image_{form}": partial(pixels, form=form) for form in ("png", "tiff", "webp", "bmp", "gif")}
 
 
 @reader
@@ -352,26 +351,6 @@ def image_jpeg(folder):
     turned = Image.Exif()
     turned[0x0112] = 6
     return pixels(folder, "jpeg", exif=turned)
-
-
-@reader
-def image_tiff(folder):
-    return pixels(folder, "tiff")
-
-
-@reader
-def image_webp(folder):
-    return pixels(folder, "webp")
-
-
-@reader
-def image_bmp(folder):
-    return pixels(folder, "bmp")
-
-
-@reader
-def image_gif(folder):
-    return pixels(folder, "gif")
 
 
 @reader
