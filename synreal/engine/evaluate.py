@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from synreal.config import make_config
+from synreal.distributed import lost_peers_told
 from synreal.engine import checkpoint, preflight, run_folder
 from synreal.engine.building import build_student, transform
 from synreal.engine.loading import dead_workers_named
@@ -60,7 +61,7 @@ def evaluate(
     _load_student(student.network, state, file)
     student = _prepared_as(student, facts, file)
     student.network.to(accelerator.device)
-    with listening() as request, RunProgress(show=show_progress), dead_workers_named():
+    with listening() as request, RunProgress(show=show_progress), dead_workers_named(), lost_peers_told():
         return score_student(student, task, config, accelerator, request)[1]
 
 

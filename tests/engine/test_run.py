@@ -18,7 +18,7 @@ import yaml
 from torch.utils.data import DataLoader
 
 import synreal
-from synreal import data, engine
+from synreal import data, distributed, engine
 from synreal.engine import building, checkpoint, environment, evaluate, preflight
 from synreal.engine.checkpoint import load_latest, read_student
 from synreal.engine.progress import RunProgress
@@ -741,19 +741,6 @@ def test_a_loss_that_is_not_finite_names_the_images(tmp_path, monkeypatch):
     assert f"Its batch: {', '.join(images)}. The weights" in str(error.value)
 
 
-@pytest.fixture
-def scaled(monkeypatch):
-    """Let runs scale their gradients as with fp16, which no CPU has."""
-    make = preflight.accelerator
-
-    def accelerator(config):
-        made = make(config)
-        made.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
-        return made
-
-    monkeypatch.setattr(preflight, "accelerator", accelerator)
-
-
 @pytest.mark.parametrize("at", [0, 2, 3])
 def test_a_step_that_the_scaler_skips_is_made_again(tmp_path, whole, monkeypatch, scaled, at):
     spoil(monkeypatch, at, infinite_gradient)
@@ -1126,6 +1113,18 @@ def test_after_any_fault_the_run_ends_in_words_and_can_go_on(tmp_path, faults, w
     faults.heal()
     run(output, resume=(output / "run.json").exists())
     assert outcome(output) == outcome(whole())
+
+
+def test_evaluate_tells_of_a_process_that_is_gone(finished, monkeypatch):
+    def lose(*_, **__):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:1] Connection closed by peer")
+
+    monkeypatch.setattr(evaluating, "score_student", lose)
+    with pytest.raises(RuntimeError, match="gloo"):
+        evaluate(finished, device="cpu", show_progress=False)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    with pytest.raises(TrainingError, match=r"Process 0 of 2 cannot go on, for another one ended .*Connection closed"):
+        evaluate(finished, device="cpu", show_progress=False)
 
 
 def test_evaluate_refuses_a_student_of_another_run(finished):
