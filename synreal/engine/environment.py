@@ -5,9 +5,11 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -64,6 +66,24 @@ def device_name(device: torch.device) -> str:
 def device_kind(device: torch.device) -> str:
     """Return ``"cpu"``, or an accelerator's name: processors give nearly the same numbers, accelerators do not."""
     return "cpu" if device.type == "cpu" else device_name(device)
+
+
+def step_clock(device: torch.device) -> Literal["processor", "wall"]:
+    """Return what measures a step: the time of a processor, which other work does not lengthen, or that on the wall.
+
+    Args:
+        device: Where the run trains.
+    """
+    return "processor" if device.type == "cpu" else "wall"
+
+
+def now(device: torch.device) -> float:
+    """Return the seconds of ``step_clock``, from an unknown start.
+
+    Args:
+        device: Where the run trains.
+    """
+    return time.process_time() if step_clock(device) == "processor" else time.monotonic()
 
 
 def peak_memory(device: torch.device) -> int | None:

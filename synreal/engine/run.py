@@ -208,6 +208,7 @@ def _finish(
         seconds={name: round(value, 1) for name, value in state.seconds},
         cost=Cost(
             step_seconds=round(statistics.median(state.steps), 4) if state.steps else None,
+            clock=environment.step_clock(job.accelerator.device),
             memory=state.memory,
             device=environment.device_kind(job.accelerator.device),
             threads=torch.get_num_threads(),

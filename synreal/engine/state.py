@@ -136,8 +136,8 @@ class RunState:
         changes: What was another when the run went on after a stop.
         saved: Steps of the whole run that the newest checkpoint holds; -1 if there is none.
         since: When the time was taken last.
-        tick: When the last step ended, or what came between it and the next.
-        steps: Seconds of each step that this process made, loading of its images included.
+        tick: When the last step ended, or what came between it and the next, by ``environment.now``.
+        steps: Seconds, by the same clock, of each step that this process made, loading of its images included.
         memory: Peak of memory in training, in bytes; None before the first test, and where it is not known.
     """
 
@@ -155,7 +155,7 @@ class RunState:
     changes: list[Change]
     saved: int
     since: float = field(default_factory=time.monotonic)
-    tick: float = field(default_factory=time.monotonic)
+    tick: float = 0.0
     steps: list[float] = field(default_factory=list)
     memory: int | None = None
 

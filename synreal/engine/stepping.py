@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from synreal.engine import saving
+from synreal.engine import environment, saving
 from synreal.engine.loading import batches, make_loader
 from synreal.engine.state import RunState
 from synreal.engine.testing import note_memory, score_run
@@ -33,7 +33,7 @@ def source_steps(state: RunState) -> Iterator[Iterator[Any]]:
     if _test_due(state) and state.made not in [evaluation.step for evaluation in state.history]:
         score_run(state)  # the run was stopped before this test had ended
     state.wrapped.train()
-    state.tick = time.monotonic()
+    state.tick = environment.now(job.accelerator.device)
     loader = make_loader(job.data, job.config.data.workers, job.task.collate, batch_sampler=state.plan)
     left = batches(loader)
     for _ in range(state.step, state.plan.total):
@@ -55,7 +55,7 @@ def step_made(state: RunState, row: Mapping[str, float]) -> None:
     """
     job = state.job
     state.step += 1
-    state.steps.append(time.monotonic() - state.tick)
+    state.steps.append(environment.now(job.accelerator.device) - state.tick)
     job.progress.step(state.step, {k: v for k, v in row.items() if k.startswith(("loss", "penalty"))})
     if state.made % job.config.output.log_every == 0 or state.done:
         state.log(row)
@@ -67,7 +67,7 @@ def step_made(state: RunState, row: Mapping[str, float]) -> None:
     if _test_due(state):
         score_run(state)
         state.wrapped.train()
-    state.tick = time.monotonic()
+    state.tick = environment.now(job.accelerator.device)
 
 
 def _test_due(state: RunState) -> bool:

@@ -100,11 +100,14 @@ class Chosen(BaseModel):
 
 
 class Cost(BaseModel):
-    """What training took; numbers of one machine, under one load, compare.
+    """What training took; numbers of one machine compare.
 
     Attributes:
-        step_seconds: Median wall-clock seconds of a training step, loading of its images included; None if the process
-            that ended the run made none.
+        step_seconds: Median seconds of a training step, loading of its images included; None if the process that ended
+            the run made none.
+        clock: Which seconds those are: ``"processor"``, the time of all threads of the training process, without that
+            of its loaders, which other work on the machine does not lengthen; or ``"wall"``, where an accelerator does
+            the work, and in records of before the difference was made.
         memory: Peak in bytes before the first test: of the accelerator where there is one, else of the process; None
             where that is not known.
         device: ``"cpu"``, or the accelerator's name.
@@ -114,6 +117,7 @@ class Cost(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     step_seconds: float | None
+    clock: Literal["processor", "wall"] = "wall"
     memory: int | None
     device: str
     threads: int

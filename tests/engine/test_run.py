@@ -929,7 +929,7 @@ def test_what_training_cost(whole):
     cost = read_record(whole()).cost
     assert 0 < cost.step_seconds < 60
     assert cost.memory > 2**26  # torch alone takes as much
-    assert (cost.device, cost.threads) == ("cpu", torch.get_num_threads())
+    assert (cost.device, cost.threads, cost.clock) == ("cpu", torch.get_num_threads(), "processor")
     assert read_record(whole(regularizers="none", epochs=0)).cost.step_seconds is None
 
 

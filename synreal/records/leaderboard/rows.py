@@ -70,7 +70,7 @@ class Row(BaseModel):
         better: In how many of the shared seeds the row is better than the baseline; None without a difference.
         heldout: Mean of the headline on held-out synthetic images.
         shifted: The same in styles that were not trained on, mean over styles and seeds.
-        time: Median time of a training step over the baseline's; None where the two had other numbers of threads.
+        time: Median time of a training step over the baseline's; None where numbers of threads, or clocks, differ.
         memory: Median peak memory over the baseline's.
         weight: The weight of the regularizer, where there is one.
         factor: That weight over its default.
@@ -168,9 +168,9 @@ def compared(
 
 def cost(runs: Sequence[RunRecord], baseline: Sequence[RunRecord]) -> dict[str, float | None]:
     """Return time and memory relative to the baseline's, fields of a ``Row``: ratios of medians over seeds."""
-    threads = {run.cost.threads for run in (*runs, *baseline)}
+    measured = {(run.cost.threads, run.cost.clock) for run in (*runs, *baseline)}
     return {
-        "time": _ratio(runs, baseline, lambda run: run.cost.step_seconds) if len(threads) == 1 else None,
+        "time": _ratio(runs, baseline, lambda run: run.cost.step_seconds) if len(measured) == 1 else None,
         "memory": _ratio(runs, baseline, lambda run: run.cost.memory),
     }
 

@@ -127,7 +127,10 @@ def reading(board: Board) -> Markup:
             "and are never ranked; nor is what papers report."
         ),
         "Time, memory": joined(
-            "Median time of a training step, and peak memory, relative to ", baseline, " under the same protocol."
+            "Median time of a training step (on a processor its own time, whatever else the machine does), and peak "
+            "memory, relative to ",
+            baseline,
+            " under the same protocol.",
         ),
         "Best of many": joined(
             "Whichever of many rows is best is so by luck, too, and was found by looking at the target: expect a "

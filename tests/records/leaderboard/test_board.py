@@ -205,8 +205,9 @@ def test_cost_is_relative_to_the_baseline_and_of_medians():
     assert (csg.time, csg.memory) == (1.5, 1.5)
 
 
-def test_times_of_other_numbers_of_threads_do_not_compare():
-    csg = rows(section(made("none"), made("csg", cost={"threads": 2})), "run")["csg"]
+@pytest.mark.parametrize("measured", [{"threads": 2}, {"clock": "processor"}])
+def test_times_of_other_threads_or_clocks_do_not_compare(measured):
+    csg = rows(section(made("none"), made("csg", cost=measured)), "run")["csg"]
     assert (csg.time, csg.memory) == (None, 1.0)
 
 
