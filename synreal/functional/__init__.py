@@ -1,9 +1,11 @@
-"""The mathematics as pure functions of tensors and floats: pooling, contrast with queues, distances, losses, scores.
+"""The mathematics as pure functions of tensors and floats: pooling, contrast with queues, distances, losses, measures.
 
 No module, no configuration and no state live here.
 """
 
 from synreal.functional.averages import wise_ft
+from synreal.functional.calibration import calibration_bins, calibration_error
+from synreal.functional.cka import cka_numbers, cka_of_sums, cka_sums, linear_cka, pilot_mean
 from synreal.functional.confusion import class_iou, class_recall, confusion_matrix, share_right
 from synreal.functional.contrast import causal_invariance, info_nce, queue_logsumexp
 from synreal.functional.distances import (
@@ -14,30 +16,45 @@ from synreal.functional.distances import (
     pooled_difference,
     weight_l2,
 )
+from synreal.functional.drift import weight_drift
+from synreal.functional.energy import energy_of_tiles, energy_tiles, hyperspherical_energy
 from synreal.functional.losses import pixel_cross_entropy
 from synreal.functional.pooling import attention_weights, attentional_pool, gap, grid_average, patches, pool, unit
+from synreal.functional.precision import to_float64
 
 __all__ = [
     "attention_weights",
     "attentional_pool",
+    "calibration_bins",
+    "calibration_error",
     "causal_invariance",
+    "cka_numbers",
+    "cka_of_sums",
+    "cka_sums",
     "class_iou",
     "class_recall",
     "confusion_matrix",
     "distillation_kl",
+    "energy_of_tiles",
+    "energy_tiles",
     "feature_l2",
     "gap",
     "grid_average",
     "guidance",
+    "hyperspherical_energy",
     "info_nce",
+    "linear_cka",
     "patches",
     "path_importance",
+    "pilot_mean",
     "pixel_cross_entropy",
     "pool",
     "pooled_difference",
     "queue_logsumexp",
     "share_right",
+    "to_float64",
     "unit",
+    "weight_drift",
     "weight_l2",
     "wise_ft",
 ]
