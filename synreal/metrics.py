@@ -1,16 +1,29 @@
-"""Measures of predictions as plain functions; what a run is measured by is in ``synreal.measures``."""
+"""Measures of predictions and features as plain functions; what a run is measured by is in ``synreal.measures``."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from synreal import functional
 from synreal.errors import DataError
+from synreal.functional.calibration import calibration_bins, calibration_error
 from synreal.functional.coco import coco_evaluate, coco_ground_truth, coco_results
 from synreal.functional.confusion import class_iou, class_recall, confusion_matrix, share_right
 
-__all__ = ["accuracy", "coco_ap", "confusion_matrix", "mean_class_accuracy", "mean_iou"]
+__all__ = [
+    "accuracy",
+    "coco_ap",
+    "confusion_matrix",
+    "expected_calibration_error",
+    "hyperspherical_energy",
+    "linear_cka",
+    "match_rate",
+    "mean_class_accuracy",
+    "mean_iou",
+]
 
 
 def accuracy(predictions: Tensor, targets: Tensor, num_classes: int) -> float:
@@ -84,3 +97,105 @@ def coco_ap(
         raise DataError(f"Predictions of {len(predictions)} images, but targets of {len(targets)}.")
     ground_truth = coco_ground_truth(targets, classes)
     return coco_evaluate(ground_truth, coco_results(predictions, num_classes), max_detections).measures
+
+
+def expected_calibration_error(
+    probabilities: Tensor, targets: Tensor, bins: int = 15, *, ignore_index: int | None = None
+) -> float:
+    """Return how far a network's confidence is from the share of its predictions that are right, in [0, 1].
+
+    Guo et al., ICML 2017, eq. 3, with bins ``((m - 1)/M, m/M]`` of the largest probability.
+
+    Args:
+        probabilities: (N, C, ...), floating: the softmax of logits, C classes in dimension 1.
+        targets: Class ids, (N, ...).
+        bins: M.
+        ignore_index: Samples whose target is this are left out; by default none is.
+
+    Returns:
+        The error; 0 is best, NaN if there is no sample or a probability is NaN.
+
+    Raises:
+        DataError: If a probability lies outside [0, 1], the shapes do not fit, or there is no bin.
+    """
+    if probabilities.shape[:1] + probabilities.shape[2:] != targets.shape or not probabilities.is_floating_point():
+        raise DataError(
+            f"Expected probabilities of the classes, (N, C, ...), and class ids, (N, ...), got "
+            f"{tuple(probabilities.shape)} of {probabilities.dtype} and {tuple(targets.shape)}."
+        )
+    confidences, predictions = probabilities.max(1)
+    right = predictions == targets
+    if ignore_index is not None:
+        kept = targets != ignore_index
+        confidences, right = confidences[kept], right[kept]
+    return float(calibration_error(calibration_bins(confidences, right, bins)))
+
+
+def hyperspherical_energy(features: Tensor, s: float = 1.0) -> float:
+    """Return the mean energy of pairs of feature directions; lower is more diverse.
+
+    ``synreal.functional.hyperspherical_energy`` takes several powers at once, says how many pairs coincide, and tells
+    how the numbers that papers print for s = 0 compare: they are twice these.
+
+    Args:
+        features: (N, D), of any lengths.
+        s: The power, at least 0: the mean over i != j of ``||v_i - v_j||^-s``, for 0 of ``log(||v_i - v_j||^-1)``, v
+            being the rows as unit vectors.
+
+    Returns:
+        The energy; NaN for fewer than two rows or for a row without a direction, infinite if all pairs coincide. If
+        some do, a warning says how many were left out.
+
+    Raises:
+        DataError: If the features are no matrix, or s is below 0.
+    """
+    found = functional.hyperspherical_energy(features, (s,))
+    if 0 < found.coincident < found.pairs:
+        warnings.warn(
+            f"{found.coincident:,} of {found.pairs:,} pairs of features coincide, e.g. of copies of an image, and have "
+            "no finite energy: they were left out.",
+            stacklevel=2,
+        )
+    return float(found.values[0])
+
+
+def linear_cka(x: Tensor, y: Tensor, unbiased: bool = False) -> float:
+    """Return how alike two representations of the same images are: linear CKA, as ``synreal.functional.linear_cka``.
+
+    Args:
+        x: (n, D_x).
+        y: (n, D_y); row i of both is of one image.
+        unbiased: Whether to estimate without the bias of few images.
+
+    Returns:
+        In [0, 1], or at most 1 if unbiased; 1 if one is the other rotated, scaled and shifted. NaN if a side is
+        constant, or for fewer than 2 images, 4 if unbiased.
+
+    Raises:
+        DataError: If a side is no matrix, or the two have different numbers of rows.
+    """
+    return float(functional.linear_cka(x, y, unbiased=unbiased))
+
+
+def match_rate(predictions: Tensor, changed: Tensor, *, valid: Tensor | None = None) -> float:
+    """Return the share of predictions that survive a change of the images, e.g. of colours, in [0, 1].
+
+    Args:
+        predictions: Class ids, of any integer dtype and shape, of images or of pixels.
+        changed: Class ids for the same images after the change, of the same shape.
+        valid: bool, of the same shape: which predictions count; by default all.
+
+    Returns:
+        The share; NaN if nothing counts.
+
+    Raises:
+        DataError: If the shapes differ, or the values are not integers.
+    """
+    shapes = [tuple(one.shape) for one in (predictions, changed, valid) if one is not None]
+    if len(set(shapes)) > 1 or predictions.is_floating_point() or changed.is_floating_point():
+        raise DataError(
+            f"Expected integer class ids of one shape, got {predictions.dtype} and {changed.dtype} of "
+            f"{', '.join(map(str, shapes))}. Take the argmax of scores first."
+        )
+    same = predictions == changed
+    return float((same if valid is None else same[valid]).double().mean())
