@@ -16,7 +16,8 @@ from synreal.config import RunConfig
 from synreal.data.labels import LABELS
 from synreal.errors import ConfigError
 from synreal.figures import figures_of
-from synreal.measures import check_measures
+from synreal.measures import MEASURES, check_measures
+from synreal.tasks.base import Task
 from synreal.views import View, ViewPipeline
 
 
@@ -31,7 +32,14 @@ def check(config: RunConfig) -> None:
     ViewPipeline(config.setup.views, 1, config.data.image_size, LABELS.get(config.task.label)())
     for shift in cast("tuple[View, ...]", config.testing.shifts):
         shift.build(None)  # it is built again after the training: too late to find that it does not suit
-    check_measures((*config.task.measures, *config.testing.measures), config.task.label)
+    names = (*config.task.measures, *config.testing.measures)
+    check_measures(names, config.task.label)
+    asking = [name for name in names if MEASURES.get(name).collector.asks_confidence]
+    if asking and config.task.runtime().predict_sure is Task.predict_sure:
+        raise ConfigError(
+            f"The measure {asking[0]!r} asks how sure the network is, which the task {config.task.name!r} does not "
+            "say. Leave it out, or give the task a method predict_sure."
+        )
     figures_of((*config.task.figures, *config.testing.figures), config.task.label)
     if config.reference is not None:
         weights.check(config.reference)

@@ -79,7 +79,7 @@ def score_student(
         with torch.no_grad(), accelerator.autocast():
             left = _most_batches(length(data), config.testing.eval_batch_size, accelerator.num_processes)
             for images, targets in batches(loader):
-                collection.update(task.predict(student, images, accelerator.device), targets)
+                add_batch(collection, task, student, images, targets, accelerator.device)
                 left -= 1
                 stop()
             for _ in range(left):  # another process has more batches, and asks once after each
@@ -88,6 +88,17 @@ def score_student(
         collections[name] = collection
     network.train(was_training)
     return collections, {name: collection.compute() for name, collection in collections.items()}
+
+
+def add_batch(
+    collection: Collection, task: Task[Any], student: Student, images: Any, targets: Any, device: torch.device
+) -> None:
+    """Predict a batch of test images, and add it to measures with all that they ask for."""
+    if collection.asks_confidence:
+        output, confidences = task.predict_sure(student, images, device)
+        collection.update_sure(output, targets, confidences)
+    else:
+        collection.update(task.predict(student, images, device), targets)
 
 
 def _most_batches(images: int, batch_size: int, processes: int) -> int:

@@ -7,6 +7,7 @@ What collects over a test set lives here too; the mathematics is in ``synreal.fu
 from synreal.measures import (
     accuracy,  # noqa: F401
     average_precision,  # noqa: F401
+    calibration,  # noqa: F401
     iou,  # noqa: F401
 )
 from synreal.measures.base import MEASURES, Collector, Measure, Rows, State, Sum, check_measures

@@ -89,11 +89,13 @@ class Collector(ABC):
         images: The set, for its classes and number of images.
 
     Attributes:
-        label: The kind of label that it reads, e.g. ``"classes"``; in the body of the class.
+        label: The kind of label that it reads, e.g. ``"classes"``, or several; in the body of the class.
+        asks_confidence: Whether it is also told how sure the network is; it then has an ``update_sure`` of its own.
         counted: What its confusion matrix counts, e.g. ``"images"``; None if it has none.
     """
 
-    label: ClassVar[str]
+    label: ClassVar[str | tuple[str, ...]]
+    asks_confidence: ClassVar[bool] = False
     counted: ClassVar[str | None] = None
 
     def __init__(self, images: ImageSet) -> None:
@@ -106,6 +108,10 @@ class Collector(ABC):
     @abstractmethod
     def update(self, output: Any, targets: Any) -> None:
         """Add one batch: what the task predicts (classes count from 0), and the targets as its test loader has them."""
+
+    def update_sure(self, output: Any, targets: Any, confidences: Any) -> None:
+        """Add one batch of which it is known how sure the network is; see ``Task.predict_sure``."""
+        self.update(output, targets)
 
     def gather(self, device: torch.device) -> None:
         """Replace what was collected by that of all processes; see ``State.gather``."""
@@ -176,9 +182,11 @@ def check_measures(names: Sequence[str], label: str) -> None:
         ConfigError: If there is none, one is named twice or unknown, or one does not fit.
     """
     for name, measure in zip(names, of_predictions(names), strict=True):
-        if measure.collector.label != label:
+        read = measure.collector.label
+        kinds = (read,) if isinstance(read, str) else read
+        if label not in kinds:
             raise ConfigError(
-                f"The measure {name!r} compares {measure.collector.label}, but this task predicts {label}. Take "
+                f"The measure {name!r} compares {' or '.join(kinds)}, but this task predicts {label}. Take "
                 "another measure, or the task whose labels it compares."
             )
 

@@ -46,6 +46,17 @@ class Collection:
             collector.update(output, targets)
         self.seen.add(len(targets))
 
+    @property
+    def asks_confidence(self) -> bool:
+        """Whether a measure asks how sure the network is: batches are then added by ``update_sure``."""
+        return any(collector.asks_confidence for collector in self._collectors.values())
+
+    def update_sure(self, output: Any, targets: Any, confidences: Any) -> None:
+        """Add one batch, with what ``Task.predict_sure`` gave."""
+        for collector in self._collectors.values():
+            collector.update_sure(output, targets, confidences)
+        self.seen.add(len(targets))
+
     def gather(self, device: torch.device) -> None:
         """Replace what was collected by that of all processes; once, after the last batch.
 

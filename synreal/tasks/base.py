@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeVa
 
 from typing_extensions import Self
 
+from synreal.errors import ConfigError
 from synreal.specs import Spec, SpecRegistry
 from synreal.tasks.setup import Recipe, Setup
 
@@ -248,6 +249,21 @@ class Task(ABC, Generic[S]):
     @abstractmethod
     def predict(self, student: Student, images: Any, device: torch.device) -> Any:
         """Return what the student, in eval mode, says of a batch of test images; classes count from 0."""
+
+    def predict_sure(self, student: Student, images: Any, device: torch.device) -> tuple[Any, Any]:
+        """Return what ``predict`` does, and how sure the student is of it, for measures that ask; by default refused.
+
+        Returns:
+            The predictions, and of each the probability that the student gives to the class it predicts, float32, in
+            [0, 1]: of images (N,), of pixels (H, W) for each image.
+
+        Raises:
+            ConfigError: If the task cannot tell.
+        """
+        raise ConfigError(
+            f"The task {self.spec.name!r} does not say how sure its student is, and a measure asks for that. Leave the "
+            "measure out, or give the task a method predict_sure."
+        )
 
     def collection(self, name: str, more: Sequence[str] = ()) -> Collection:
         """Return the task's measures of one of ``tests``, and more by name, with nothing collected yet."""

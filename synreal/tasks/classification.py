@@ -105,12 +105,27 @@ class Classification(BatchTask[ClassificationSpec]):
 
     def predict(self, student: Student, images: Tensor, device: torch.device) -> Tensor:
         """Return scores, float32, (N, C): logits, or the mean of an image's and its mirror's sigmoids, as CSG tests."""
+        return self._scores(self._logits(student, images, device))
+
+    def predict_sure(self, student: Student, images: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return scores, and the softmax of the class that scores highest; with a mirror image, the mean of both."""
+        logits = self._logits(student, images, device)
+        scores = self._scores(logits)
+        chances = [one.softmax(1) for one in logits]
+        softmax = chances[0] if len(chances) == 1 else (chances[0] + chances[1]) / 2
+        return scores, softmax.gather(1, scores.argmax(1, keepdim=True)).squeeze(1)
+
+    def _logits(self, student: Student, images: Tensor, device: torch.device) -> list[Tensor]:
+        """Return the logits of images, float32, (N, C), and of their mirror images, if those are tested too."""
         prepared = self.prepared(images, student, device)
-        logits: Tensor = student.network(prepared).float()
-        if not self.spec.test_flip:
-            return logits
-        mirrored: Tensor = student.network(self.formatted(prepared.flip(-1))).float()
-        return (logits.sigmoid() + mirrored.sigmoid()) / 2
+        logits = [student.network(prepared).float()]
+        if self.spec.test_flip:
+            logits.append(student.network(self.formatted(prepared.flip(-1))).float())
+        return logits
+
+    @staticmethod
+    def _scores(logits: list[Tensor]) -> Tensor:
+        return logits[0] if len(logits) == 1 else (logits[0].sigmoid() + logits[1].sigmoid()) / 2
 
     @property
     def evaluation(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from pydantic import Field, NonNegativeFloat, field_validator
@@ -175,15 +175,37 @@ class Segmentation(BatchTask[SegmentationSpec]):
         """Return the class of each pixel, uint8 (H, W), of each image in its own resolution."""
         import torch
 
+        return [one for scores in self._scored(student, images, device) for one in scores.argmax(1).to(torch.uint8)]
+
+    def predict_sure(
+        self, student: Student, images: Sequence[Tensor], device: torch.device
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the class of each pixel and its probability, float32 (H, W): the mean of those that are averaged."""
+        import torch
+
+        classes: list[Tensor] = []
+        confidences: list[Tensor] = []
+        for scores in self._scored(student, images, device):
+            classes += scores.argmax(1).to(torch.uint8)
+            best = scores.amax(1)
+            confidences += best / 2 if self.spec.test_flip else (best - scores.logsumexp(1)).exp()
+        return classes, confidences
+
+    def _scored(self, student: Student, images: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
+        """Go through images of one size all at once, else one by one.
+
+        Yields:
+            float32, (N, C, H, W): as ``_scores``, or the sum of an image's and its mirror's probabilities.
+        """
+        import torch
+
         batches = [torch.stack(list(images))] if len({i.shape for i in images}) == 1 else [i[None] for i in images]
-        found = []
         for batch in batches:
             prepared = self.prepared(batch, student, device)
             scores = self._scores(student.network, prepared)
             if self.spec.test_flip:
                 scores = scores.softmax(1) + self._scores(student.network, prepared.flip(-1)).flip(-1).softmax(1)
-            found += list(scores.argmax(1).to(torch.uint8))
-        return found
+            yield scores
 
     def _scores(self, network: nn.Module, images: Tensor) -> Tensor:
         """Return what can be compared over classes, float32 (N, C, H, W): logits, or log of mean probabilities."""

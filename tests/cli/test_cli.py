@@ -364,15 +364,15 @@ OTHER_VALUES = {
     "training.clip_norm": "2.5",
     "training.device": "cpu",
     "training.precision": "bf16",
-    "testing.measures": "mean_iou",
+    "testing.measures": "ece",
     "testing.figures": "mask_panels",
     "testing.shifts": "blur",
     "testing.wise_ft": "0.5",
     "output.folder": "here",
     "output.checkpoint_every": "3",
 }
-# There is no transform, phase, measure or figure of our own that a run does not have already.
-NOTHING_ELSE = {"student.transforms", "phases", "testing.measures", "testing.figures"}
+# There is no transform, phase or figure of our own that a run does not have already.
+NOTHING_ELSE = {"student.transforms", "phases", "testing.figures"}
 SETTINGS = [one for one in settings() if one.path not in NOTHING_ELSE]
 
 

@@ -8,9 +8,10 @@ import torch
 from torch import distributed as dist
 
 from synreal.data.labels.boxes import Boxes
-from synreal.distributed import rank, world_size
+from synreal.distributed import all_reduce_sum, rank, world_size
 from synreal.errors import TrainingError
-from synreal.measures import Collection
+from synreal.functional import cka_numbers, cka_of_sums, cka_sums, energy_of_tiles, energy_tiles
+from synreal.measures import Collection, Rows, Sum
 from synreal.plugins import load_plugin
 from tests.reference.coco import random_boxes
 
@@ -21,7 +22,10 @@ KINDS = {
     "masks": ("mean_iou", "pixel_accuracy"),
     "boxes": ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
     "plugin": ("top2_error", "accuracy"),
+    "calibration": ("ece",),
+    "calibration of masks": ("ece", "mean_iou"),
 }
+LIKE = {"plugin": "accuracy", "calibration": "accuracy", "calibration of masks": "masks"}
 PLUGIN = Path(__file__).parents[1] / "measures" / "top2_error.py"
 CLASSES = ("cat", "dog", "emu", "fox")  # nothing is a fox
 
@@ -34,7 +38,7 @@ class Outcome:
     def __init__(self, kind, size):
         self.name = kind
         generator = torch.Generator().manual_seed(size)
-        kind = "accuracy" if kind == "plugin" else kind
+        kind = LIKE.get(kind, kind)
         outputs = {
             "accuracy": torch.randn(size, 4, generator=generator),
             "masks": torch.randn(size, 4, 5, 7, generator=generator),
@@ -84,6 +88,25 @@ def scores(kind, size, batch_size):
     return result
 
 
+def shared_features():
+    """Energies whose tiles, and CKA whose images two processes share, as hexadecimal digits and as a number."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 2500, 6, generator=generator)
+    mine = slice(rank(), None, world_size())
+    rows = Rows(6, torch.float32)
+    rows.add(x[mine])
+    rows.gather(torch.device("cpu"))
+    tiles = energy_tiles(rows.value, part=rank(), parts=world_size())
+    sums = Sum(cka_numbers(6, 6), dtype=torch.float64)
+    for some, others in zip(x[mine].split(100), y[mine].split(100), strict=True):
+        sums.add(cka_sums(some, others, x[0], y[0]))
+    sums.gather(torch.device("cpu"))
+    return {
+        "energies": [value.hex() for value in energy_of_tiles(all_reduce_sum(tiles)).values.tolist()],
+        "cka": [float(cka_of_sums(sums.value, 6, 6, unbiased=unbiased)) for unbiased in (False, True)],
+    }
+
+
 def refused(kind, indices, gathers):
     """What is said if this process tests these of three images."""
     collection = collected(Outcome(kind, 3), indices, 2)
@@ -110,6 +133,7 @@ def main(folder):
         result[f"{kind} padded"] = refused(kind, [[0, 2], [1, 0]][rank()], gathers=1)
         result[f"{kind} gathered twice"] = refused(kind, [[0, 2], [1]][rank()], gathers=2)
         result[f"{kind} missing"] = refused(kind, [[0], [1]][rank()], gathers=1)
+    result["features"] = shared_features()
     result["boxes swapped"] = refused("boxes", [[0, 1], [1]][rank()], gathers=1)
     (Path(folder) / f"rank{rank()}.json").write_text(json.dumps(result))
     dist.destroy_process_group()

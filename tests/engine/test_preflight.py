@@ -4,7 +4,8 @@ import pytest
 
 from synreal.engine import preflight
 from synreal.errors import ConfigError
-from tests.engine.tiny import make_config, run
+from synreal.tasks.classification import Classification
+from tests.engine.tiny import load, make_config, run
 
 LAUNCHED = {"ACCELERATE_DYNAMO_MODE": "default", "MASTER_ADDR": "127.0.0.1"}
 
@@ -44,3 +45,15 @@ def test_nothing_that_a_run_asks_of_accelerate_is_deprecated(tmp_path):
         for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning):
             warnings.simplefilter("error", category)
         run(tmp_path / "run", regularizers="csg", batch_size=3, accumulate=2, clip_norm=1.0, max_steps=1)
+
+
+def test_a_measure_that_asks_how_sure_the_network_is_needs_a_task_that_says_so(tmp_path, monkeypatch):
+    preflight.check(make_config(tmp_path / "run", weights="none", measures=["ece"]))
+    monkeypatch.delattr(Classification, "predict_sure")
+    config = make_config(tmp_path / "run", weights="none", measures=["ece"])
+    with pytest.raises(
+        ConfigError, match=r"'ece' asks how sure the network is, which the task 'classification' does not"
+    ):
+        preflight.check(config)
+    with pytest.raises(ConfigError, match="'classification' does not say how sure its student is"):
+        Classification(config.task, config.setup, load("digits", "train"), {}).predict_sure(None, None, None)

@@ -47,6 +47,21 @@ def test_every_regularizer_runs_and_reports(name, task, tmp_path):
     assert (share > 0) == (name not in PENALTY_FREE)
 
 
+@pytest.mark.parametrize("task", ["cls", "seg"])
+def test_how_well_a_run_is_calibrated_changes_nothing_else(task, tmp_path):
+    settings = {"regularizers": "none", "task": task, **SHORT, **QUICK.get(task, {})}
+    plain = read_record(run(tmp_path / "plain", **settings).folder)
+    measured = run(tmp_path / "run", measures=["ece"], **settings).folder
+    for name, score in evaluate(measured, show_progress=False).items():
+        stored = {"source": read_record(measured).source_heldout, **read_record(measured).targets}[name]
+        without = {"source": plain.source_heldout, **plain.targets}[name]
+        assert score == stored
+        assert (stored.headings["ece"], stored.units["ece"], stored.higher_is_better["ece"]) == ("ECE", "%", False)
+        assert 0 < stored.measures["ece"] < 1
+        assert {key: value for key, value in stored.measures.items() if key != "ece"} == without.measures
+        assert stored.confusion == without.confusion
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_a_run_leaves_figures_and_files(task, tmp_path, monkeypatch):
     for figure, draw in tiny.drawing.items():

@@ -49,6 +49,14 @@ def test_two_processes_score_exactly_as_one(ranks, kind):
                 assert result[f"{kind} {size} {batch_size}"] == alone
 
 
+def test_two_processes_share_features_exactly(ranks):
+    """Energies to the bit; CKA to rounding, since it adds up in another order."""
+    alone = measures.shared_features()
+    for result in ranks:
+        assert result["features"]["energies"] == alone["energies"]
+        assert result["features"]["cka"] == pytest.approx(alone["cka"], rel=1e-12)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("case", "count"), [("padded", 4), ("gathered twice", 6), ("missing", 2)], ids=lambda value: str(value)
@@ -297,12 +305,15 @@ def test_every_measure_holds_the_contract(name):
     assert measure.name == name
     assert measure.heading
     assert measure.unit in ("%", "")
-    outcome = Outcome({"classes": "accuracy", "masks": "masks", "boxes": "boxes"}[measure.collector.label], 13)
-    indices = range(13)
-    collection = Collection([name], outcome)
-    for start in range(0, 13, 4):
-        collection.update(*outcome.batch(indices[start : start + 4]))
-    score = collection.compute()
-    assert 0 <= score.headline <= 1
-    assert list(score.per_class) in ([], list(measures.CLASSES))
-    assert Collection([name], outcome).collector(measure.collector).state()
+    labels = measure.collector.label
+    for label in (labels,) if isinstance(labels, str) else labels:
+        check_measures([name], label)
+        outcome = Outcome({"classes": "accuracy", "masks": "masks", "boxes": "boxes"}[label], 13)
+        indices = range(13)
+        collection = Collection([name], outcome)
+        for start in range(0, 13, 4):
+            collection.update(*outcome.batch(indices[start : start + 4]))
+        score = collection.compute()
+        assert 0 <= score.headline <= 1
+        assert list(score.per_class) in ([], list(measures.CLASSES))
+        assert Collection([name], outcome).collector(measure.collector).state()

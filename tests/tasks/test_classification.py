@@ -4,7 +4,7 @@ from safetensors.torch import save_file
 
 from synreal.engine.building import build_student
 from synreal.tasks.classification import Classification
-from synreal.weights import create_backbone, normalization
+from synreal.weights import Student, WeightsOrigin, create_backbone, normalization
 from tests.engine.tiny import load, make_config
 
 BACKBONE = "test_efficientnet"
@@ -61,3 +61,23 @@ def test_network_and_images_lie_in_memory_as_the_run_asks(name, order, tmp_path)
     for tensor in (student.network.conv_stem.weight, images):
         assert tensor.is_contiguous(memory_format=order)
         assert not tensor.is_contiguous(memory_format=other)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_how_sure_a_student_is_is_its_softmax_and_the_scores_are_as_ever(flip, tmp_path):
+    class Lopsided(torch.nn.Module):
+        def forward(self, images):
+            return images[..., 0].mean((1, 2))[:, None] * torch.tensor([3.0, 1.0, -2.0]) + torch.tensor([0.0, 0.5, 1.0])
+
+    config = make_config(tmp_path / "run", regularizers="none", weights="none", test_flip=flip)
+    task = Classification(config.task, config.setup, load("digits", "train"), {})
+    student = Student(Lopsided(), WeightsOrigin("none", "none", None), ((0.5,) * 3, (0.5,) * 3))
+    images = torch.randint(0, 256, (50, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    scores, sure = task.predict_sure(student, images, torch.device("cpu"))
+    assert torch.equal(scores, task.predict(student, images, torch.device("cpu")))
+    prepared = task.prepared(images, student, torch.device("cpu"))
+    logits = [student.network(prepared), student.network(prepared.flip(-1))][: 1 + flip]
+    assert len(set(scores.argmax(1).tolist())) > 1
+    for row, said in enumerate(scores.argmax(1).tolist()):
+        own = [float(one[row].exp()[said] / one[row].exp().sum()) for one in logits]
+        assert float(sure[row]) == pytest.approx(sum(own) / len(own), abs=1e-6)

@@ -172,6 +172,22 @@ def test_a_mirror_that_disagrees_changes_the_prediction():
     assert torch.equal(even, even.flip(-1))
 
 
+@pytest.mark.parametrize("changes", [{}, {"test_flip": True}, {"window": 32}, {"window": 48, "test_flip": True}])
+@pytest.mark.parametrize("sizes", [[(45, 70)] * 3, [(33, 40), (64, 64)]], ids=["one size", "several"])
+def test_how_sure_a_student_is_of_each_pixel_is_the_softmax_of_its_class(sizes, changes):
+    """The network sees each pixel alone: neither windows nor mirrors change what it says."""
+    images = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in sizes]
+    network, data = Colours(), torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    built = task(data, data[:, 0], **changes)
+    classes, sure = built.predict_sure(student(network), images, torch.device("cpu"))
+    for one, other in zip(classes, built.predict(student(network), images, torch.device("cpu")), strict=True):
+        assert torch.equal(one, other)
+    for image, one in zip(images, sure, strict=True):
+        logits = 3 * (image.double() / 255 - 0.5) / 0.5
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one.double(), logits.softmax(0).amax(0), atol=1e-5, rtol=0)
+
+
 def test_training_items_are_a_function_of_seed_epoch_and_index():
     images = torch.randint(0, 256, (4, 3, 40, 40), dtype=torch.uint8)
     masks = torch.randint(0, 3, (4, 40, 40), dtype=torch.uint8)
