@@ -6,6 +6,7 @@ No module, no configuration and no state live here.
 from synreal.functional.averages import wise_ft
 from synreal.functional.calibration import calibration_bins, calibration_error
 from synreal.functional.cka import cka_numbers, cka_of_sums, cka_sums, linear_cka, pilot_mean
+from synreal.functional.circle import angle_density, plane_angles, principal_plane, variance_in_plane
 from synreal.functional.confusion import class_iou, class_recall, confusion_matrix, share_right
 from synreal.functional.contrast import causal_invariance, info_nce, queue_logsumexp
 from synreal.functional.distances import (
@@ -21,8 +22,10 @@ from synreal.functional.energy import energy_of_tiles, energy_tiles, hyperspheri
 from synreal.functional.losses import pixel_cross_entropy
 from synreal.functional.pooling import attention_weights, attentional_pool, gap, grid_average, patches, pool, unit
 from synreal.functional.precision import to_float64
+from synreal.functional.saliency import grad_cam
 
 __all__ = [
+    "angle_density",
     "attention_weights",
     "attentional_pool",
     "calibration_bins",
@@ -39,6 +42,7 @@ __all__ = [
     "energy_tiles",
     "feature_l2",
     "gap",
+    "grad_cam",
     "grid_average",
     "guidance",
     "hyperspherical_energy",
@@ -48,13 +52,16 @@ __all__ = [
     "path_importance",
     "pilot_mean",
     "pixel_cross_entropy",
+    "plane_angles",
     "pool",
     "pooled_difference",
+    "principal_plane",
     "queue_logsumexp",
     "share_right",
     "to_float64",
     "unit",
     "weight_drift",
+    "variance_in_plane",
     "weight_l2",
     "wise_ft",
 ]
