@@ -3,6 +3,7 @@
 A record carries all that tables need: nothing here knows a measure or a task, and nothing imports torch.
 """
 
+from synreal.records.history import History, SetHistory, find_histories, read_history
 from synreal.records.numbers import (
     Unit,
     as_number,
@@ -36,9 +37,11 @@ __all__ = [
     "Change",
     "Chosen",
     "Cost",
+    "History",
     "Protocol",
     "RunRecord",
     "Score",
+    "SetHistory",
     "Unit",
     "Weighed",
     "as_number",
@@ -46,11 +49,13 @@ __all__ = [
     "best_on_target",
     "bootstrap_interval",
     "by_weight",
+    "find_histories",
     "headline_of",
     "label_of",
     "leaves",
     "mean_and_spread",
     "percent",
+    "read_history",
     "read_record",
     "record_problem",
     "select",

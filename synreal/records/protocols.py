@@ -51,7 +51,12 @@ def identity(record: RunRecord, targets: Iterable[str]) -> dict[str, Any]:
     facts |= {"headline": record.source_heldout.headline_name}
     facts |= {"fingerprint of held-out source": record.source_heldout.fingerprint}
     facts |= {f"fingerprint of {name}": record.targets[name].fingerprint for name in targets}
-    return facts | {key: value for key, value in leaves(record.config).items() if not _is_free(key)}
+    return facts | settings(record.config)
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a configuration that move a number, by dotted key; regularizers and seed are no part."""
+    return {key: value for key, value in leaves(config).items() if not _is_free(key)}
 
 
 def _is_free(key: str) -> bool:
