@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -81,15 +82,50 @@ def save(figure: Figure, path: str | Path) -> Path:
     return path
 
 
+def save_drawing(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as PNG or SVG, whichever the path ends in; the same figure gives the same bytes.
+
+    Args:
+        figure: What to write.
+        path: The file; missing folders are made.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: If the path ends in anything else, or cannot be written.
+    """
+    path = drawing_path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix.lower() == ".png":
+            figure.savefig(path, format="png")
+        else:
+            with matplotlib.rc_context({"svg.hashsalt": "synreal"}):  # ids in the file are random otherwise
+                figure.savefig(path, format="svg", metadata={"Date": None})
+    except OSError as error:
+        raise ConfigError(f"Cannot write {path}: {error.strerror}.") from None
+    return path
+
+
+def drawing_path(path: str | Path) -> Path:
+    """Return the path of a drawing; raise ``ConfigError`` unless it ends in .png or .svg."""
+    path = Path(path)
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise ConfigError(f"{path}: its ending does not say how to draw. End it in .png or .svg.")
+    return path
+
+
 def page_width(needed: float, title: str) -> float:
     """Widen a page for its title, within reason."""
     return max(needed, min(text_width(title, 11, bold=True) + 2 * MARGIN + 0.05, 8.0))
 
 
-def draw_head(axes: Axes, width: float, title: str, facts: str) -> None:
-    """Write a figure's title and, beneath it, facts."""
+def draw_head(axes: Axes, width: float, title: str, facts: str = "") -> None:
+    """Write a figure's title and, beneath it, facts if there are any."""
     write(axes, MARGIN, 0.22, fitting(title, width - 2 * MARGIN, 11, bold=True), size=11, weight="bold", va="center")
-    write(axes, MARGIN, 0.45, facts, size=8, color=GREY, va="center")
+    if facts:
+        write(axes, MARGIN, 0.45, facts, size=8, color=GREY, va="center")
 
 
 def draw_picture(axes: Axes, pixels: Pixels, cell: Frame, *, exact: bool = False) -> Frame:
@@ -104,14 +140,8 @@ def draw_picture(axes: Axes, pixels: Pixels, cell: Frame, *, exact: bool = False
     Returns:
         Where it lies.
     """
-    height, width = pixels.shape[:2]
-    scale = min(cell.width / width, cell.height / height)
-    frame = Frame(
-        cell.left + (cell.width - width * scale) / 2,
-        cell.top + (cell.height - height * scale) / 2,
-        width * scale,
-        height * scale,
-    )
+    width = pixels.shape[1]
+    frame = picture_frame(pixels, cell)
     # More than twice the dots of the page would cost time and memory only.
     most = [max(1, round(2 * _DPI * side)) for side in (frame.width, frame.height)]
     if width > most[0]:
@@ -124,6 +154,18 @@ def draw_picture(axes: Axes, pixels: Pixels, cell: Frame, *, exact: bool = False
         aspect="auto",
     )
     return frame
+
+
+def picture_frame(pixels: Pixels, cell: Frame) -> Frame:
+    """Return where a picture lies that is as large as the cell allows, in its middle."""
+    height, width = pixels.shape[:2]
+    scale = min(cell.width / width, cell.height / height)
+    return Frame(
+        cell.left + (cell.width - width * scale) / 2,
+        cell.top + (cell.height - height * scale) / 2,
+        width * scale,
+        height * scale,
+    )
 
 
 def picture_size(pictures: Iterable[Pixels], side: float) -> tuple[float, float]:

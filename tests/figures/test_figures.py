@@ -560,7 +560,16 @@ def test_sheets_are_the_same_each_time_and_never_empty(sheet, make, tmp_path: Pa
         sheet(rows, tmp_path / "a.pdf")
 
 
-def test_figures_leave_pyplot_alone() -> None:
-    code = "import sys, synreal.figures; print({'matplotlib.pyplot'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+def test_figures_leave_pyplot_alone(tmp_path: Path) -> None:
+    code = """
+import sys
+import torch
+from synreal.figures import Sweep, feature_circle, gradcam_panels, save_drawing, weight_curves
+feature_circle({"a": torch.randn(5, 4)})
+gradcam_panels([torch.zeros(3, 9, 9, dtype=torch.uint8)], {"a": [torch.eye(3)]})
+save_drawing(weight_curves([Sweep("t", "m", [0.1, 1], [[1.0], [2.0]], [1.0, 2.0])]), sys.argv[1])
+print({"matplotlib.pyplot"} & set(sys.modules))
+"""
+    arguments = [sys.executable, "-c", code, str(tmp_path / "a.svg")]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

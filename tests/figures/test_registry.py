@@ -7,10 +7,14 @@ from PIL import Image
 from synreal.data.labels.boxes import Boxes
 from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks
 from synreal.errors import ConfigError
-from synreal.figures import FIGURES, Figure, Outcome, Sheet, figures_of, sheet_of
+from synreal.figures import FIGURES, Chart, Figure, Outcome, Sheet, Study, chart_of, figures_of, sheet_of, study_of
 from synreal.measures import Collection
 from synreal.plugins import load_plugin
+from synreal.records import History, SetHistory
+from synreal.records.leaderboard import Found, build
 from synreal.tasks import TASKS
+from tests.figures.looked import looked
+from tests.records.made import made
 
 PLUGIN = """
 import numpy as np
@@ -59,17 +63,44 @@ def outcome(label):
 
 @pytest.mark.parametrize(
     ("name", "label"),
-    [(name, label) for name, kind in FIGURES.classes().items() for label in kind.labels or LABELS],
+    [
+        (name, label)
+        for name, kind in FIGURES.classes().items()
+        if not issubclass(kind, Chart)
+        for label in kind.labels or LABELS
+    ],
 )
 def test_every_figure_draws_what_it_says_it_can(name, label, tmp_path):
     kind = FIGURES.get(name)
     path = tmp_path / "new" / f"{name}.png"
     if issubclass(kind, Sheet):
         assert sheet_of(name, label).draw({"real": data(label)}, path) == path
+    elif issubclass(kind, Study):
+        assert study_of(name, label).draw([looked(images=1)], path) == path
     else:
         (figure,) = figures_of([name], label)
         assert figure.path(tmp_path, "mnist").name == f"{kind.stem or name}-mnist.png"
         assert figure.draw(outcome(label), path) == path
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert min(image.size) > 200
+
+
+def histories():
+    tested = SetHistory("accuracy", "overall", "%", (10, 20), (0.5, 0.6))
+    return [History("none", 0, {"source": tested, "photo": tested}, "runs/none", {})]
+
+
+def board():
+    methods = [("none", None), ("oracle", None), ("csg", 0.1), ("csg", 1.0)]
+    return build([Found(made(method, 0, 0.5, weight=weight), method) for method, weight in methods])
+
+
+@pytest.mark.parametrize("name", [name for name, kind in FIGURES.classes().items() if issubclass(kind, Chart)])
+def test_every_chart_draws_the_numbers_that_it_asks_for(name, tmp_path):
+    kind = FIGURES.get(name)
+    numbers = {"histories": histories, "board": board}[kind.needs]()
+    path = chart_of(name, kind.needs).draw(numbers, tmp_path / "new" / "a.png")
     with Image.open(path) as image:
         assert image.format == "PNG"
         assert min(image.size) > 200
