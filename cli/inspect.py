@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,12 +12,37 @@ from .output import say
 if TYPE_CHECKING:
     from torch import nn
 
-app = typer.Typer(help="Look inside backbones.", no_args_is_help=True)
+app = typer.Typer(help="Look inside backbones and runs.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """Look inside backbones."""
+    """Look inside backbones and runs."""
+
+
+@app.command()
+def curves(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Run folders, or folders of them.", show_default=False),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG or SVG to write.", show_default=False)],
+) -> None:
+    """Draw the scores on held-out source and on targets over the steps of runs, finished or not.
+
+    Seeds of one method are joined: their mean, and the range from the worst to the best.
+    """
+    from synreal.figures import chart_of, drawing_path
+    from synreal.records import find_histories
+
+    drawing_path(output)
+    histories = find_histories(runs)
+    chart_of("curves", "histories").draw(histories, output)
+    labels = len({one.label for one in histories})
+    say(
+        f"{output}: {len(histories)} {'run' if len(histories) == 1 else 'runs'} of {labels} "
+        f"{'method' if labels == 1 else 'methods'}."
+    )
 
 
 @app.command()

@@ -42,10 +42,21 @@ def leaderboard(
         Path | None, typer.Option("--output", "-o", help="File to write, in place of printing.", show_default=False)
     ] = None,
     baseline: Annotated[str, typer.Option(help="The method that others are compared with.")] = "none",
+    figure: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Draw the board into --output, a PNG or SVG: gain, weights or a plugin's.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Compare finished runs: which method is better where, by how much, and how sure that is."""
     from synreal.records import leaderboard as boards
 
+    if figure is not None:
+        _draw(figure, paths, form, output, baseline)
+        return
     board = boards.build(boards.find(paths), baseline=baseline)
     writers = {
         Format.md: boards.as_markdown,
@@ -59,6 +70,22 @@ def leaderboard(
         return
     _write(output, text)
     say(f"{output}: {_contents(board)}")
+
+
+def _draw(figure: str, paths: list[Path], form: Format | None, output: Path | None, baseline: str) -> None:
+    from synreal.errors import ConfigError
+    from synreal.figures import chart_of, drawing_path
+    from synreal.records import leaderboard as boards
+
+    if form is not None:
+        raise ConfigError(f"--figure draws, --format {form.value} writes: give one of the two.")
+    if output is None:
+        raise ConfigError(f"--figure {figure} needs --output FILE.png or FILE.svg.")
+    chart = chart_of(figure, "board")
+    drawing_path(output)
+    board = boards.build(boards.find(paths), baseline=baseline)
+    chart.draw(board, output)
+    say(f"{output}: {figure} of {_contents(board)}")
 
 
 def _format(form: Format | None, output: Path | None) -> Format:

@@ -9,10 +9,11 @@ import pytest
 import torch
 from synreal_cli.app import main
 
-from benchmarks import own_loop, queue_loss, tables
+from benchmarks import figures, own_loop, queue_loss, tables
 from synreal.bench import plan, read_grid
 from synreal.weights import create_backbone
 from tests.data.simple_trees import imagefolder_tree
+from tests.records.test_history import run_folder
 
 GRIDS = sorted(tables.RESULTS.parent.glob("*.yaml"))
 
@@ -61,6 +62,19 @@ def test_each_pair_is_trained_for_the_length_that_its_records_choose(monkeypatch
 )
 def test_a_length_is_enough_where_another_doubling_brings_little(heldout, length):
     assert tables.long_enough(heldout) == length
+
+
+def test_the_pictures_of_the_docs_are_drawn_from_records_and_runs(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(figures, "PICTURES", tmp_path / "images")
+    for method in figures.SHOWN:
+        run_folder(tmp_path / "runs" / method / "seed0", method)
+    figures.main([str(tmp_path / "runs")])
+    drawn = set(capsys.readouterr().out.split())
+    shown = {path.name for path in (tables.ROOT / "docs" / "images").iterdir()}
+    assert {"images/gain.png", "images/curves.png"} <= drawn <= {f"images/{name}" for name in shown}
+    assert {f"images/{path.name}" for path in (tmp_path / "images").iterdir()} == drawn
+    page = (tables.ROOT / "docs" / "figures.md").read_text("utf-8")
+    assert all(f"](images/{name})" in page for name in shown)
 
 
 def test_the_sides_of_the_queue_benchmark_compute_the_same():

@@ -49,6 +49,38 @@ def test_the_format_overrides_the_ending(runs, call):
     assert json.loads((runs / "board.txt").read_text())[0]["method"] == "csg"
 
 
+@pytest.mark.parametrize(("name", "start"), [("gain", b"\x89PNG"), ("weights", b"<?xml")])
+def test_a_figure_is_drawn_of_the_board(name, start, runs, call):
+    for method, weight in (("oracle", None), ("csg", 1.0)):
+        folder = runs / "runs" / f"{method}-more"
+        folder.mkdir()
+        write_json(folder / "result.json", made(method, 0, 0.7, weight=weight).model_dump(mode="json"))
+    output = f"deep/{name}.{'png' if start[0] == 0x89 else 'svg'}"
+    code, out, err = call("leaderboard", "runs", "--figure", name, "--output", output)
+    assert (code, err) == (0, "")
+    assert (runs / output).read_bytes().startswith(start)
+    assert out.startswith(f"{output}: {name} of ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--figure", "gain"], "--figure gain needs --output FILE.png or FILE.svg"),
+        (["--figure", "gain", "-o", "a.pdf"], "a.pdf: its ending does not say how to draw"),
+        (["--figure", "gain", "-o", "a.svg", "--format", "md"], "--figure draws, --format md writes: give one"),
+        (["--figure", "gian", "-o", "a.svg"], "Did you mean 'gain'?"),
+        (["--figure", "curves", "-o", "a.svg"], "'synreal inspect curves' draws it"),
+        (["--figure", "gain", "-o", "a.svg"], "No pair on the board has runs of none, of oracle and of a method"),
+        (["--figure", "weights", "-o", "a.svg"], "No curve of a weight is on the board"),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn_is_told(arguments, message, runs, call):
+    code, out, err = call("leaderboard", "runs", *arguments)
+    assert (code, out) == (2, "")
+    assert message in " ".join(err.split())
+    assert sorted(path.name for path in runs.iterdir()) == ["runs"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
