@@ -5,8 +5,8 @@ No module, no configuration and no state live here.
 
 from synreal.functional.averages import wise_ft
 from synreal.functional.calibration import calibration_bins, calibration_error
-from synreal.functional.cka import cka_numbers, cka_of_sums, cka_sums, linear_cka, pilot_mean
 from synreal.functional.circle import angle_density, plane_angles, principal_plane, variance_in_plane
+from synreal.functional.cka import cka_numbers, cka_of_sums, cka_sums, linear_cka, pilot_mean
 from synreal.functional.confusion import class_iou, class_recall, confusion_matrix, share_right
 from synreal.functional.contrast import causal_invariance, info_nce, queue_logsumexp
 from synreal.functional.distances import (
@@ -60,8 +60,8 @@ __all__ = [
     "share_right",
     "to_float64",
     "unit",
-    "weight_drift",
     "variance_in_plane",
+    "weight_drift",
     "weight_l2",
     "wise_ft",
 ]
