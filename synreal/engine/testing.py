@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from torch.utils.data import Dataset
 
 from synreal.config import RunConfig
 from synreal.engine import environment, saving
@@ -68,26 +69,44 @@ def score_student(
     network.eval()
     for name in task.tests if names is None else names:
         data, collection = task.test_data(name, shift), task.collection(name, config.testing.measures)
-        shard = range(accelerator.process_index, length(data), accelerator.num_processes)
-        loader = make_loader(
-            data,
-            config.data.workers,
-            task.collate_test,
-            batch_size=config.testing.eval_batch_size,
-            sampler=list(shard),
-        )
         with torch.no_grad(), accelerator.autocast():
-            left = _most_batches(length(data), config.testing.eval_batch_size, accelerator.num_processes)
-            for images, targets in batches(loader):
+            for _, (images, targets) in shared_batches(data, task.collate_test, config, accelerator, stop):
                 add_batch(collection, task, student, images, targets, accelerator.device)
-                left -= 1
-                stop()
-            for _ in range(left):  # another process has more batches, and asks once after each
-                stop()
         collection.gather(accelerator.device)
         collections[name] = collection
     network.train(was_training)
     return collections, {name: collection.compute() for name, collection in collections.items()}
+
+
+def shared_batches(
+    data: Dataset[Any],
+    collate: Callable[[Sequence[Any]], Any],
+    config: RunConfig,
+    accelerator: Accelerator,
+    stop: Callable[[], None],
+) -> Iterator[tuple[range, Any]]:
+    """Go through the batches of a set that are this process's: each image is in one batch of one process.
+
+    Args:
+        data: Items.
+        collate: Makes a batch of items.
+        config: Sizes of batches and data loading.
+        accelerator: Tells which process this is.
+        stop: Called after each batch, equally often in all processes; it raises if work is to end.
+
+    Yields:
+        Indices of the items of a batch, and the batch.
+    """
+    size, processes = config.testing.eval_batch_size, accelerator.num_processes
+    shard = range(accelerator.process_index, length(data), processes)
+    loader = make_loader(data, config.data.workers, collate, batch_size=size, sampler=list(shard))
+    left = most_batches(length(data), size, processes)
+    for number, batch in enumerate(batches(loader)):
+        yield shard[number * size : (number + 1) * size], batch
+        left -= 1
+        stop()
+    for _ in range(left):  # another process has more batches, and asks once after each
+        stop()
 
 
 def add_batch(
@@ -101,7 +120,7 @@ def add_batch(
         collection.update(task.predict(student, images, device), targets)
 
 
-def _most_batches(images: int, batch_size: int, processes: int) -> int:
+def most_batches(images: int, batch_size: int, processes: int) -> int:
     """Return how many batches the process has that tests the most images."""
     return math.ceil(math.ceil(images / processes) / batch_size)
 

@@ -42,7 +42,7 @@ from tests.engine.test_checkpoint import snapshot
 from tests.records.made import made
 
 SIZE = (24, 16)
-testing_again = importlib.import_module("synreal.engine.evaluate")  # as an attribute of the package it is the function
+testing_again = importlib.import_module("synreal.engine.trained")
 
 
 class Subject(NamedTuple):
