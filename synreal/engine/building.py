@@ -27,7 +27,8 @@ from synreal.engine.state import Job, RunState, source_plan
 from synreal.errors import CheckpointError, ConfigError, Interrupted, TrainingError
 from synreal.locking import Lock
 from synreal.records import Change
-from synreal.tasks.base import Task, memory_format
+from synreal.tasks.base import Task
+from synreal.tasks.batches import memory_format
 from synreal.transforms import Transform
 from synreal.views import derive_seed
 from synreal.weights import IMAGENET_CLASSES, Student, WeightsOrigin, create_backbone

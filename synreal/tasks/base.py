@@ -6,7 +6,7 @@ Imports no torch before a task runs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeVar
 
 from typing_extensions import Self
@@ -242,6 +242,31 @@ class Task(ABC, Generic[S]):
     def entry_images(self, views: Any, student: Student, device: torch.device) -> Tensor:
         """Return view 0 of a batch as the backbone gets it, (N, 3, H, W)."""
 
+    def entry_tests(self, images: Any, student: Student, device: torch.device) -> Iterator[Tensor]:
+        """Go through a batch of test images as the backbone gets them, in order: float32, (N, 3, H, W) each.
+
+        By default each image goes alone, so that its features do not depend on the sizes of others.
+        """
+        for image in images:
+            yield self.entry_images([[image]], student, device)
+
+    def evidence(self, student: Student, images: Any, device: torch.device) -> Tensor:
+        """Return the score, 0-d and with gradient, of what the student in eval mode says of one test image.
+
+        Grad-CAM shows what in the image speaks for it. By default refused.
+
+        Args:
+            student: The student; it runs once.
+            images: A batch of one image, as ``collate_test`` makes it.
+            device: Where the student is.
+
+        Raises:
+            ConfigError: If the task has no such score.
+        """
+        raise ConfigError(
+            f"The task {self.spec.name!r} does not say which score Grad-CAM explains. Give it a method evidence."
+        )
+
     @abstractmethod
     def loss(self, output: Any, targets: Any) -> Tensor:
         """Return the task's loss, a float32 scalar."""
@@ -359,42 +384,6 @@ class Task(ABC, Generic[S]):
         """What somebody needs to build the plain network that the exported weights fit."""
 
 
-class BatchTask(Task[S]):
-    """A task whose network takes one normalised tensor per view."""
-
-    def inputs(
-        self, views: Any, targets: Any, student: Student, device: torch.device
-    ) -> tuple[list[Any], dict[str, Any]]:
-        """Scale and normalise as the backbone was pretrained: uint8 -> float32."""
-        return [self.prepared(view, student, device) for view in views], {}
-
-    def entry_images(self, views: Any, student: Student, device: torch.device) -> Tensor:
-        """Return view 0, normalised."""
-        return self.prepared(views[0], student, device)
-
-    def prepared(self, images: Tensor, student: Student, device: torch.device) -> Tensor:
-        """Return a batch of uint8 images, (N, 3, H, W), as the network takes it: float32, normalised."""
-        from synreal.views import to_float
-
-        return self.formatted(to_float(images.to(device, non_blocking=True), *student.statistics))
-
-    def formatted(self, images: Tensor) -> Tensor:
-        """Order a batch in memory as the network is."""
-        return images.contiguous(memory_format=memory_format(self.setup.memory_format))
-
-
 def image_and_label(index: int, image: Tensor, label: Any) -> tuple[Tensor, Any]:
     """Make a test item of an image and its label, as they are."""
     return image, label
-
-
-MEMORY_FORMATS: Final = {"channels_last": "channels_last", "contiguous": "contiguous_format"}
-"""What torch calls an order of images in memory."""
-
-
-def memory_format(name: str) -> torch.memory_format:
-    """Return torch's own constant for the name of a memory format in a configuration."""
-    import torch
-
-    found: torch.memory_format = getattr(torch, MEMORY_FORMATS[name])
-    return found

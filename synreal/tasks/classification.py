@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from synreal.tasks.base import TASKS, BatchTask, TaskSpec
+from synreal.tasks.base import TASKS, TaskSpec
+from synreal.tasks.batches import BatchTask
 from synreal.tasks.setup import Recipe, Setup
 
 if TYPE_CHECKING:
@@ -122,6 +123,11 @@ class Classification(BatchTask[ClassificationSpec]):
         if self.spec.test_flip:
             logits.append(student.network(self.formatted(prepared.flip(-1))).float())
         return logits
+
+    def evidence(self, student: Student, images: Tensor, device: torch.device) -> Tensor:
+        """Return the highest of the logits."""
+        best: Tensor = student.network(self.prepared(images, student, device)).float().amax()
+        return best
 
     @staticmethod
     def _scores(logits: list[Tensor]) -> Tensor:

@@ -144,6 +144,11 @@ class Detection(Task[DetectionSpec]):
         """Return for each image ``boxes``, in its own pixels, ``scores`` and ``labels``, which count from 0."""
         return [_from_torchvision(found) for found in student.network(_scaled(images, device))]
 
+    def evidence(self, student: Student, images: Sequence[Tensor], device: torch.device) -> Tensor:
+        """Return the score of the best box; 0 if there is none."""
+        found: Tensor = student.network(_scaled(images, device))[0]["scores"]
+        return found.max() if len(found) else found.sum()
+
     @property
     def evaluation(self) -> str:
         """One size."""

@@ -10,7 +10,8 @@ from pydantic import Field, NonNegativeFloat, field_validator
 
 from synreal.errors import ConfigError, unknown_name
 from synreal.tasks.architectures import SEGMENTERS
-from synreal.tasks.base import TASKS, BatchTask, TaskSpec
+from synreal.tasks.base import TASKS, TaskSpec
+from synreal.tasks.batches import BatchTask
 from synreal.tasks.setup import Recipe, Setup
 
 if TYPE_CHECKING:
@@ -191,6 +192,24 @@ class Segmentation(BatchTask[SegmentationSpec]):
             confidences += best / 2 if self.spec.test_flip else (best - scores.logsumexp(1)).exp()
         return classes, confidences
 
+    def entry_tests(self, images: Sequence[Tensor], student: Student, device: torch.device) -> Iterator[Tensor]:
+        """Go through whole images, padded as the network gets them, also where it is tested in windows."""
+        for batch in super().entry_tests(images, student, device):
+            yield self._padded(batch)
+
+    def evidence(self, student: Student, images: Sequence[Tensor], device: torch.device) -> Tensor:
+        """Return the mean of a class's logits over the pixels that are predicted to be it.
+
+        The class is the one that most pixels are predicted to be, the first one, as a background is, only where there
+        is no other (Seg-Grad-CAM, Vinogradova et al., AAAI 2020, with a mean in
+        place of a sum).
+        """
+        logits = self._logits(student.network, self.prepared(images[0][None], student, device))[0]
+        found = logits.argmax(0)
+        counts = found.flatten().bincount(minlength=len(logits))
+        best = 0 if counts[1:].sum() == 0 else 1 + int(counts[1:].argmax())
+        return logits[best][found == best].mean()
+
     def _scored(self, student: Student, images: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
         """Go through images of one size all at once, else one by one.
 
@@ -221,12 +240,15 @@ class Segmentation(BatchTask[SegmentationSpec]):
 
     def _logits(self, network: nn.Module, images: Tensor) -> Tensor:
         """Run the network on images of any size: they are padded with the mean colour, the padding is cut off."""
+        height, width = images.shape[-2:]
+        logits: Tensor = network(self._padded(images))
+        return logits[..., :height, :width].float()
+
+    def _padded(self, images: Tensor) -> Tensor:
         from torch.nn import functional as F
 
         height, width = images.shape[-2:]
-        padded = F.pad(images, (0, -width % _DIVISOR, 0, -height % _DIVISOR))
-        logits: Tensor = network(self.formatted(padded))
-        return logits[..., :height, :width].float()
+        return self.formatted(F.pad(images, (0, -width % _DIVISOR, 0, -height % _DIVISOR)))
 
     @property
     def evaluation(self) -> str:
