@@ -13,6 +13,7 @@ from synreal.weights.origin import (
     check,
     check_file,
     imagenet_classes,
+    imagenet_ids,
     normalization,
 )
 
@@ -27,6 +28,7 @@ __all__ = [
     "check_file",
     "create_backbone",
     "imagenet_classes",
+    "imagenet_ids",
     "load_encoder",
     "load_smp_encoder",
     "normalization",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,15 @@ def map_by_order(packaged: Mapping[str, Tensor], reference: Mapping[str, Tensor]
 
 def map_by_flat_name(whole: Mapping[str, Tensor], part: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """Give the tensors of ``whole`` the names of ``part``, which has some of them, flattened or wrapped."""
+    return {key: whole[found] for key, found in _flat_names(whole, part, name).items()}
+
+
+def fill_by_flat_name(whole: Mapping[str, Tensor], part: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Put the tensors of ``part`` in the place of those of ``whole`` that they are, flattened or wrapped."""
+    return {**whole, **{found: part[key] for key, found in _flat_names(whole, part, name).items()}}
+
+
+def _flat_names(whole: Mapping[str, Tensor], part: Mapping[str, Tensor], name: str) -> dict[str, str]:
     flat = {key.replace(".", "_"): key for key in whole}
     if len(flat) < len(whole):
         raise WeightsError(f"{name!r} has tensors whose names differ by dots alone. Choose another backbone.")
@@ -97,13 +106,28 @@ def map_by_flat_name(whole: Mapping[str, Tensor], part: Mapping[str, Tensor], na
             f"The encoder of {name!r} lacks tensors from within the pretrained network: {_some(lost)}. Choose another "
             "backbone, or ask for random weights with weights='none'."
         )
-    return {key: whole[found] for key, found in mapped.items()}
+    return mapped
 
 
-def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load ``state``: strictly, apart from a classifier for another number of classes, which stays fresh."""
+def load_state(
+    model: nn.Module, state: Mapping[str, Tensor], source: str, classifiers: Iterable[str] | None = None
+) -> bool:
+    """Load ``state``: strictly, apart from a classifier for another number of classes, which stays fresh.
+
+    Args:
+        model: The network.
+        state: What to load.
+        source: Where it comes from, for messages.
+        classifiers: Where the classifiers stand; by default a timm model says so itself.
+
+    Returns:
+        Whether the classifier was loaded too.
+
+    Raises:
+        WeightsError: If it does not fit.
+    """
     own = model.state_dict()
-    names = tuple(f"{name}." for name in classifier_names(model))
+    names = tuple(f"{name}." for name in (classifier_names(model) if classifiers is None else classifiers))
     head = {key for key in (*own, *state) if key.startswith(names)}
     keep_head = all(key in state and state[key].shape == own[key].shape for key in head & own.keys())
     given = {key: value for key, value in state.items() if keep_head or key not in head}
@@ -124,6 +148,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
             "Choose the backbone these weights were saved from; names must be this network's own."
         )
     model.load_state_dict({**own, **given})
+    return keep_head
 
 
 def _some(names: list[str], most: int = 4) -> str:

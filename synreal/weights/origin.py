@@ -156,6 +156,14 @@ def imagenet_classes() -> list[str]:
     return [str(info.index_to_description(index)) for index in range(info.num_classes())]
 
 
+def imagenet_ids() -> list[str]:
+    """Return the WordNet ids of the 1000 ImageNet-1k classes in the order of a pretrained classifier's outputs.
+
+    That is their alphabetical order, for timm's, torchvision's and the packaged weights alike.
+    """
+    return [str(name) for name in timm.data.ImageNetInfo("imagenet-1k").label_names()]
+
+
 def timm_cfg(name: str) -> Any:
     """Return timm's ``PretrainedCfg`` of a model (None where timm has none), or raise for unknown names."""
     arch, _, tag = name.partition(".")
