@@ -4,6 +4,7 @@ A record carries all that tables need: nothing here knows a measure or a task, a
 """
 
 from synreal.records.history import History, SetHistory, find_histories, read_history
+from synreal.records.look import INSIGHT_FILE, LOOK_VERSION, Look, Measured, SetLook, read_look
 from synreal.records.numbers import (
     Unit,
     as_number,
@@ -32,16 +33,21 @@ from synreal.records.record import (
 from synreal.records.selection import RULES, Weighed, best_on_target, by_weight, select
 
 __all__ = [
+    "INSIGHT_FILE",
+    "LOOK_VERSION",
     "RULES",
     "SCHEMA_VERSION",
     "Change",
     "Chosen",
     "Cost",
     "History",
+    "Look",
+    "Measured",
     "Protocol",
     "RunRecord",
     "Score",
     "SetHistory",
+    "SetLook",
     "Unit",
     "Weighed",
     "as_number",
@@ -56,6 +62,7 @@ __all__ = [
     "mean_and_spread",
     "percent",
     "read_history",
+    "read_look",
     "read_record",
     "record_problem",
     "select",
