@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 
 import torch
@@ -15,6 +16,24 @@ from synreal.distributed import all_gather_rows, all_reduce_sum, world_size
 from synreal.errors import ConfigError, TrainingError
 from synreal.records import Unit
 from synreal.registry import Registry, place, vars_of
+from synreal.views import View
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What looking into a network gave of one batch of images.
+
+    Attributes:
+        indices: Of each image in its set, int64, (N,).
+        targets: As the task's test loader gives them.
+        features: Of each stage, by its name and in order of depth, the map's mean over its positions, float32, (N, D).
+        frozen: The same of the network as it was pretrained; empty unless a collector asks for it.
+    """
+
+    indices: Tensor
+    targets: Any
+    features: Mapping[str, Tensor]
+    frozen: Mapping[str, Tensor]
 
 
 class State(ABC):
@@ -71,7 +90,8 @@ class Rows(State):
     @property
     def value(self) -> Tensor:
         """All rows so far, (N, D), on the CPU."""
-        self._parts = [torch.cat(self._parts)]
+        if len(self._parts) > 1:  # many rows need not be copied
+            self._parts = [torch.cat(self._parts)]
         return self._parts[0]
 
     def gather(self, device: torch.device) -> None:
@@ -89,12 +109,12 @@ class Collector(ABC):
         images: The set, for its classes and number of images.
 
     Attributes:
-        label: The kind of label that it reads, e.g. ``"classes"``, or several; in the body of the class.
+        label: The kind of label that it reads, e.g. ``"classes"``, several, or None for any; in the body of the class.
         asks_confidence: Whether it is also told how sure the network is; it then has an ``update_sure`` of its own.
         counted: What its confusion matrix counts, e.g. ``"images"``; None if it has none.
     """
 
-    label: ClassVar[str | tuple[str, ...]]
+    label: ClassVar[str | tuple[str, ...] | None]
     asks_confidence: ClassVar[bool] = False
     counted: ClassVar[str | None] = None
 
@@ -128,7 +148,46 @@ class Collector(ABC):
         return {}
 
 
+class Looker(Collector):
+    """Goes over what looking into a network gives beyond its predictions; overrides what it reads of that.
+
+    Attributes:
+        asks_frozen: Whether it reads what the network was like as it was pretrained.
+        change: The view that changes each image for ``see_changed``; None if it reads no such predictions.
+    """
+
+    label: ClassVar[str | tuple[str, ...] | None] = None
+    asks_frozen: ClassVar[bool] = False
+    change: ClassVar[View | None] = None
+
+    def begin(self, widths: Mapping[str, int]) -> None:
+        """Be told, before the first batch, how many features each stage has, by its name and in order of depth."""
+
+    def update(self, output: Any, targets: Any) -> None:
+        """Pass over what the network predicts."""
+
+    def see(self, glance: Glance) -> None:
+        """Add the features of one batch."""
+
+    def see_changed(self, output: Any, changed: Any, targets: Any) -> None:
+        """Add one batch of what the task predicts for images, and for the same images after ``change``."""
+
+    def weigh(
+        self, weights: Mapping[str, Tensor], origin: Mapping[str, Tensor], groups: Mapping[str, Iterable[str]]
+    ) -> None:
+        """Compare a network's weights with those that it was pretrained with; once, before the first batch.
+
+        Args:
+            weights: Parameters by name.
+            origin: The same of the pretrained network.
+            groups: Names of parameters: those of the whole backbone under ``"backbone"``, then those of each stage.
+        """
+
+
 C = TypeVar("C", bound=Collector)
+
+Needs = Literal["predictions", "features", "styled predictions", "weights", "imagenet"]
+"""What a measure is computed from: a test gives predictions; looking into a network gives all of them."""
 
 
 class Measure(ABC, Generic[C]):
@@ -143,7 +202,8 @@ class Measure(ABC, Generic[C]):
         heading: What tables call it, e.g. ``"mIoU"``.
         collector: What collects for it.
         higher_is_better: Whether more of it is better.
-        needs: What it is computed from.
+        needs: What it is computed from; for all but predictions the collector is a ``Looker``. ``"imagenet"`` is what
+            the backbone, under the classifier that it was pretrained with, predicts for images of ImageNet.
         unit: How it is written: ``"%"`` for a share in [0, 1], ``""`` for a plain number.
         part: The part of the objects that it is of, e.g. ``"area < 32²"``; None for all. Short tables leave it out.
         per_class_heading: What tables call its values per class, e.g. ``"IoU"``; ``heading`` by default.
@@ -154,7 +214,7 @@ class Measure(ABC, Generic[C]):
     heading: ClassVar[str]
     collector: ClassVar[type[Collector]]
     higher_is_better: ClassVar[bool] = True
-    needs: ClassVar[Literal["predictions", "features", "styled predictions"]] = "predictions"
+    needs: ClassVar[Needs] = "predictions"
     unit: ClassVar[Unit] = "%"
     part: ClassVar[str | None] = None
     per_class_heading: ClassVar[str | None] = None
@@ -167,35 +227,55 @@ class Measure(ABC, Generic[C]):
         """Return one number per class, None or NaN for a class that does not occur; empty if there are none."""
         return ()
 
+    def per_stage(self, collected: C) -> Mapping[str, float]:
+        """Return one number per stage of the backbone, by its name; empty if there are none."""
+        return {}
+
+    def note(self, collected: C) -> str | None:
+        """Return what a reader of the number must know, in a sentence; None if there is nothing."""
+        return None
+
 
 MEASURES: Final[Registry[Measure[Any]]] = Registry("measure", "measures", Measure, texts=("summary", "heading"))
 
 
-def check_measures(names: Sequence[str], label: str) -> None:
+def check_measures(names: Sequence[str], label: str, *, looking: bool = False) -> None:
     """Check that measures exist and can be taken of predictions for a kind of label.
 
     Args:
         names: Names of measures.
         label: The kind of label, e.g. ``"masks"``.
+        looking: Whether they are taken by looking into a network, which gives more than predictions.
 
     Raises:
         ConfigError: If there is none, one is named twice or unknown, or one does not fit.
     """
-    for name, measure in zip(names, of_predictions(names), strict=True):
-        read = measure.collector.label
-        kinds = (read,) if isinstance(read, str) else read
-        if label not in kinds:
+    for name, measure in zip(names, measures_of(names, looking=looking), strict=True):
+        if not fits(type(measure), label):
             raise ConfigError(
-                f"The measure {name!r} compares {' or '.join(kinds)}, but this task predicts {label}. Take "
-                "another measure, or the task whose labels it compares."
+                f"The measure {name!r} compares {' or '.join(_kinds(measure.collector))}, but this task predicts "
+                f"{label}. Take another measure, or the task whose labels it compares."
             )
 
 
-def of_predictions(names: Sequence[str]) -> list[Measure[Any]]:
+def fits(kind: type[Measure[Any]], label: str) -> bool:
+    """Return whether a measure can be taken of images with labels of a kind."""
+    return kind.collector.label is None or label in _kinds(kind.collector)
+
+
+def _kinds(collector: type[Collector]) -> tuple[str, ...]:
+    return (collector.label,) if isinstance(collector.label, str) else collector.label or ()
+
+
+def measures_of(names: Sequence[str], *, looking: bool = False) -> list[Measure[Any]]:
     """Return measures by name.
 
+    Args:
+        names: Their names.
+        looking: Whether they are taken by looking into a network; a test gives predictions alone.
+
     Raises:
-        ConfigError: If there is none, one is named twice or unknown, or one needs more than predictions.
+        ConfigError: If there is none, one is named twice or unknown, or one needs what is not given.
     """
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"Expected one or more measures, each once, the headline first; got {list(names)}.")
@@ -203,8 +283,15 @@ def of_predictions(names: Sequence[str]) -> list[Measure[Any]]:
     for kind in kinds:
         if inspect.isabstract(kind) or not isinstance(vars_of(kind, "collector"), type):
             raise ConfigError(f"{place(kind)} needs a method compute, and a Collector class as its collector.")
-        if kind.needs != "predictions":
-            raise ConfigError(f"The measure {kind.name!r} needs {kind.needs}, but a test gives predictions alone.")
+        if kind.needs == "predictions":
+            continue
+        if not looking:
+            raise ConfigError(
+                f"The measure {kind.name!r} needs {kind.needs}, but a test gives predictions alone. Looking into the "
+                f"network takes it: synreal inspect RUN --measure {kind.name}."
+            )
+        if not issubclass(kind.collector, Looker):
+            raise ConfigError(f"{place(kind)} needs {kind.needs}: its collector must be a Looker.")
     return [kind() for kind in kinds]
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 
 from synreal.data.sets import ImageSet
-from synreal.measures.base import Collector, Sum, check_number, of_predictions
-from synreal.records import Score
+from synreal.measures.base import Collector, Looker, Sum, check_number, measures_of
+from synreal.records import Measured, Score
 
 C = TypeVar("C", bound=Collector)
 
@@ -20,14 +21,16 @@ class Collection:
     Args:
         measures: Names, the headline first.
         images: The set.
+        looking: Whether a network is looked into, which gives more than predictions; there may be no measure then, but
+            collectors that go along (``also``).
 
     Raises:
-        ConfigError: If there is no measure, one is named twice or unknown, or needs more than predictions.
+        ConfigError: If there is no measure, one is named twice or unknown, or needs what is not given.
     """
 
-    def __init__(self, measures: Sequence[str], images: ImageSet) -> None:
+    def __init__(self, measures: Sequence[str], images: ImageSet, *, looking: bool = False) -> None:
         self.images = images
-        self.measures = of_predictions(measures)
+        self.measures = measures_of(measures, looking=looking) if measures or not looking else []
         self.seen = Sum()
         self._collectors: dict[type[Collector], Collector] = {}
         for measure in self.measures:
@@ -39,6 +42,24 @@ class Collection:
         found = self._collectors[kind]
         assert isinstance(found, kind)
         return found
+
+    def also(self, kind: type[C]) -> C:
+        """Let a collector go along that no measure names; return it, or one of its kind that is there."""
+        for one in self._collectors.values():
+            if isinstance(one, kind):
+                return one
+        made = self._collectors[kind] = kind(self.images)
+        return made
+
+    @property
+    def lookers(self) -> list[Looker]:
+        """The collectors that read more than predictions."""
+        return [one for one in self._collectors.values() if isinstance(one, Looker)]
+
+    @property
+    def reads_predictions(self) -> bool:
+        """Whether a collector reads what the task predicts and how it compares with the labels."""
+        return len(self.lookers) < len(self._collectors)
 
     def update(self, output: Any, targets: Any) -> None:
         """Add one batch: what ``Task.predict`` gave, and the targets as the test loader gave them."""
@@ -98,6 +119,35 @@ class Collection:
         """Return what a run writes beside the score, ready for ``json.dump``, by the end of the file's name."""
         return {end: content for one in self._collectors.values() for end, content in one.files().items()}
 
+    def measured(self) -> dict[str, Measured]:
+        """Return each measure with what a reader needs to know of it; once ``gather`` was called, as ``compute``.
+
+        Raises:
+            TrainingError: If not every image was counted, or one twice.
+        """
+        check_number(int(self.seen.value), self.images)
+        return dict(self._measured())
+
+    def _measured(self) -> Iterator[tuple[str, Measured]]:
+        for measure in self.measures:
+            collected = self._collectors[measure.collector]
+            yield (
+                measure.name,
+                Measured(
+                    value=_finite(measure.compute(collected)),
+                    heading=measure.heading,
+                    unit=measure.unit,
+                    higher_is_better=measure.higher_is_better,
+                    stages={name: _finite(value) for name, value in measure.per_stage(collected).items()},
+                    note=measure.note(collected),
+                ),
+            )
+
 
 def _or_none(value: float | None) -> float | None:
     return None if value is None or value != value else float(value)
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no infinity; a measure that may be infinite says so in its note."""
+    return None if value is None or not math.isfinite(value) else float(value)
