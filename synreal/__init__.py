@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from synreal.core.attach import attach as attach
     from synreal.core.regularized import RegularizedModel as RegularizedModel
     from synreal.core.task_heads import zero_head as zero_head
+    from synreal.engine.look import look as look
     from synreal.engine.run import RunResult as RunResult
     from synreal.engine.run import run as run
     from synreal.errors import SynrealError as SynrealError
@@ -52,6 +53,7 @@ _HOME = {
     "WeightL2": "synreal.regularizers.weight_l2",
     "attach": "synreal.core.attach",
     "list_regularizers": "synreal.regularizers",
+    "look": "synreal.engine",
     "parameter_groups": "synreal.optim",
     "run": "synreal.engine",
     "warmup_poly_schedule": "synreal.optim",

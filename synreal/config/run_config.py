@@ -182,7 +182,7 @@ class RunConfig(Section):
             "transforms": [spec.name for spec in self.student.transforms],
             "views": [spec.name for spec in (*self.views, *self.testing.shifts)],
             "phases": [spec.name for spec in self.phases],
-            "measures": list(self.testing.measures),
+            "measures": list(dict.fromkeys((*self.testing.measures, *self.testing.look))),
             "figures": list(self.testing.figures),
             "data": [entry.kind for entry in (source, *targets)],
             "labels": [self.task.label],

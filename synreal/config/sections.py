@@ -218,6 +218,13 @@ class TestingSection(Section):
         "is half-way). It takes no more training.",
     )
 
+    look: tuple[str, ...] = Field(
+        default=(),
+        description="Measures that are taken of the network itself at the end, by looking into it at the targets: "
+        "energy_0, energy_1, energy_2, cka, drift, match_rate, ece; see synreal list measures. They are written to "
+        "insight.json.",
+    )
+
     @field_validator("shifts", mode="before")
     @classmethod
     def _read(cls, value: Any) -> Any:
@@ -236,13 +243,14 @@ class TestingSection(Section):
     def _shares(cls, value: Any) -> Any:
         return (value,) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
-    @field_validator("measures", "figures", mode="before")
+    @field_validator("measures", "figures", "look", mode="before")
     @classmethod
     def _names(cls, value: Any, info: ValidationInfo) -> Any:
         names = (value,) if isinstance(value, str) else value
+        registry = registry_of("figures" if info.field_name == "figures" else "measures")
         if isinstance(names, (list, tuple)):
             for name in names:
-                registry_of(str(info.field_name)).get(str(name))
+                registry.get(str(name))
         return names
 
 

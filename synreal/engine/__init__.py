@@ -4,6 +4,9 @@ Accelerate appears here alone. What your own loop needs too (heads, views, rates
 """
 
 from synreal.engine.evaluate import evaluate
+from synreal.engine.inspecting import Insight
+from synreal.engine.look import look, look_closely
+from synreal.engine.plain import Plain
 from synreal.engine.run import RunResult, run
 
-__all__ = ["RunResult", "evaluate", "run"]
+__all__ = ["Insight", "Plain", "RunResult", "evaluate", "look", "look_closely", "run"]

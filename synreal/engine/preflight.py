@@ -34,12 +34,19 @@ def check(config: RunConfig) -> None:
         shift.build(None)  # it is built again after the training: too late to find that it does not suit
     names = (*config.task.measures, *config.testing.measures)
     check_measures(names, config.task.label)
-    asking = [name for name in names if MEASURES.get(name).collector.asks_confidence]
+    asking = [name for name in (*names, *config.testing.look) if MEASURES.get(name).collector.asks_confidence]
     if asking and config.task.runtime().predict_sure is Task.predict_sure:
         raise ConfigError(
             f"The measure {asking[0]!r} asks how sure the network is, which the task {config.task.name!r} does not "
             "say. Leave it out, or give the task a method predict_sure."
         )
+    if config.testing.look:
+        check_measures(config.testing.look, config.task.label, looking=True)
+        if given := [name for name in config.testing.look if MEASURES.get(name).needs == "imagenet"]:
+            raise ConfigError(
+                f"look: the measure {given[0]!r} needs a folder of ImageNet's images, which a run is not given. Take "
+                "it of the finished run: synreal inspect RUN --measures --imagenet FOLDER."
+            )
     figures_of((*config.task.figures, *config.testing.figures), config.task.label)
     if config.reference is not None:
         weights.check(config.reference)

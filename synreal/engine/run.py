@@ -19,6 +19,7 @@ from synreal.engine import building, checkpoint, environment, hashes, identity, 
 from synreal.engine.building import phases_of
 from synreal.engine.checkpoint import Snapshot
 from synreal.engine.loading import dead_workers_named, length
+from synreal.engine.look import keep_end, look_at_end
 from synreal.engine.phases import seen_of_target
 from synreal.engine.progress import RunProgress
 from synreal.engine.run_folder import RunFacts
@@ -28,7 +29,7 @@ from synreal.engine.testing import score_averaged, score_run, score_shifted
 from synreal.errors import Interrupted, TrainingError
 from synreal.locking import Lock
 from synreal.measures import Collection
-from synreal.records import Chosen, Cost, Protocol, RunRecord, Score, best_epoch, read_record, write_json
+from synreal.records import Chosen, Cost, Look, Protocol, RunRecord, Score, best_epoch, read_record, write_json
 from synreal.registry import loaded
 
 
@@ -119,7 +120,8 @@ def _run(
         state = building.advance(state, phases)
         phases[state.phase].run(state)
     collections, scores = score_run(state)
-    return _finish(state, collections, scores, score_shifted(state), score_averaged(state))
+    shifted, averaged = score_shifted(state), score_averaged(state)
+    return _finish(state, collections, scores, shifted, averaged, look_at_end(state))
 
 
 def _hashed(state: RunState) -> dict[str, bytes]:
@@ -168,6 +170,7 @@ def _finish(
     scores: dict[str, Score],
     shifted: dict[str, Score],
     averaged: dict[str, dict[str, Score]],
+    found: Look | None,
 ) -> RunResult:
     job = state.job
     config, task = job.config, job.task
@@ -227,6 +230,8 @@ def _finish(
         for name, collection in collections.items():
             title = f"{scores[name].data} ({scores[name].split}), {record.method}, seed {config.training.seed}"
             task.report(name, collection, scores[name], job.student, job.path, title, config.testing.figures)
+        if found is not None:
+            keep_end(job.path, found)
         write_json(job.path / run_folder.RESULT_FILE, record.model_dump(mode="json"))
     job.accelerator.wait_for_everyone()
     return RunResult(job.path, record)

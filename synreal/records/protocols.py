@@ -21,6 +21,7 @@ _FREE: Final = (
     "training.device",  # which one it was is in the cost
     "testing.measures",
     "testing.figures",
+    "testing.look",
     "testing.shifts",
     "testing.wise_ft",
     "output",

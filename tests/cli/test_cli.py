@@ -365,6 +365,7 @@ OTHER_VALUES = {
     "training.device": "cpu",
     "training.precision": "bf16",
     "testing.measures": "ece",
+    "testing.look": "drift",
     "testing.figures": "mask_panels",
     "testing.shifts": "blur",
     "testing.wise_ft": "0.5",

@@ -11,9 +11,9 @@ from safetensors import safe_open
 from torch.utils.data import DataLoader
 
 import synreal
-from synreal.engine import building, evaluate, saving
+from synreal.engine import building, evaluate, look, saving
 from synreal.engine.checkpoint import read_student
-from synreal.records import read_record
+from synreal.records import read_look, read_record
 from tests.distributed.launch import two_processes
 from tests.engine import tiny
 from tests.engine.tiny import outcome, rows, run
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::synreal.core.teachers.Untrained
 TASKS = ["seg", "det"]
 HEADLINE = {"seg": "mean_iou", "det": "ap"}
 SHORT = {"epochs": 1, "batch_size": 6, "max_steps": 2, "eval_every": 0}
+LOOKS = ("energy_0", "energy_2", "cka", "drift", "match_rate", "ece")
 QUICK = {"seg": {"architecture": "fpn"}, "det": {"architecture": "fcos"}}  # decoders and heads with few weights
 
 
@@ -113,6 +114,7 @@ def together(tmp_path_factory):
     orders = []
     for task in TASKS:
         config = {"output": str(folder / task), "task": task, "regularizers": "csg", **SHORT, **QUICK[task]}
+        config["look"] = [name for name in LOOKS if task == "seg" or name not in ("match_rate", "ece")]
         orders.append({"config": config, "drop_rate": 0.0})
     two_processes("-m", "tests.engine.tiny", json.dumps(orders))
     return folder
@@ -125,6 +127,20 @@ def test_two_processes_train_and_score_as_one_does(task, together):
     scores = {"source": record.source_heldout, **record.targets}
     assert {name: score.images for name, score in scores.items()} == {"source": 10, "mnist": 11}
     assert evaluate(together / task, device="cpu", show_progress=False) == scores
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_two_processes_see_what_one_sees(task, together):
+    found = read_look(together / task)
+    names = [*found.sets["mnist"].measures, *found.measures]
+    assert len(names) == {"seg": 6, "det": 4}[task]
+    assert found.sets["mnist"].images == 11
+    alone = look(together / task, names, keep=False, device="cpu", show_progress=False)
+    assert alone.sha256 == found.sha256
+    for name in names:
+        one, other = (each.find(name, "mnist") for each in (found, alone))
+        assert one.value == pytest.approx(other.value, rel=1e-5), name
+        assert one.stages == pytest.approx(other.stages, rel=1e-5), name
 
 
 @pytest.mark.parametrize("task", TASKS)
