@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import look
 from .output import say
 
 if TYPE_CHECKING:
     from torch import nn
 
-app = typer.Typer(help="Look inside backbones and runs.", no_args_is_help=True)
+app = typer.Typer(help="Look inside backbones and runs.", no_args_is_help=True, cls=look.InspectGroup)
+app.command(look.NAME)(look.look)
 
 
 @app.callback()

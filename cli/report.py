@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.table import Table
 
-from synreal.records import RunRecord, Score, as_number, headline_of, percent, with_unit, written
+from synreal.records import Look, Measured, RunRecord, Score, as_number, headline_of, percent, with_unit, written
 from synreal.terminal import Console, printable
 
 
@@ -70,3 +70,48 @@ def class_table(scores: Mapping[str, Score]) -> Table:
         values = [score.measures[measure] for score in scores.values()]
         table.add_row(part, *("none" if value is None else written([value], about.units[measure]) for value in values))
     return table
+
+
+def look_tables(looks: Sequence[Look]) -> list[Table]:
+    """Make the table of what looking into networks found, and one by stage; a column is a network and a set.
+
+    Args:
+        looks: One of each network.
+    """
+    columns = [(look, name) for look in looks for name in look.sets if name != "imagenet"]
+    columns = columns or [(look, name) for look in looks for name in look.sets] or [(look, "") for look in looks]
+    found: dict[str, list[Measured | None]] = {}
+    for name in dict.fromkeys(name for look in looks for one in _all(look) for name in one):
+        found[name] = [look.find(name, key) for look, key in columns]
+    if not found:
+        return []
+    tables = [_look_table("Looked into", columns)]
+    by_stage = _look_table("By stage", columns)
+    for values in found.values():
+        about = next(one for one in values if one is not None)
+        heading = with_unit(about.heading, about.unit)
+        better = "higher" if about.higher_is_better else "lower"
+        tables[0].add_row(
+            f"{heading} ({better} is better)", *(_value(one.value if one else None, about) for one in values)
+        )
+        for stage in about.stages:
+            row = [_value(one.stages.get(stage) if one else None, about) for one in values]
+            by_stage.add_row(f"{heading}, stage {stage}", *row)
+    return [*tables, *([by_stage] if by_stage.row_count else [])]
+
+
+def _all(look: Look) -> list[dict[str, Measured]]:
+    return [*(one.measures for one in look.sets.values()), look.measures]
+
+
+def _look_table(title: str, columns: Sequence[tuple[Look, str]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("measure")
+    for look, name in columns:
+        images = f" ({look.sets[name].images} images)" if name else ""
+        table.add_column(f"{printable(look.title)}\n{name}{images}", justify="right")
+    return table
+
+
+def _value(value: float | None, about: Measured) -> str:
+    return written([as_number(value)], about.unit)

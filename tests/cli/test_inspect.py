@@ -1,5 +1,12 @@
-import pytest
+import json
+import shutil
 
+import pytest
+import timm
+import torch
+from torch import nn
+
+from tests.engine import tiny
 from tests.records.test_history import ROWS, run_folder
 
 
@@ -34,6 +41,102 @@ def test_what_has_no_curves_is_told(arguments, message, runs, call):
     run_folder(runs / "untested", "kl", rows=ROWS[:1])
     run_folder(runs / "again", "csg")
     code, out, err = call("inspect", "curves", *arguments)
+    assert (code, out) == (2, "")
+    assert message in " ".join(err.split())
+    assert "Traceback" not in err
+
+
+# ------------------------------------------------------------------------------------ looking into networks
+
+
+@pytest.fixture(scope="module")
+def looked(tmp_path_factory):
+    """Two finished runs of a few random images, and the file of weights that both began with."""
+    folder = tmp_path_factory.mktemp("looked")
+    torch.manual_seed(0)
+    network = timm.create_model("test_efficientnet", num_classes=1000)
+    nn.init.normal_(network.classifier.bias)
+    torch.save(network.state_dict(), folder / "start.pt")
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.install(patch.setattr)
+        for name in ("none", "oracle"):
+            settings = {"epochs": 1, "max_steps": 2, "eval_every": 0, "weights": str(folder / "start.pt")}
+            tiny.run(folder / name, regularizers=name, targets="mnist", **settings)
+    return folder
+
+
+@pytest.fixture
+def here(looked, monkeypatch, tmp_path):
+    """A copy of them as the working directory, and data that take no time."""
+    tiny.install(monkeypatch.setattr)
+    shutil.copytree(looked, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path / "here"
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
+PLAIN = ("none/model.safetensors", "--data", "mnist", "--backbone", "test_efficientnet", "--image-size", 32)
+
+
+def test_a_run_is_measured_beside_another(here, call):
+    code, out, err = call("inspect", "none", "--measures", "--against", "oracle", "--device", "cpu")
+    assert code == 0, err
+    for text in ("none, seed 0", "oracle, seed 0", "mnist (11 images)", "CKA (higher is better)", "drift %, stage 4"):
+        assert text in out
+    assert "none, seed 0: acc_in was left out: it needs a folder of ImageNet's images." in out
+    assert json.loads((here / "none" / "insight.json").read_text())["title"] == "none, seed 0"
+    code, out, _ = call("inspect", "none", "--measure", "drift", "--measure", "cka", "--device", "cpu", "--json")
+    assert code == 0
+    (found,) = json.loads(out)
+    assert list(found["measures"]) == ["drift"]
+    assert list(found["sets"]["mnist"]["measures"]) == ["cka"]
+
+
+def test_a_plain_file_is_measured_and_drawn(here, call):
+    code, out, err = call(
+        "inspect", *PLAIN, "--weights", "start.pt", "--measure", "cka", "--figure", "circle", "--against", "oracle"
+    )
+    assert code == 0, err
+    assert "mnist (11 images)" in out
+    assert out.splitlines()[-1] == "figures/circle-mnist.png"
+    assert (here / "figures" / "circle-mnist.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_figures_alone_take_no_measure(here, call):
+    code, out, err = call("inspect", "none", "--figure", "gradcam", "--figure", "attention", "--device", "cpu")
+    assert code == 0, err
+    assert out.splitlines() == ["none/figures/gradcam-mnist.png", "none/figures/attention-mnist.png"]
+    assert not (here / "none" / "insight.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "--measures"], "Cannot look into nowhere: it holds no run.json, so it is not a run folder"),
+        (["none", "--measure", "ckaa"], "Unknown measure 'ckaa'. Did you mean 'cka'?"),
+        (["none", "--measure", "mean_iou"], "'mean_iou' compares masks, but this task predicts classes"),
+        (["none", "--measure", "acc_in"], "needs images of ImageNet: name their folder with --imagenet"),
+        (["none", "--imagenet", "nowhere"], "nowhere does not exist"),
+        (["none", "--imagenet", "oracle"], "none says that it is of one of ImageNet's 1,000 classes"),
+        (["none", "--measures", "--measure", "cka"], "--measures takes all of them, --measure one"),
+        (["none", "--checkpoint", "step-3"], "Unknown checkpoint of none 'step-3'"),
+        (["none", "--target", "mnits"], "Did you mean 'mnist'?"),
+        (["none", "--figure", "circel"], "Unknown figure 'circel'. Did you mean 'circle'?"),
+        (["none", "--figure", "confusion"], "The figure 'confusion' draws what a test gave"),
+        (["none", "--data", "mnist"], "are for files of weights, and none is none"),
+        (["none/model.safetensors"], "say what to look at with --data"),
+        (["none/model.safetensors", "--data", "mnist"], "say of which network with --backbone"),
+        ([*PLAIN, "--target", "uci"], "--target and --checkpoint are for runs"),
+        ([*PLAIN, "--weights", "pakaged"], "auto, timm, packaged, none"),
+        ([*PLAIN[:4], "test_resnet", "--weights", "none"], "do not fit the network"),
+        ([*PLAIN, "--class", "cat", "--weights", "none"], "share no class"),
+        ([*PLAIN, "--task", "clss"], "Did you mean 'cls'?"),
+        (["none", "--against", "nowhere", "--measure", "drift"], "Cannot look into nowhere"),
+    ],
+)
+def test_what_cannot_be_looked_into_is_told(arguments, message, here, call):
+    code, out, err = call("inspect", *arguments)
     assert (code, out) == (2, "")
     assert message in " ".join(err.split())
     assert "Traceback" not in err
