@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,9 +55,13 @@ def commands(page):
 
 def write_files(page):
     """Put the files that a page shows into the working directory, and the folders that it speaks of."""
-    if page in ("docs/your-data.md", "docs/library.md", "docs/guide.md"):
+    if page in ("docs/your-data.md", "docs/library.md", "docs/guide.md", "docs/insight.md"):
         simple_trees.imagefolder_tree(Path("renders"))
         simple_trees.imagefolder_tree(Path("photos"), seed=1)
+    if page == "docs/insight.md":
+        Path("imagenet-sample-images").mkdir()
+        shutil.copy(next(Path("photos").rglob("*.png")), "imagenet-sample-images/n01440764_tench.png")
+        torch.save(timm.create_model("resnet18", num_classes=3).state_dict(), "mine.pth")
     if page == "docs/your-data.md":
         simple_trees.list_tree(Path("listed"))
         own_trees.coco_tree(Path("blender"))
