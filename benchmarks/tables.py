@@ -316,6 +316,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "queue-loss": lambda: measured("queue_loss"),
     "data-pipeline": lambda: measured("data"),
     "fingerprints": lambda: measured("fingerprints"),
+    "insight": lambda: measured("insight"),
     **{f"own-loop-{title}": functools.partial(section, "own-loop", title) for title in OWN_LOOPS},
     "make-run": lambda: output("digits-classification", "csg", 0),
 }

@@ -32,6 +32,7 @@ ELSEWHERE = (
     "synreal leaderboard benchmarks/",
     "python benchmarks/data.py",
     "python benchmarks/fingerprints.py",
+    "python benchmarks/insight.py",
     "python benchmarks/queue_loss.py",
     "python benchmarks/own_loop.py ",
     "python -m benchmarks.figures",
