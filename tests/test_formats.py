@@ -11,11 +11,11 @@ from synreal_cli.app import main
 
 from synreal.config import make_config
 from synreal.engine import checkpoint, hashes, run_folder
-from synreal.records import read_record
+from synreal.records import read_look, read_record
 from synreal.records.leaderboard.reading import find
 from tests.formats import write
 
-RELEASED = {"run": [1], "checkpoint": [4], "record": [4]}
+RELEASED = {"run": [1], "checkpoint": [4], "record": [4], "look": [1]}
 """Numbers whose fixtures never change again, and the ones of the next release."""
 
 
@@ -69,6 +69,13 @@ def test_a_record_is_read_and_all_that_it_holds_is_known():
     record = read_record(path)
     assert record.model_dump(mode="json") == json.loads(path.read_text())
     assert [one.record for one in find([path])] == [record]
+
+
+def test_a_look_is_read_and_all_that_it_holds_is_known():
+    path = write.folder("look") / "insight.json"
+    found = read_look(path)
+    assert found.model_dump(mode="json") == json.loads(path.read_text())
+    assert found.find("cka", "mnist").stages
 
 
 def edited(path, **changes):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ import synreal
 from synreal import data
 from synreal.engine import Plain, look_closely, preflight
 from synreal.engine import look as look_into
-from synreal.errors import CheckpointError, ConfigError, DataError, WeightsError
+from synreal.errors import CheckpointError, ConfigError, DataError, Interrupted, WeightsError
 from synreal.locking import Lock
+from synreal.measures.cka import FeatureProducts
 from synreal.measures.match_rate import PhotometricView
 from synreal.records import read_look, read_record
 from synreal.tasks.classification import Classification
@@ -354,3 +356,39 @@ def test_measures_are_checked_before_anything_is_read(finished, monkeypatch, tmp
         look_into(finished, plain=Plain("mnist"), **HERE)
     with pytest.raises(ConfigError, match="give --task, --backbone and --data"):
         look_into(finished / "model.safetensors", **HERE)
+
+
+# ------------------------------------------------------------------------------------ being stopped
+
+
+@pytest.fixture
+def stopping(monkeypatch):
+    """Ask the process to stop when it has seen its first batch of features."""
+    see, seen = FeatureProducts.see, []
+
+    def see_and_ask(self, glance):
+        see(self, glance)
+        seen.append(1)
+        if len(seen) == 1:
+            signal.raise_signal(signal.SIGUSR1)
+
+    monkeypatch.setattr(FeatureProducts, "see", see_and_ask)
+
+
+def test_a_look_is_stopped_after_the_batch_and_keeps_nothing(finished, stopping):
+    with pytest.raises(Interrupted, match="Stopped while looking; nothing is written") as caught:
+        look_into(finished, ["cka"], **HERE)
+    assert caught.value.exit_code == 128 + signal.SIGUSR1
+    assert not (finished / "insight.json").exists()
+
+
+def test_a_run_that_is_stopped_while_it_looks_goes_on_with_that(tmp_path, whole, stopping):
+    with pytest.raises(Interrupted, match="Stopped at step 8"):
+        tiny.run(tmp_path / "run", look=["cka"])
+    assert not (tmp_path / "run" / "result.json").exists()
+    tiny.run(tmp_path / "run", look=["cka"], resume=True)
+    found = read_look(tmp_path / "run")
+    expected = look_into(whole(), ["cka"], keep=False, **HERE)
+    assert {name: one.measures for name, one in found.sets.items()} == {
+        name: one.measures for name, one in expected.sets.items()
+    }

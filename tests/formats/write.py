@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 
 from synreal.engine import checkpoint, run_folder
-from synreal.records import SCHEMA_VERSION, write_json
+from synreal.records import INSIGHT_FILE, LOOK_VERSION, SCHEMA_VERSION, read_look, write_json
 from tests.engine import tiny
 
 HERE = Path(__file__).parent
-NUMBERS = {"run": run_folder.FORMAT, "checkpoint": checkpoint.FORMAT, "record": SCHEMA_VERSION}
+NUMBERS = {"run": run_folder.FORMAT, "checkpoint": checkpoint.FORMAT, "record": SCHEMA_VERSION, "look": LOOK_VERSION}
 FILES = {"train": b"0" * 64 + b"  a.png\n"}
 MACHINE = {"device_name": "", "platform": "Linux", "git_commit": None}
 
@@ -38,7 +38,7 @@ def tiny_state() -> tuple[dict[str, torch.Tensor], dict]:
 
 def write(output: Path) -> None:
     """Make a run in a folder, and write the fixtures from it."""
-    record = tiny.run(output, regularizers="none", epochs=1, max_steps=2).record
+    record = tiny.run(output, regularizers="none", epochs=1, max_steps=2, look=["cka", "drift"]).record
     snapshot = checkpoint.load_latest(output / "checkpoints")
     facts = run_folder.read(output, "copy")
     machine = facts.environment.model_copy(update=MACHINE)
@@ -55,6 +55,7 @@ def write(output: Path) -> None:
     model, optimizer = tiny_state()
     checkpoint.save(folder("checkpoint"), checkpoint.Snapshot(snapshot.step, model, optimizer, snapshot.facts), keep=1)
     write_json(folder("record") / run_folder.RESULT_FILE, record.model_dump(mode="json"))
+    write_json(folder("look") / INSIGHT_FILE, read_look(output).model_dump(mode="json"))
 
 
 if __name__ == "__main__":
