@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -93,10 +93,9 @@ def of_file(path: Path, plain: Plain, config: RunConfig) -> Subject:
     """
     if plain.backbone is None:
         raise ConfigError(f"{path} holds weights: say of which network with --backbone (backbone=).")
-    maker: Callable[[Task[Any]], _Maker] = _Tasks
-    if plain.backbone.startswith(_TORCHVISION):
+    of_torchvision = plain.backbone.startswith(_TORCHVISION)
+    if of_torchvision:
         _check_torchvision(plain.backbone, config, plain.weights)
-        maker = _Torchvision
     else:
         config.task.check(config.setup)
     file = check_file(str(path))
@@ -105,7 +104,7 @@ def of_file(path: Path, plain: Plain, config: RunConfig) -> Subject:
     said = told.get("classes")
     known = list(plain.classes) or (said if isinstance(said, list) else None)
     task = _task(plain, config, known)
-    made = maker(task)
+    made = _Torchvision(task) if of_torchvision else _Tasks(task)
     network = made.bare()
     with_head = load_state(network, state, path.name, find_classifiers(network))
     unknown = None
@@ -254,9 +253,6 @@ class _Torchvision(_Tasks):
         with torch.random.fork_rng(devices=[]):
             network: nn.Module = models.get_model(self._name, weights=None, num_classes=classes)
         return network
-
-
-_Maker = _Tasks
 
 
 def _check_torchvision(backbone: str, config: RunConfig, weights: str) -> None:
