@@ -16,6 +16,12 @@ def evaluate(
     target: Annotated[
         list[str] | None, typer.Option(help="Real data to test on; several times. (default: the run's)")
     ] = None,
+    average: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help='An average of weights of the run, e.g. "ema(decay=0.99)". (default: the last weights)'
+        ),
+    ] = None,
     plugin: plugins.PluginFiles = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
@@ -29,11 +35,11 @@ def evaluate(
 
     from .report import class_table, score_table
 
-    scores = evaluate_run(folder, targets=target or (), device=device)
+    scores = evaluate_run(folder, targets=target or (), average=average, device=device)
     if as_json:
         say(json.dumps({name: score.model_dump() for name, score in scores.items()}, indent=2))
         return
     console = Console()
-    console.print(score_table(scores, title=f"{folder}, last epoch"))
+    console.print(score_table(scores, title=f"{folder}, {average or 'last epoch'}"))
     if next(iter(scores.values())).per_class:
         console.print(class_table(scores))

@@ -21,6 +21,7 @@ class Kind(str, Enum):
     measures = "measures"
     figures = "figures"
     phases = "phases"
+    averages = "averages"
     labels = "labels"
     data = "data"
     tasks = "tasks"

@@ -47,7 +47,10 @@ def look(
         list[str] | None, typer.Option(help=f"Real data to look at. {_SEVERAL} (default: the run's)")
     ] = None,
     checkpoint: Annotated[
-        str, typer.Option(metavar="NAME", help="A checkpoint of the run, e.g. step-00000260, or last.")
+        str,
+        typer.Option(
+            metavar="NAME", help="A checkpoint of the run, e.g. step-00000260, an average, e.g. ema, or last."
+        ),
     ] = "last",
     imagenet: Annotated[
         Path | None,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from synreal import functional as functional
     from synreal import metrics as metrics
+    from synreal.averages.loop import WeightAverage as WeightAverage
     from synreal.config import RunConfig as RunConfig
     from synreal.core.attach import attach as attach
     from synreal.core.regularized import RegularizedModel as RegularizedModel
@@ -50,6 +51,7 @@ _HOME = {
     "RunResult": "synreal.engine",
     "SynapticIntelligence": "synreal.regularizers.si",
     "SynrealError": "synreal.errors",
+    "WeightAverage": "synreal.averages.loop",
     "WeightL2": "synreal.regularizers.weight_l2",
     "attach": "synreal.core.attach",
     "list_regularizers": "synreal.regularizers",

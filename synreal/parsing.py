@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import re
 from collections.abc import Hashable
@@ -20,6 +21,7 @@ WHOLE: Final = "# Written by synreal; whole if the last line is '...'"
 """First line of YAML whose end can be told."""
 
 _MOST_BYTES = 1 << 20
+_MOST_CHARACTERS = 80  # of a file's name
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
 
@@ -85,6 +87,18 @@ def from_home(path: str | Path) -> Path:
 def shortened(text: str, most: int = 80) -> str:
     """Return the beginning of a text, for messages."""
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+def file_stem(text: str) -> str:
+    """Make a name of specs one that every file system and shell takes, e.g. ``"csg-weight=0.3"``.
+
+    A hash keeps apart what would be equal then.
+    """
+    plain = re.sub(r"[)']", "", text).replace("(", "-").replace(", ", ",").replace(" ", "--")
+    safe = re.sub(r"[^A-Za-z0-9._+=,-]+", "_", plain)
+    if safe == plain and len(safe) <= _MOST_CHARACTERS:
+        return safe
+    return f"{safe[:_MOST_CHARACTERS]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def problems(error: ValidationError) -> str:

@@ -33,6 +33,7 @@ ROOMS: Final = {
     "measures": "synreal.measures",
     "figures": "synreal.figures",
     "phases": "synreal.engine.phases",
+    "averages": "synreal.averages",
     "labels": "synreal.data.labels",
     "data": "synreal.data.kinds",
     "tasks": "synreal.tasks",
@@ -75,6 +76,7 @@ class Registry(Generic[T]):
         self.key = key
         self.texts = (key, *texts)
         self.taken = frozenset(taken)
+        self.article = "An" if kind[0] in "aeiou" else "A"
         self._classes: dict[str, type[T]] = {}
         self._searched = False
         REGISTRIES[plural] = self
@@ -115,7 +117,7 @@ class Registry(Generic[T]):
             shorts = [short for cls in self._classes.values() if (short := vars(cls).get("short"))]
             unknown = unknown_name(self.kind, name, [*shorts, *self._classes])
             raise ConfigError(
-                f"{unknown} A {self.kind} of a plugin file is known once the file is loaded: pass --plugin FILE, or "
+                f"{unknown} {self.article} {self.kind} of a plugin file is known once the file is loaded: pass --plugin FILE, or "
                 "call synreal.plugins.load_plugin(FILE)."
             )
         return found

@@ -87,7 +87,7 @@ class SpecRegistry(Registry[SpecT]):
         if isinstance(value, Mapping) and isinstance(value.get("name"), str):
             return self.get(value["name"]), {key: item for key, item in value.items() if key != "name"}
         raise ConfigError(
-            f"A {self.kind} is a name, 'name(key=value)' such as {self.example}, a mapping with 'name', or a spec; "
+            f"{self.article} {self.kind} is a name, 'name(key=value)' such as {self.example}, a mapping with 'name', or a spec; "
             f"got {value!r}."
         )
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,11 +14,11 @@ from synreal.bench.grid import Grid
 from synreal.config import RunConfig, make_config, read_yaml, with_values
 from synreal.engine import preflight
 from synreal.errors import ConfigError, SynrealError
+from synreal.parsing import file_stem
 from synreal.records import label_of, leaves
 from synreal.regularizers.baselines import NoRegularizer, Oracle
 from synreal.specs import Spec, spec_registry
 
-_MOST_CHARACTERS = 80  # of a folder's name
 _APART = ("regularizers", "training.seed", "output.")  # leaves that are no changes of a method
 
 
@@ -159,7 +157,7 @@ def _cell(grid: Grid, pair: Path, variant: _Variant, seed: int, *, check: bool) 
     with _named(pair, variant.entry, variant.axes, seed):
         config = make_config(with_values(variant.values, {"training.seed": seed}))
         cell = Cell(pair.stem, _label(config), _changes(config, variant), seed, config)
-        folder = grid.output / cell.pair / _safe(cell.method) / f"seed{seed}"
+        folder = grid.output / cell.pair / file_stem(cell.method) / f"seed{seed}"
         config = config.model_copy(update={"output": config.output.model_copy(update={"folder": folder})})
         if check:
             preflight.check(config)
@@ -194,12 +192,3 @@ def _changes(config: RunConfig, variant: _Variant) -> str:
         for key in ours | theirs
         if ours.get(key) != theirs.get(key) and not key.startswith(_APART)
     )
-
-
-def _safe(method: str) -> str:
-    """Make a method's name one that every file system and shell takes; a hash keeps apart what would be equal then."""
-    plain = re.sub(r"[)']", "", method).replace("(", "-").replace(", ", ",").replace(" ", "--")
-    safe = re.sub(r"[^A-Za-z0-9._+=,-]+", "_", plain)
-    if safe == plain and len(safe) <= _MOST_CHARACTERS:
-        return safe
-    return f"{safe[:_MOST_CHARACTERS]}-{hashlib.sha256(method.encode()).hexdigest()[:6]}"

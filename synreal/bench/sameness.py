@@ -14,7 +14,7 @@ from synreal.engine.identity import FREE_ON_RESUME
 from synreal.errors import ConfigError
 from synreal.records import leaves
 
-_ADDS_ONLY: Final = frozenset({"testing.shifts", "testing.wise_ft"})
+_ADDS_ONLY: Final = frozenset({"testing.shifts", "testing.wise_ft", "testing.averages"})
 # They add to a result and change nothing of the rest of it: a run that has them serves one that has not.
 
 _HOME_OF_DATA: Final = "SYNREAL_DATA"

@@ -182,6 +182,7 @@ class RunConfig(Section):
             "transforms": [spec.name for spec in self.student.transforms],
             "views": [spec.name for spec in (*self.views, *self.testing.shifts)],
             "phases": [spec.name for spec in self.phases],
+            "averages": [spec.name for spec in self.testing.averages],
             "measures": list(dict.fromkeys((*self.testing.measures, *self.testing.look))),
             "figures": list(self.testing.figures),
             "data": [entry.kind for entry in (source, *targets)],

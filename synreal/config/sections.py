@@ -21,8 +21,10 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
+from typing_extensions import Self
 
 from synreal import data
 from synreal.data import DataSet
@@ -217,7 +219,11 @@ class TestingSection(Section):
         description="Also test weights between the run's start and its end, at these shares of the way (WiSE-FT; 0.5 "
         "is half-way). It takes no more training.",
     )
-
+    averages: tuple[SpecOf, ...] = Field(
+        default=(),
+        description="Averages of weights that are tested too, at the end, and saved, e.g. ema(decay=0.99); see synreal "
+        "list averages. They follow the run's last phase and change nothing of it.",
+    )
     look: tuple[str, ...] = Field(
         default=(),
         description="Measures that are taken of the network itself at the end, by looking into it at the targets: "
@@ -237,6 +243,20 @@ class TestingSection(Section):
         if len({spec.name for spec in specs}) < len(specs):
             raise ConfigError("shifts names a view twice; results are told apart by its name.")
         return tuple(specs)
+
+    @field_validator("averages", mode="before")
+    @classmethod
+    def _averages(cls, value: Any) -> Any:
+        return tuple(spec_registry("averages").specs(value))
+
+    @model_validator(mode="after")
+    def _averages_differ(self) -> Self:
+        labels = [f"wise_ft({alpha:g})" for alpha in self.wise_ft] + [
+            str(getattr(spec, "label", "")) for spec in self.averages
+        ]
+        if twice := next((label for label in labels if labels.count(label) > 1), None):
+            raise ConfigError(f"averages and wise_ft have {twice} twice; results are told apart by its name.")
+        return self
 
     @field_validator("wise_ft", mode="before")
     @classmethod

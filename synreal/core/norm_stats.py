@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from synreal.core.parts import find_classifiers, find_entry
 from synreal.errors import TrainingError
@@ -122,6 +122,48 @@ def hold_norm_stats(model: nn.Module) -> Iterator[None]:
     finally:
         for layer in held:
             layer.track_running_stats = True
+
+
+def learning_norm_layers(model: nn.Module) -> list[_BatchNorm]:
+    """Return the BatchNorm layers whose running statistics follow the images: those that are not frozen."""
+    return [layer for layer in norm_layers(model) if isinstance(layer, _BatchNorm) and not frozen(layer)]
+
+
+@contextmanager
+def gathered_norm_stats(model: nn.Module) -> Iterator[None]:
+    """Compute running statistics anew, as a cumulative mean over the batches that run meanwhile, in train mode.
+
+    SWA (Izmailov et al., UAI 2018, section 3.2) asks for this after averaging. ``torch.optim.swa_utils.update_bn`` does
+    it for all layers; here frozen ones stay as they are, and so do those that no batch reaches.
+
+    Args:
+        model: Runs meanwhile; its modes are afterwards as they were.
+    """
+    layers = learning_norm_layers(model)
+    modes = {module: _asked(module) for module in model.modules()}
+    before = [(layer.momentum, [(buffer, buffer.clone()) for buffer in layer.buffers()]) for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None
+    model.train()
+    try:
+        yield
+    finally:
+        for layer, (momentum, buffers) in zip(layers, before, strict=True):
+            layer.momentum = momentum
+            if not int(layer.num_batches_tracked):
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+        for module, mode in modes.items():
+            if frozen(module):
+                module.__dict__["train"].asked = mode
+            else:
+                module.training = mode
+
+
+def _asked(module: nn.Module) -> bool:
+    """Return the mode that a module was last asked for, frozen or not."""
+    return bool(module.__dict__["train"].asked if frozen(module) else module.training)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from synreal import stopping
 from synreal.config import RunConfig
 from synreal.core.attach import attach
 from synreal.core.norm_stats import hold_norm_stats, small_batches_told
-from synreal.engine import saving
+from synreal.engine import averaging, saving
 from synreal.engine.checkpoint import Evaluation, Seconds, Snapshot
 from synreal.engine.loading import length
 from synreal.engine.phases import Phase
@@ -188,7 +188,7 @@ def _build_job(
     transform(student, config)
     specs = [spec.scheduled(epoch) for spec in config.terms]
     start = None
-    if config.testing.wise_ft:
+    if len(phases) == 1 and any(average.uses_start for average in averaging.averages_of(config).values()):
         start = {name: value.detach().clone() for name, value in student.network.state_dict().items()}
     model = attach(student.network, specs, reference=reference, norm=config.student.norm)
     return Job(
@@ -253,7 +253,7 @@ def _begin(
             ) from None
         if job.accelerator.scaler and snapshot.facts.scaler:
             job.accelerator.scaler.load_state_dict(snapshot.facts.scaler)
-    return RunState(
+    state = RunState(
         job=job,
         phase=index,
         before=before,
@@ -270,6 +270,9 @@ def _begin(
         steps=[] if steps is None else steps,
         memory=memory,
     )
+    if state.last:
+        averaging.begin(state, None if snapshot is None else snapshot.averages)
+    return state
 
 
 def _freeze_others(model: nn.Module, optimizer: Optimizer) -> tuple[nn.Parameter, ...]:

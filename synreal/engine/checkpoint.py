@@ -11,7 +11,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ from synreal.records import Change
 FORMAT = 4
 _MANIFEST = "manifest.json"
 _MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+_AVERAGES = "averages.safetensors"  # of runs that average weights alone
 
 
 class Evaluation(BaseModel):
@@ -118,12 +119,14 @@ class Snapshot:
         model: State of the RegularizedModel: student, heads, averages, queues.
         optimizer: ``Optimizer.state_dict()`` of the phase's optimizer.
         facts: Everything else.
+        averages: State of the averages of weights; empty where there are none.
     """
 
     step: int
     model: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
     facts: CheckpointFacts
+    averages: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
@@ -148,6 +151,8 @@ def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
         _OPTIMIZER: pack_tensors(_own(tensors)),
         _STATE: _json(state),
     }
+    if snapshot.averages:
+        files[_AVERAGES] = pack_tensors(_own(snapshot.averages))
     hashes = {name: hashlib.sha256(raw).hexdigest() for name, raw in files.items()}
     try:
         atomic.write_folder(final, {**files, _MANIFEST: _json(_Manifest(format=FORMAT, sha256=hashes))})
@@ -196,7 +201,7 @@ def load(path: Path) -> Snapshot:
         )
     manifest = _validated(_Manifest, path / _MANIFEST, found)
     raw: dict[str, bytes] = {}
-    for name in (_MODEL, _OPTIMIZER, _STATE):
+    for name in (_MODEL, _OPTIMIZER, _STATE, *({_AVERAGES} & manifest.sha256.keys())):
         raw[name] = _read(path / name)
         if hashlib.sha256(raw[name]).hexdigest() != manifest.sha256.get(name):
             raise CheckpointError(f"{path / name} is damaged: its SHA-256 is not the manifest's.")
@@ -204,6 +209,7 @@ def load(path: Path) -> Snapshot:
     try:
         tensors = load_tensors(raw[_OPTIMIZER])
         model = load_tensors(raw[_MODEL])
+        averages = load_tensors(raw[_AVERAGES]) if _AVERAGES in raw else {}
     except SafetensorError as error:
         raise CheckpointError(f"{path} holds no valid safetensors: {error}") from None
     try:
@@ -212,7 +218,7 @@ def load(path: Path) -> Snapshot:
             raise TypeError(f"expected a map, got {optimizer!r}")
     except (LookupError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path / _STATE} holds no state of an optimizer: {error!r}.") from None
-    return Snapshot(state.step, model, optimizer, state.facts)
+    return Snapshot(state.step, model, optimizer, state.facts, averages)
 
 
 def _split(value: Any, path: str = "") -> tuple[dict[str, Tensor], Any]:

@@ -66,7 +66,8 @@ def look_closely(
         what: As of ``look``.
         measures: As of ``look``; none at all where figures alone are to be drawn.
         targets: Of a run: real data to look at; by default those of the run.
-        checkpoint: Of a run: a checkpoint, such as ``"step-00000260"``; by default the end.
+        checkpoint: Of a run: a checkpoint, such as ``"step-00000260"``, or an average of weights, such as ``"ema"``; by
+            default the end.
         imagenet: Folder of images of ImageNet's classes, for ``acc_in``: files such as ``n01440764_tench.JPEG``, or
             folders such as ``n01440764``.
         plain: Of a file or a network in memory: how it is to be understood, and the data.

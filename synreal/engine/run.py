@@ -15,7 +15,7 @@ from accelerate import Accelerator
 
 from synreal import distributed
 from synreal.config import RunConfig
-from synreal.engine import building, checkpoint, environment, hashes, identity, preflight, run_folder, saving
+from synreal.engine import averaging, building, checkpoint, environment, hashes, identity, preflight, run_folder, saving
 from synreal.engine.building import phases_of
 from synreal.engine.checkpoint import Snapshot
 from synreal.engine.loading import dead_workers_named, length
@@ -25,7 +25,7 @@ from synreal.engine.progress import RunProgress
 from synreal.engine.run_folder import RunFacts
 from synreal.engine.signals import StopRequest, listening
 from synreal.engine.state import Job, RunState
-from synreal.engine.testing import score_averaged, score_run, score_shifted
+from synreal.engine.testing import score_run, score_shifted
 from synreal.errors import Interrupted, TrainingError
 from synreal.locking import Lock
 from synreal.measures import Collection
@@ -120,7 +120,7 @@ def _run(
         state = building.advance(state, phases)
         phases[state.phase].run(state)
     collections, scores = score_run(state)
-    shifted, averaged = score_shifted(state), score_averaged(state)
+    shifted, averaged = score_shifted(state), averaging.score_averaged(state)
     return _finish(state, collections, scores, shifted, averaged, look_at_end(state))
 
 
@@ -169,7 +169,7 @@ def _finish(
     collections: dict[str, Collection],
     scores: dict[str, Score],
     shifted: dict[str, Score],
-    averaged: dict[str, dict[str, Score]],
+    averaged: dict[str, averaging.Averaged],
     found: Look | None,
 ) -> RunResult:
     job = state.job
@@ -207,7 +207,7 @@ def _finish(
         targets={name: score for name, score in scores.items() if name != "source"},
         source_selected=_selected(state, scores, by="source"),
         target_selected=_selected(state, scores),
-        averaged=averaged,
+        averaged={label: average.scores for label, average in averaged.items()},
         seconds={name: round(value, 1) for name, value in state.seconds},
         cost=Cost(
             step_seconds=round(statistics.median(state.steps), 4) if state.steps else None,
@@ -227,6 +227,9 @@ def _finish(
             **task.recipe,
         }
         checkpoint.export_student(job.path / run_folder.STUDENT_FILE, job.model.student.state_dict(), metadata)
+        for label, average in averaged.items():
+            told = {**metadata, "average": label, "averaged": average.told}
+            checkpoint.export_student(job.path / run_folder.average_file(label), average.weights, told)
         for name, collection in collections.items():
             title = f"{scores[name].data} ({scores[name].split}), {record.method}, seed {config.training.seed}"
             task.report(name, collection, scores[name], job.student, job.path, title, config.testing.figures)

@@ -24,13 +24,14 @@ from synreal.engine import hashes, identity
 from synreal.engine.environment import Environment
 from synreal.errors import ConfigError
 from synreal.locking import Lock
-from synreal.parsing import problems
+from synreal.parsing import file_stem, problems
 from synreal.reading import read_bytes, read_json
 from synreal.records import write_json
 
 RUN_FILE = "run.json"
 CONFIG_FILE = "config.yaml"
 STUDENT_FILE = "model.safetensors"
+AVERAGE_FILES = "average-*.safetensors"
 METRICS_FILE = "metrics.jsonl"
 RESULT_FILE = "result.json"
 LOCK_FILE = "run.lock"
@@ -159,6 +160,11 @@ def record(folder: Path, facts: RunFacts, config: RunConfig, files: Mapping[str,
     path = folder / CONFIG_FILE
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         atomic.write_text(path, text)
+
+
+def average_file(label: str) -> str:
+    """Return the name of the file that holds an average of weights."""
+    return AVERAGE_FILES.replace("*", file_stem(label))
 
 
 def default_output(config: RunConfig) -> Path:

@@ -40,7 +40,7 @@ def save(state: RunState) -> None:
         )
     if job.main:
         atomic.sync(job.path / run_folder.METRICS_FILE)  # its rows are not written again from here on
-        snapshot = Snapshot(state.made, tensors, state.optimizer.state_dict(), _facts(state))
+        snapshot = Snapshot(state.made, tensors, state.optimizer.state_dict(), _facts(state), state.average_tensors())
         checkpoint.save(checkpoints(job.path), snapshot, keep=job.config.output.keep_checkpoints)
     state.saved = state.made
     job.accelerator.wait_for_everyone()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from synreal import atomic, distributed
+from synreal.averages import Averaging
 from synreal.config import RunConfig
 from synreal.core.norm_stats import norm_layers
 from synreal.core.regularized import RegularizedModel
@@ -30,6 +31,10 @@ from synreal.locking import Lock
 from synreal.records import Change
 from synreal.tasks.base import Task
 from synreal.weights import Student, WeightsOrigin
+
+
+START: Final = "start"
+"""Before the names of the first weights in the saved state of averages; no average is called so."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Job:
         model: Student and regularizers.
         student: The network that is trained, where its weights came from, and how its images are normalised.
         reference: Where the weights came from of a teacher that is another network.
-        start: The student's weights before the first step, where the run's end is to be averaged with them.
+        start: The student's weights before the first step, where an average of a run of one phase needs them.
         progress: What people see.
         request: Whether the run was asked to stop.
     """
@@ -139,6 +144,8 @@ class RunState:
         tick: When the last step ended, or what came between it and the next, by ``environment.now``.
         steps: Seconds, by the same clock, of each step that this process made, loading of its images included.
         memory: Peak of memory in training, in bytes; None before the first test, and where it is not known.
+        averages: The averages of weights by what results call them; empty before the last phase.
+        start: The student's weights before the last phase, where an average needs them and they must be saved.
     """
 
     job: Job
@@ -158,6 +165,8 @@ class RunState:
     tick: float = 0.0
     steps: list[float] = field(default_factory=list)
     memory: int | None = None
+    averages: dict[str, Averaging] = field(default_factory=dict)
+    start: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def model(self) -> RegularizedModel:
@@ -200,6 +209,18 @@ class RunState:
         if len(self.job.phases) > 1:
             named["phase"] = self.job.phases[self.phase]
         atomic.append_line(self.job.path / run_folder.METRICS_FILE, json.dumps({**named, **row}, allow_nan=False))
+
+    def follow(self) -> None:
+        """Show the averages the weights that a step has made."""
+        for averaging in self.averages.values():
+            averaging.update(self.job.student.network)
+
+    def average_tensors(self) -> dict[str, Tensor]:
+        """Return the state of the averages, to be saved."""
+        found = {f"{START}/{name}": value for name, value in self.start.items()}
+        for label, averaging in self.averages.items():
+            found |= {f"{label}/{name}": value for name, value in averaging.tensors().items()}
+        return found
 
     def share_norm_stats(self) -> None:
         """Give all processes rank 0's running statistics: with ``norm=train`` each saw other images."""

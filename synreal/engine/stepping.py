@@ -56,6 +56,7 @@ def step_made(state: RunState, row: Mapping[str, float]) -> None:
     job = state.job
     state.step += 1
     state.steps.append(environment.now(job.accelerator.device) - state.tick)
+    state.follow()
     job.progress.step(state.step, {k: v for k, v in row.items() if k.startswith(("loss", "penalty"))})
     if state.made % job.config.output.log_every == 0 or state.done:
         state.log(row)

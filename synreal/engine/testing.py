@@ -17,7 +17,6 @@ from synreal.engine.loading import batches, length, make_loader
 from synreal.engine.signals import StopRequest
 from synreal.engine.state import RunState
 from synreal.errors import Interrupted
-from synreal.functional import wise_ft
 from synreal.measures import Collection
 from synreal.records import Score, with_unit, written
 from synreal.tasks.base import Task
@@ -144,7 +143,7 @@ def score_run(state: RunState) -> tuple[dict[str, Collection], dict[str, Score]]
     state.count_training()
     note_memory(state)
     state.share_norm_stats()
-    collections, scores = _scored(state)
+    collections, scores = scored(state)
     measures = {name: score.measures for name, score in scores.items()}
     state.history.append(Evaluation(step=state.made, measures=measures))
     first = scores["source"].headline_name
@@ -162,36 +161,25 @@ def score_shifted(state: RunState) -> dict[str, Score]:
         The score by the style's name.
     """
     shifts = cast("tuple[View, ...]", state.job.config.testing.shifts)
-    return {shift.name: _scored(state, names=["source"], shift=shift)[1]["source"] for shift in shifts}
+    return {shift.name: scored(state, names=["source"], shift=shift)[1]["source"] for shift in shifts}
 
 
-def score_averaged(state: RunState) -> dict[str, dict[str, Score]]:
-    """Test weights between the run's start and where it stands, and put the student back; raises as ``score_run``.
-
-    Returns:
-        The scores by the average's name, e.g. ``"wise_ft(0.5)"``, and set.
-    """
-    job = state.job
-    network = job.student.network
-    if job.start is None:
-        return {}
-    if state.saved != state.made:  # a run of no step: what a stop in here saves must not be an average
-        saving.save(state)
-    end = {name: value.clone() for name, value in network.state_dict().items()}
-    found = {}
-    try:
-        for alpha in job.config.testing.wise_ft:
-            network.load_state_dict(wise_ft(job.start, end, alpha))
-            found[f"wise_ft({alpha:g})"] = _scored(state)[1]
-    finally:
-        network.load_state_dict(end)
-    return found
-
-
-def _scored(
+def scored(
     state: RunState, *, names: Iterable[str] | None = None, shift: View | None = None
 ) -> tuple[dict[str, Collection], dict[str, Score]]:
-    """Test the student as it is; if the run is asked to stop, see that it has a checkpoint, and end it."""
+    """Test the student as it is, and count the time; if the run is asked to stop, it has a checkpoint, and ends.
+
+    Args:
+        state: The run.
+        names: The sets; by default all of the task's.
+        shift: A view that changes each image before it is tested.
+
+    Returns:
+        What was collected and the scores, by set.
+
+    Raises:
+        Interrupted: If the run was asked to stop.
+    """
     job = state.job
 
     def stop() -> None:

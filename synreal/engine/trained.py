@@ -1,10 +1,11 @@
-"""The network that a run trained, as its folder holds it: at the end, or at a checkpoint."""
+"""The network that a run trained, as its folder holds it: at the end, averaged, or at a checkpoint."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from synreal.averages import AVERAGES
 from synreal.config import RunConfig, make_config
 from synreal.engine import checkpoint, run_folder
 from synreal.engine.building import build_student, transform
@@ -40,7 +42,7 @@ class Trained:
         state: The network's weights.
         told: What the file says of them.
         file: The file, or the folder of a checkpoint, that they are from.
-        checkpoint: ``LAST``, or the name of a checkpoint.
+        checkpoint: ``LAST``, the name of a checkpoint, or what an average is called.
     """
 
     path: Path
@@ -54,7 +56,7 @@ class Trained:
     @property
     def weights_file(self) -> Path:
         """The file that holds the weights, and in a checkpoint more than these."""
-        return self.file if self.checkpoint == LAST else self.file / run_folder.STUDENT_FILE
+        return self.file / run_folder.STUDENT_FILE if self.file.is_dir() else self.file
 
     def load_tests(self, *, source: bool) -> Task[Any]:
         """Read what the network is tested on; see ``Task.load_tests``."""
@@ -127,22 +129,25 @@ def read_trained(path: Path, purpose: str, name: str = LAST, **settings: Any) ->
     Args:
         path: The run folder.
         purpose: What it is wanted for, for messages, e.g. ``"evaluate"``.
-        name: ``LAST``, or the name of a checkpoint.
+        name: ``LAST``, the name of a checkpoint, or of an average, e.g. ``"ema(decay=0.99)"``.
         **settings: Settings that shall be others than the run's.
 
     Raises:
-        ConfigError: If the folder holds no run, a setting is wrong, or there is no such checkpoint.
+        ConfigError: If the folder holds no run, a setting is wrong, or there is no such checkpoint or average.
         CheckpointError: If the weights cannot be read, or are not the run's.
     """
     stored = run_folder.read(path, purpose)
     config = make_config({**stored.config, **settings})
     file = path / run_folder.STUDENT_FILE
-    if name == LAST:
+    averages = average_files(path)
+    found = None if name == LAST else _average(name, averages)
+    if name == LAST or found is not None:
+        name, file = (LAST, file) if found is None else (found, averages[found])
         state = checkpoint.read_student(file)
         told = checkpoint.read_student_facts(file)
     else:
         told = checkpoint.read_student_facts(file) if file.is_file() else {}
-        file = _checkpoint(path, name)
+        file = _checkpoint(path, name, averages)
         state = {
             key.removeprefix(_PREFIX): value
             for key, value in checkpoint.load(file).model.items()
@@ -152,13 +157,33 @@ def read_trained(path: Path, purpose: str, name: str = LAST, **settings: Any) ->
     return Trained(path, stored, config, state, told, file, name)
 
 
-def _checkpoint(path: Path, name: str) -> Path:
+def average_files(path: Path) -> dict[str, Path]:
+    """Return the files of a run folder that hold averages, by what these are called.
+
+    Raises:
+        CheckpointError: If one is damaged.
+    """
+    found = sorted(path.glob(run_folder.AVERAGE_FILES))
+    return {str(checkpoint.read_student_facts(file).get("average", file.stem)): file for file in found}
+
+
+def _average(name: str, averages: Mapping[str, Path]) -> str | None:
+    """Find an average by what it is called, however its settings are written."""
+    if name not in averages:
+        with contextlib.suppress(ConfigError):
+            name = AVERAGES.spec(name).label
+    return name if name in averages else None
+
+
+def _checkpoint(path: Path, name: str, averages: Iterable[str]) -> Path:
     folder = checkpoints(path)
     known = sorted(entry.name for entry in folder.glob("step-*") if (entry / "manifest.json").is_file())
     if name not in known:
-        if not known:
-            raise ConfigError(f"{folder} holds no checkpoint. Leave --checkpoint out to take the end of the run.")
-        raise unknown_name(f"checkpoint of {path}", name, known)
+        if not known and not averages:
+            raise ConfigError(
+                f"{path} holds no checkpoint and no average. Leave the name out to take its last weights."
+            )
+        raise unknown_name(f"checkpoint or average of {path}", name, [*averages, *known])
     return folder / name
 
 

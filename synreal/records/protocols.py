@@ -24,6 +24,7 @@ _FREE: Final = (
     "testing.look",
     "testing.shifts",
     "testing.wise_ft",
+    "testing.averages",
     "output",
 )
 """Settings, or sections, that move no number of the headline, or that rows of a table tell apart."""

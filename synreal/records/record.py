@@ -197,8 +197,8 @@ class RunRecord(BaseModel):
         source_selected: By target, what was measured at the tested epoch that was best on held-out synthetic images:
             no target was seen in choosing.
         target_selected: Best tested epoch by target, chosen on the target: it peeks, and is never the headline.
-        averaged: Scores of weights between the run's start and its end, e.g. ``"wise_ft(0.5)"``: by set, ``"source"``
-            and the targets.
+        averaged: Scores of averages of weights, by what these are called, e.g. ``"wise_ft(0.5)"`` or
+            ``"ema(decay=0.99)"``, and by set: ``"source"`` and the targets.
         seconds: Wall-clock seconds of training and of testing.
         cost: What training took.
         changes: What was another when the run went on after a stop; empty for a run whose numbers come again, to the

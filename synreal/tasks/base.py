@@ -271,6 +271,14 @@ class Task(ABC, Generic[S]):
     def loss(self, output: Any, targets: Any) -> Tensor:
         """Return the task's loss, a float32 scalar."""
 
+    def heldout_loss(self, student: Student, views: Any, targets: Any, device: torch.device) -> Tensor:
+        """Return the loss of the student in eval mode on a batch made as for training; its mode stays."""
+        was_training = student.network.training
+        images, more = self.inputs(views, targets, student, device)
+        loss = self.loss(student.network.eval()(images[0], **more), targets)
+        student.network.train(was_training)
+        return loss
+
     @abstractmethod
     def predict(self, student: Student, images: Any, device: torch.device) -> Any:
         """Return what the student, in eval mode, says of a batch of test images; classes count from 0."""

@@ -140,6 +140,22 @@ class Detection(Task[DetectionSpec]):
 
         return torch.stack([value.float() for value in output.values()]).sum()
 
+    def heldout_loss(self, student: Student, views: Any, targets: Any, device: torch.device) -> Tensor:
+        """Return the detector's losses, which it has in train mode alone; normalisation and dropout work as in eval."""
+        from torch import nn
+        from torch.nn.modules.batchnorm import _NormBase
+
+        network = student.network
+        was_training = network.training
+        images, more = self.inputs(views, targets, student, device)
+        network.train()
+        for module in network.modules():
+            if isinstance(module, (_NormBase, nn.Dropout, nn.Dropout2d)):
+                module.eval()
+        loss = self.loss(network(images[0], **more), targets)
+        network.train(was_training)
+        return loss
+
     def predict(self, student: Student, images: Sequence[Tensor], device: torch.device) -> list[dict[str, Tensor]]:
         """Return for each image ``boxes``, in its own pixels, ``scores`` and ``labels``, which count from 0."""
         return [_from_torchvision(found) for found in student.network(_scaled(images, device))]

@@ -120,7 +120,7 @@ def test_figures_alone_take_no_measure(here, call):
         (["none", "--imagenet", "nowhere"], "nowhere does not exist"),
         (["none", "--imagenet", "oracle"], "none says that it is of one of ImageNet's 1,000 classes"),
         (["none", "--measures", "--measure", "cka"], "--measures takes all of them, --measure one"),
-        (["none", "--checkpoint", "step-3"], "Unknown checkpoint of none 'step-3'"),
+        (["none", "--checkpoint", "step-3"], "Unknown checkpoint or average of none 'step-3'"),
         (["none", "--target", "mnits"], "Did you mean 'mnist'?"),
         (["none", "--figure", "circel"], "Unknown figure 'circel'. Did you mean 'circle'?"),
         (["none", "--figure", "confusion"], "The figure 'confusion' draws what a test gave"),

@@ -207,7 +207,7 @@ def test_a_checkpoint_is_looked_into_and_nothing_is_kept(whole, tmp_path):
     values = [one.measures["drift"].value for one in found]
     assert values[1] == values[2] != values[0]
     assert read_look(path).checkpoint == "last"
-    with pytest.raises(ConfigError, match=r"Unknown checkpoint of .* 'step-7'.*step-0000"):
+    with pytest.raises(ConfigError, match=r"Unknown checkpoint or average of .* 'step-7'.*step-0000"):
         look_into(path, checkpoint="step-7", **HERE)
 
 

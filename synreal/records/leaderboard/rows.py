@@ -27,7 +27,7 @@ Kind: TypeAlias = Literal[
 
 ``run``: the last epoch, at default settings or at what the method's name says. ``weight``: a point of a sweep of the
 weight, away from its default. ``selected weight``: the point that a rule chose without the target. ``early stop``: the
-epoch that is best on held-out synthetic images. ``averaged``: weights between the start's and the end's. The ones that
+epoch that is best on held-out synthetic images. ``averaged``: an average of weights. The ones that
 peek chose by the target's labels. ``paper``: a number that somebody published.
 """
 

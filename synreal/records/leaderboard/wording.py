@@ -117,8 +117,8 @@ def reading(board: Board) -> Markup:
             "standard error of the best one's. It sees nothing of the target."
         ),
         "Early stop, averaged": joined(
-            "The tested epoch that is best on held-out synthetic images; and weights between the start's and the "
-            "end's, half-way for wise_ft(0.5). Neither takes more training, so ",
+            "The tested epoch that is best on held-out synthetic images; and averages of weights, such as those "
+            "half-way between start and end for wise_ft(0.5). Neither takes more training, so ",
             baseline,
             " is always shown with them.",
         ),
