@@ -52,6 +52,7 @@ SCHEMA = "docs/config.schema.json"
 CARDS = ROOT / "docs" / "methods"
 FILES = (
     "README.md",
+    "docs/averages.md",
     "docs/data.md",
     "docs/guide.md",
     "docs/library.md",
@@ -193,6 +194,17 @@ def settings_of_a_run() -> str:
     return "\n".join(lines)
 
 
+def averages() -> str:
+    """Table of synreal's own averages of weights, from the registry."""
+    lines = ["| name | what it is | from | settings |", "|---|---|---|---|"]
+    for name, cls in sorted(registry_of("averages").registered().items()):
+        if cls.__module__.startswith("synreal."):
+            fields = sorted(cls.model_fields.items(), key=lambda one: one[0] == "recompute")
+            shown = ", ".join(f"`{key}={field.default!r}`" for key, field in fields)
+            lines.append(f"| `{name}` | {cls.summary} | {cls.paper} | {shown} |")
+    return "\n".join(lines)
+
+
 def things() -> str:
     """Table of what there is of each kind that has no page of its own, from the registries."""
     lines = ["| kind | name | what it is |", "|---|---|---|"]
@@ -312,6 +324,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "task-recipes": task_recipes,
     "data-sets": data_sets,
     "things": things,
+    "averages": averages,
     "settings": settings_of_a_run,
     "queue-loss": lambda: measured("queue_loss"),
     "data-pipeline": lambda: measured("data"),

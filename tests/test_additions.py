@@ -164,6 +164,32 @@ class Brier(Classification):
         wanted = F.one_hot(targets, len(self.classes)).float()
         return self.spec.factor * (output.float().softmax(1) - wanted).square().sum(1).mean()
 """,
+    "averages": """
+from synreal.averages import Average, Averaging, register
+
+
+@register
+class Last(Average):
+    name = "last"
+    summary = "the last weights, halved"
+    paper = "nobody"
+
+    half: bool = True
+
+    def begin(self, start, course):
+        return Halved()
+
+
+class Halved(Averaging):
+    def see(self, network):
+        pass
+
+    def weights(self, last):
+        return {name: value / 2 if value.is_floating_point() else value for name, value in last.items()}
+
+    def describe(self):
+        return f"the weights after {self.step} steps, halved"
+""",
     "phases": """
 from typing import ClassVar
 
@@ -288,6 +314,17 @@ def test_a_phase(command, tmp_path):
     result, rows = trained(command, "phases", tmp_path / "run", "--phase", "head_alone", "--phase", "train")
     assert [row["phase"] for row in rows if "loss" in row] == ["head_alone"] * 2 + ["train"] * 3
     assert result["protocol"]["phases"] == ["head_alone", "train"]
+
+
+def test_an_average(command, tmp_path):
+    result, _ = trained(command, "averages", tmp_path / "run", "--average", "last")
+    assert list(result["averaged"]) == ["last"]
+    last = load_file(tmp_path / "run" / "model.safetensors")["classifier.weight"]
+    assert (load_file(tmp_path / "run" / "average-last.safetensors")["classifier.weight"] == last / 2).all()
+    scores = json.loads(
+        command("averages", "evaluate", tmp_path / "run", "--average", "last", "--device", "cpu", "--json")
+    )
+    assert scores["mnist"] == result["averaged"]["last"]["mnist"]
 
 
 @pytest.mark.parametrize("kind", FILES)

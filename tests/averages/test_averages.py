@@ -276,7 +276,11 @@ def test_the_stretch_is_the_one_of_the_rules_on_random_curves():
     for seed in range(400):
         draws = random.Random(seed)
         losses, n_start = curve(seed), draws.randint(1, 4)
-        settings = {"n_start": n_start, "n_end": n_start + draws.randint(0, 4), "tolerance": draws.choice([1, 1.1, 1.3])}
+        settings = {
+            "n_start": n_start,
+            "n_end": n_start + draws.randint(0, 4),
+            "tolerance": draws.choice([1, 1.1, 1.3]),
+        }
         spec = AVERAGES.build("swad", {"segment": 2, **settings})
         steps = 2 * len(losses) - seed % 2  # the last segment may be cut short
         averaging, way = walked(spec, Course(steps, None, loss_at(losses)), seed, torch.float64, steps)

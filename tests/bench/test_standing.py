@@ -46,6 +46,7 @@ def test_what_is_done_is_known_by_its_folder_or_its_record(two, like):
         ("output", "keep_checkpoints", 1, True),
         ("testing", "shifts", ["blur"], True),  # it has what is asked for, and more
         ("testing", "wise_ft", [0.5], True),
+        ("testing", "averages", ["ema"], True),
     ],
 )
 def test_a_run_serves_that_was_told_the_same(section, key, value, serves, folder, like):

@@ -369,6 +369,7 @@ OTHER_VALUES = {
     "testing.figures": "mask_panels",
     "testing.shifts": "blur",
     "testing.wise_ft": "0.5",
+    "testing.averages": "ema",
     "output.folder": "here",
     "output.checkpoint_every": "3",
 }

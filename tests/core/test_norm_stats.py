@@ -14,13 +14,22 @@ from torch import distributed as dist
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from transformers import Trainer, TrainingArguments
 
 import synreal
-from synreal.core.norm_stats import freeze_norm_stats, frozen, norm_layers, pretrained_norm_layers, release_norm_stats
+from synreal.core.norm_stats import (
+    freeze_norm_stats,
+    frozen,
+    gathered_norm_stats,
+    learning_norm_layers,
+    norm_layers,
+    pretrained_norm_layers,
+    release_norm_stats,
+)
 from synreal.core.teachers import UntrainedTeacherWarning
 from synreal.errors import ConfigError, StageError, TrainingError
 from synreal.regularizers import get
@@ -387,3 +396,58 @@ def test_there_is_nothing_to_say_of_other_networks():
     synreal.attach(timm.create_model("test_convnext", num_classes=3), "none")
     synreal.attach(timm.create_model("test_resnet", num_classes=3), "none", norm="train")
     synreal.attach(build("resnet"), "none")
+
+
+# ------------------------------------------------------------------------------------------------ computed anew
+
+
+class Branched(nn.Module):
+    """A network with a frozen layer, two that learn, and one that no batch reaches."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+        self.norm = nn.BatchNorm2d(4, momentum=0.3)
+        self.aside = nn.BatchNorm2d(4)
+
+    def forward(self, images):
+        return self.norm(self.body(images))
+
+
+def test_statistics_are_computed_anew_as_torch_does_but_for_frozen_and_unreached_layers():
+    network = Branched()
+    network(torch.rand(4, 3, 9, 9))
+    network.aside.running_mean.fill_(7)
+    freeze_norm_stats(network.body[1])
+    assert learning_norm_layers(network) == [network.body[3], network.norm, network.aside]
+    theirs = copy.deepcopy(network)
+    release_norm_stats(theirs)
+    frozen_layer = bits(network.body[1])
+    theirs.body[1].forward = lambda images: network.body[1](images)
+    batches = [torch.rand(size, 3, 9, 9) for size in (4, 2, 3)]
+    network.eval()
+    network.norm.train()
+    with torch.no_grad(), gathered_norm_stats(network):
+        for batch in batches:
+            network(batch)
+    theirs.body[1].reset_running_stats = lambda: None
+    update_bn(batches, theirs)
+    for ours, other in ((network.body[3], theirs.body[3]), (network.norm, theirs.norm)):
+        assert torch.equal(ours.running_mean, other.running_mean)
+        assert torch.equal(ours.running_var, other.running_var)
+        assert int(ours.num_batches_tracked) == 3
+    assert all(torch.equal(bits(network.body[1])[name], value) for name, value in frozen_layer.items())
+    assert float(network.aside.running_mean[0]) == 7
+    assert (network.norm.momentum, network.aside.momentum) == (0.3, 0.1)
+    assert [m.training for m in (network, network.body[1], network.body[3], network.norm)] == [False] * 3 + [True]
+    release_norm_stats(network)
+    assert network.body[1].training is False  # as it was asked for last
+
+
+def test_without_a_batch_statistics_stay():
+    network = Branched()
+    network(torch.rand(4, 3, 9, 9))
+    before = bits(network)
+    with gathered_norm_stats(network):
+        pass
+    assert all(torch.equal(bits(network)[name], value) for name, value in before.items())

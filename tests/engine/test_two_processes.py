@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from synreal.engine import evaluate
-from synreal.engine.checkpoint import load_latest
+from synreal.engine.checkpoint import load_latest, read_student
 from synreal.records import read_record
 from tests.distributed.launch import two_processes
 from tests.engine import tiny
@@ -13,7 +13,11 @@ from tests.engine.tiny import rows, steps_saved
 pytestmark = pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 
 # Dropout draws by process, so two processes equal one without it only.
-SETTINGS = {"regularizers": "csg", "seed": 4}
+SETTINGS = {
+    "regularizers": "csg",
+    "seed": 4,
+    "averages": ["ema(decay=0.8)", "swa(start=0, every=2)", "swad(segment=2, n_start=1, n_end=2)", "wise_ft"],
+}
 TWICE = {**SETTINGS, "eval_every": 0}  # two steps an epoch, of twelve images
 
 
@@ -112,6 +116,21 @@ def test_two_processes_train_like_one(together, alone):
     for name, value in ours.model.items():
         # Not bit-equal: two halves of a batch add up in another order.
         torch.testing.assert_close(value, theirs.model[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_averages_of_two_processes_are_those_of_one(together, alone):
+    ours, theirs = (sorted(folder.glob("average-*.safetensors")) for folder in (together / "run", alone))
+    assert [file.name for file in ours] == [file.name for file in theirs]
+    assert len(ours) == len(SETTINGS["averages"])
+    for file, other in zip(ours, theirs, strict=True):
+        found = read_student(other)
+        for name, value in read_student(file).items():
+            torch.testing.assert_close(value, found[name], rtol=1e-4, atol=1e-5, msg=f"{file.name} {name}")
+    ours, theirs = (load_latest(folder / "checkpoints").averages for folder in (together / "run", alone))
+    assert ours.keys() == theirs.keys()
+    (losses,) = (name for name in ours if name.endswith("/losses"))
+    assert len(ours[losses]) == 4
+    torch.testing.assert_close(ours[losses], theirs[losses], rtol=1e-5, atol=1e-6)
 
 
 def test_two_processes_with_two_batches_a_step_train_like_one_with_one(together, tmp_path, monkeypatch):

@@ -36,7 +36,17 @@ def test_what_moves_a_number_is_part_of_a_protocol(change, named):
                 "data": {"source": "imagefolder:elsewhere", "targets": ["x"], "workers": 9, "on_bad_image": "skip"}
             }
         },
-        {"config": {"testing": {"eval_every": 1, "shifts": ["blur"], "wise_ft": [0.5], "measures": ["energy"]}}},
+        {
+            "config": {
+                "testing": {
+                    "eval_every": 1,
+                    "shifts": ["blur"],
+                    "wise_ft": [0.5],
+                    "averages": [{"name": "ema"}],
+                    "measures": ["energy"],
+                }
+            }
+        },
         {"config": {"training": {"lr": 0.02, "device": "cuda", "seed": 3}}},
         {"targets": {"photo": 0.5, "more": 0.1}},
         {"cost": {"threads": 2, "step_seconds": 9.0}},
