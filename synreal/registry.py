@@ -117,8 +117,8 @@ class Registry(Generic[T]):
             shorts = [short for cls in self._classes.values() if (short := vars(cls).get("short"))]
             unknown = unknown_name(self.kind, name, [*shorts, *self._classes])
             raise ConfigError(
-                f"{unknown} {self.article} {self.kind} of a plugin file is known once the file is loaded: pass --plugin FILE, or "
-                "call synreal.plugins.load_plugin(FILE)."
+                f"{unknown} {self.article} {self.kind} of a plugin file is known once the file is loaded: pass "
+                "--plugin FILE, or call synreal.plugins.load_plugin(FILE)."
             )
         return found
 

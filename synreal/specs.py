@@ -87,8 +87,8 @@ class SpecRegistry(Registry[SpecT]):
         if isinstance(value, Mapping) and isinstance(value.get("name"), str):
             return self.get(value["name"]), {key: item for key, item in value.items() if key != "name"}
         raise ConfigError(
-            f"{self.article} {self.kind} is a name, 'name(key=value)' such as {self.example}, a mapping with 'name', or a spec; "
-            f"got {value!r}."
+            f"{self.article} {self.kind} is a name, 'name(key=value)' such as {self.example}, a mapping with 'name', "
+            f"or a spec; got {value!r}."
         )
 
     def spec(self, value: Any) -> SpecT:

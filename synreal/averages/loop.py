@@ -59,7 +59,7 @@ class WeightAverage:
         """Update after each step of an optimizer, but for those that a GradScaler skips.
 
         Args:
-            optimizer: Any torch optimizer, or what Accelerate or Lightning wraps around one; it replaces an earlier one.
+            optimizer: Any torch optimizer, or what Accelerate or Lightning wraps around one; an earlier one goes.
 
         Returns:
             The average.
@@ -106,8 +106,8 @@ class WeightAverage:
 
         Args:
             batches: Where BatchNorm's statistics learn (``attach(norm="train")``, or no ``attach``): batches of
-                training images, e.g. a hundred, from which they are computed anew as a cumulative mean. Without any they
-                stay the average's.
+                training images, e.g. a hundred, from which they are computed anew as a cumulative mean. Without any
+                they stay the average's.
             run: Runs the network on a batch; by default on the batch itself, or the first of a pair.
 
         Yields:

@@ -151,7 +151,7 @@ def gathered_norm_stats(model: nn.Module) -> Iterator[None]:
     finally:
         for layer, (momentum, buffers) in zip(layers, before, strict=True):
             layer.momentum = momentum
-            if not int(layer.num_batches_tracked):
+            if layer.num_batches_tracked is None or not int(layer.num_batches_tracked):
                 for buffer, value in buffers:
                     buffer.copy_(value)
         for module, mode in modes.items():

@@ -100,7 +100,7 @@ def test_results_call_an_average_by_what_is_not_at_its_default():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_average_leaves_the_network_alone_and_is_a_state_dict_of_its_own(name):
-    averaging, way = walked(*lively(name))
+    averaging, _ = walked(*lively(name))
     network = Walker(seed=0)
     last = copied(network)
     found = averaging.weights(network.state_dict())
@@ -238,7 +238,7 @@ def test_what_an_average_asks_for_must_be_given():
 
 
 def stretch(losses, n_start, n_end, tolerance):
-    """The first and the last segment, with all losses at hand and the rules in their own words; None without a start."""
+    """The first and the last segment, with all losses at hand and the rules in their own words; None if none starts."""
     for newest in range(n_start - 1, len(losses)):
         window = losses[newest - n_start + 1 : newest + 1]
         if window[0] == min(window):

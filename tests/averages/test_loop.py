@@ -108,7 +108,7 @@ def test_of_an_attached_model_the_student_is_averaged_and_frozen_statistics_stay
     model.bind(optimizer)
     average = WeightAverage(model, "ema").bind(optimizer)
     before = copied(student)
-    for step in range(3):
+    for _ in range(3):
         out = model(torch.rand(4, 3, 64, 64))
         (F.cross_entropy(out["output"], torch.arange(4) % 3) + out["penalty"]).backward()
         optimizer.step()
@@ -183,7 +183,7 @@ def test_what_does_not_fit_is_told():
     network = Net()
     with pytest.raises(ConfigError, match="swad asks for a loss on held-out images"):
         WeightAverage(network, "swad")
-    with pytest.raises(ConfigError, match="Unknown average 'emma'. Did you mean 'ema'"):
+    with pytest.raises(ConfigError, match=r"Unknown average 'emma'\. Did you mean 'ema'"):
         WeightAverage(network, "emma")
     with pytest.raises(CheckpointError, match=r"wise_ft\(0.5\) does not fit: it has no start of conv.weight"):
         WeightAverage(network, "wise_ft").load_state_dict(WeightAverage(network, "ema").state_dict())
