@@ -16,12 +16,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from synreal_cli.options import metavar
 from synreal_cli.options import settings as run_settings
 from synreal_cli.report import print_result
 
 from synreal import data
+from synreal.bench import read_grid
 from synreal.config.recipes import PRESETS
 from synreal.config.resolution import with_recipe
 from synreal.config.schema import schema
@@ -34,6 +36,10 @@ from synreal.tasks.base import TASKS
 from synreal.tasks.setup import Recipe
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT))  # a script finds its own folder alone
+
+from benchmarks.reported import ablation_table, comparison_table, measures_table, numbers  # noqa: E402
+
 OWN_LOOPS = ("main", "examples", "without", "segmentation", "detection")
 RESULTS = ROOT / "benchmarks" / "results"
 BESIDE = ("cartoon-short", "cartoon-more")  # they look closer at a pair of another grid
@@ -55,6 +61,7 @@ FILES = (
     "docs/data.md",
     "docs/guide.md",
     "docs/library.md",
+    "docs/reproduce.md",
     "docs/results.md",
     "docs/settings.md",
     "docs/tasks.md",
@@ -251,6 +258,32 @@ def pairs() -> str:
     return "\n".join([*lines, *(line for _, line in sorted(found, key=lambda one: -one[0]))])
 
 
+def pair_commands() -> str:
+    """Table of the files in ``benchmarks/pairs``: the grids that run each, and the results of the first."""
+    shown = {"frozen": "oracle", "fine-tuned": "none", "`csg`": "csg", "`gcisg`": "gcisg"}
+    lines = [f"| pair | command | other grids | tested on | {' | '.join(shown)} |", "|---" * (len(shown) + 4) + "|"]
+    places = sorted((ROOT / "benchmarks").glob("*.yaml"))
+    grids = {path.stem: {pair.stem for pair in read_grid(path).pairs} for path in places}
+    order = [name for names in BOARDS.values() for name in names]
+    for path in sorted((ROOT / "benchmarks" / "pairs").glob("*.yaml")):
+        named = [name for name, pairs in grids.items() if path.stem in pairs]
+        first, *others = sorted(named, key=lambda name: order.index(name) if name in order else len(order))
+        task = yaml.safe_load(path.read_text("utf-8"))["task"]
+        boards = [section for section in sections(first) if section.rows[0].task == task]
+        start = [f"`{path.stem}`", f"`synreal bench benchmarks/{first}.yaml`", ", ".join(f"`{one}`" for one in others)]
+        for section in boards:
+            rows = {(row.method, row.kind): row for row in section.ranked}
+            found = [rows.get((method, "run")) for method in shown.values()]
+            first_row = section.rows[0]
+            target = f"{section.pair.rpartition(' -> ')[2]}, {with_unit(first_row.measure, first_row.unit)}"
+            cells = ["" if row is None else f"{mean_text(row)} ({len(row.seeds)})" for row in found]
+            lines.append(f"| {' | '.join([*start, target, *cells])} |")
+            start = ["", "", ""]
+        if not boards:
+            lines.append(f"| {' | '.join([*start, 'no run has ended yet', *['' for _ in shown]])} |")
+    return "\n".join(lines)
+
+
 def lengths() -> str:
     """Table of trainings of `none` by their length, the one that is long enough for each pair in bold."""
     runs: dict[str, dict[int, RunRecord]] = {}
@@ -307,6 +340,11 @@ PARTS: dict[str, Callable[[], str]] = {
     **{f"settings-{name}": functools.partial(settings, name) for name in REGULARIZERS.registered()},
     "pairs": pairs,
     **{f"board-{name}": functools.partial(results, *names) for name, names in BOARDS.items()},
+    "pair-commands": pair_commands,
+    **{f"ablation-{one.name}": functools.partial(ablation_table, one.name) for one in numbers().ablations},
+    **{f"measures-{one.pair}": functools.partial(measures_table, one.pair) for one in numbers().measures},
+    **{f"reported-{source}": functools.partial(comparison_table, source) for source in ("visda17", "gta5", "sim10k")},
+    "costs": lambda: measured("costs"),
     "lengths": lengths,
     "presets": presets,
     "task-recipes": task_recipes,
