@@ -125,7 +125,7 @@ class RunConfig(Section):
                 "add one that compares with a teacher, e.g. guidance."
             )
         patched = [spec.name for spec in self.terms if spec.aligned]
-        wild = [view.name for view in self.setup.views if view.moves and view.draws != "once"]
+        wild = [view.name for view in self.setup.views if view.moving and view.drawn != "once"]
         if patched and wild:
             raise ConfigError(
                 f"{', '.join(patched)} compares patches by position, but {' and '.join(wild)} moves the pixels of each "

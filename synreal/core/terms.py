@@ -203,15 +203,6 @@ class Regularizer(Spec):
         """
         return self
 
-    def with_defaults(self, **settings: Any) -> Self:
-        """Return the spec with other values for those of the settings that were not given.
-
-        Args:
-            **settings: Values by name of the field; they are checked like given ones.
-        """
-        given = {name: getattr(self, name) for name in self.model_fields_set}
-        return type(self)(**{**settings, **given})
-
     @property
     def views(self) -> int:
         """How many views of each image the term needs, at least 1."""
