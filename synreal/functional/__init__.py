@@ -7,6 +7,7 @@ from synreal.functional.averages import wise_ft
 from synreal.functional.calibration import calibration_bins, calibration_error
 from synreal.functional.circle import angle_density, plane_angles, principal_plane, variance_in_plane
 from synreal.functional.cka import cka_numbers, cka_of_sums, cka_sums, linear_cka, pilot_mean
+from synreal.functional.colours import lab_to_rgb, match_moments, rgb_to_lab, spread_and_mean
 from synreal.functional.confusion import class_iou, class_recall, confusion_matrix, share_right
 from synreal.functional.contrast import causal_invariance, info_nce, queue_logsumexp
 from synreal.functional.distances import (
@@ -23,8 +24,10 @@ from synreal.functional.losses import pixel_cross_entropy
 from synreal.functional.pooling import attention_weights, attentional_pool, gap, grid_average, patches, pool, unit
 from synreal.functional.precision import to_float64
 from synreal.functional.saliency import grad_cam
+from synreal.functional.spectrum import amplitude_deviation, mix_amplitude, perturb_amplitude
 
 __all__ = [
+    "amplitude_deviation",
     "angle_density",
     "attention_weights",
     "attentional_pool",
@@ -47,9 +50,13 @@ __all__ = [
     "guidance",
     "hyperspherical_energy",
     "info_nce",
+    "lab_to_rgb",
     "linear_cka",
+    "match_moments",
+    "mix_amplitude",
     "patches",
     "path_importance",
+    "perturb_amplitude",
     "pilot_mean",
     "pixel_cross_entropy",
     "plane_angles",
@@ -57,7 +64,9 @@ __all__ = [
     "pooled_difference",
     "principal_plane",
     "queue_logsumexp",
+    "rgb_to_lab",
     "share_right",
+    "spread_and_mean",
     "to_float64",
     "unit",
     "variance_in_plane",
