@@ -122,6 +122,7 @@ class Task(ABC, Generic[S]):
 
     Attributes:
         classes: Class names that the network learns, or has learned.
+        lent: Real images, of no target, of which a view of training images takes something, by the view's name.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Task(ABC, Generic[S]):
         self.setup = setup
         self.train = train
         self.tests = dict(tests)
+        self.lent: dict[str, Any] = {}
         self.classes: tuple[str, ...] = train.classes if classes is None else tuple(classes)
 
     @classmethod
@@ -141,13 +143,16 @@ class Task(ABC, Generic[S]):
         target share.
 
         Raises:
-            ConfigError: If source and target share no class, or a setting does not fit the source's classes.
+            ConfigError: If source and target share no class, a setting does not fit the source's classes, or a view
+                uses images of a target.
             DataError: If data are missing or damaged.
         """
-        from synreal.tasks.parts import to_train_and_test
+        from synreal.tasks.parts import lent_images, to_train_and_test
 
         train, tests = to_train_and_test(spec.label, setup, spec.check_classes)
-        return cls(spec, setup, train, tests)
+        task = cls(spec, setup, train, tests)
+        task.lent = lent_images(setup.views, tests)
+        return task
 
     @classmethod
     def load_tests(cls, spec: S, setup: Setup, classes: Sequence[str], *, source: bool) -> Self:
@@ -350,7 +355,7 @@ class Task(ABC, Generic[S]):
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """SHA-256 of each part: ``"train"``, ``"source"`` and each target."""
+        """SHA-256 of each of ``parts``."""
         return {name: part.fingerprint for name, part in self.parts.items()}
 
     @property
@@ -360,8 +365,12 @@ class Task(ABC, Generic[S]):
 
     @property
     def parts(self) -> dict[str, Any]:
-        """The sets of images: ``"train"``, unless a student is only tested, ``"source"`` and each target."""
-        return self.tests if self.train is None else {"train": self.train, **self.tests}
+        """The sets of images: ``"train"``, unless a student is only tested, ``"source"`` and each target.
+
+        Images that a view uses come last, e.g. as ``"view style_bank"``: no target can have such a name.
+        """
+        lent = {f"view {name}": images for name, images in self.lent.items()}
+        return {**({} if self.train is None else {"train": self.train}), **self.tests, **lent}
 
     @property
     @abstractmethod
