@@ -32,6 +32,7 @@ from synreal.records.leaderboard import Section, build, find
 from synreal.records.leaderboard.texts import difference_text, markdown_curve, markdown_table, mean_text, protocol_line
 from synreal.registry import loaded, registry_of
 from synreal.regularizers import REGULARIZERS, STUDENT, Regularizer, available, get
+from synreal.specs import Spec
 from synreal.tasks.base import TASKS
 from synreal.tasks.setup import Recipe
 
@@ -65,6 +66,7 @@ FILES = (
     "docs/results.md",
     "docs/settings.md",
     "docs/tasks.md",
+    "docs/views.md",
     *sorted(str(path.relative_to(ROOT)) for path in CARDS.glob("*.md")),
 )
 
@@ -154,7 +156,7 @@ def _bounds(schema: dict[str, Any]) -> str:
     return f"at least {schema['minimum']}" if "minimum" in schema else ""
 
 
-def described(spec: type[Regularizer], key: str) -> str:
+def described(spec: type[Spec], key: str) -> str:
     """What the docstrings of a spec and its bases say of a setting, the nearest first."""
     for base in spec.__mro__:
         _, _, attributes = inspect.cleandoc(vars(base).get("__doc__") or "").partition("\nAttributes:\n")
@@ -208,6 +210,16 @@ def things() -> str:
         for name, cls in sorted(registry.registered().items()):
             if cls.__module__.startswith("synreal."):
                 lines.append(f"| {registry.kind} | `{name}` | {cls.summary} |")
+    return "\n".join(lines)
+
+
+def view_settings() -> str:
+    """Table of the settings of all views, from their fields and docstrings."""
+    lines = ["| view | setting | default | what it is |", "|---|---|---|---|"]
+    for name, view in registry_of("views").classes().items():
+        for key, field in view.model_fields.items():
+            default = "must be given" if field.is_required() else f"`{field.default!r}`".replace("'", '"')
+            lines.append(f"| `{name}` | `{key}` | {default} | {described(view, key)} |")
     return "\n".join(lines)
 
 
@@ -350,6 +362,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "task-recipes": task_recipes,
     "data-sets": data_sets,
     "things": things,
+    "view-settings": view_settings,
     "settings": settings_of_a_run,
     "queue-loss": lambda: measured("queue_loss"),
     "data-pipeline": lambda: measured("data"),

@@ -60,6 +60,8 @@ def write_files(page):
     if page in ("docs/your-data.md", "docs/library.md", "docs/guide.md", "docs/insight.md", "docs/reproduce.md"):
         simple_trees.imagefolder_tree(Path("renders"))
         simple_trees.imagefolder_tree(Path("photos"), seed=1)
+    if page == "docs/views.md":
+        simple_trees.imagefolder_tree(Path("openimages"), seed=2)
     if page in ("docs/insight.md", "docs/reproduce.md"):
         Path("imagenet-sample-images").mkdir()
         shutil.copy(next(Path("photos").rglob("*.png")), "imagenet-sample-images/n01440764_tench.png")
