@@ -243,6 +243,13 @@ class Task(ABC, Generic[S]):
     ) -> tuple[list[Any], dict[str, Any]]:
         """Return what the model's forward takes: the views on the device, and keyword arguments."""
 
+    def labels(self, targets: Any, device: torch.device) -> Any:
+        """Return a batch's targets on the device, for regularizers that read them; by default those are one tensor.
+
+        Not asked for where ``inputs`` hands targets over already.
+        """
+        return targets.to(device, non_blocking=True)
+
     @abstractmethod
     def entry_images(self, views: Any, student: Student, device: torch.device) -> Tensor:
         """Return view 0 of a batch as the backbone gets it, (N, 3, H, W)."""
