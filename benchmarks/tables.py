@@ -118,8 +118,9 @@ def passes(spec: Regularizer, *, grad: bool) -> str:
 
 
 def reads(spec: Regularizer) -> str:
-    """What a regularizer needs of the frozen reference."""
-    return "reference and its classifier" if spec.needs_classifier else "reference" if spec.needs_reference else ""
+    """What a regularizer needs of the frozen reference, and whether it needs targets."""
+    teacher = "reference and its classifier" if spec.needs_classifier else "reference" if spec.needs_reference else ""
+    return ", ".join(filter(None, [teacher, "targets" if spec.needs_targets else ""]))
 
 
 def settings(name: str) -> str:
@@ -144,16 +145,18 @@ def takes(schema: dict[str, Any]) -> str:
     if schema["type"] == "boolean":
         return "`True`, `False`"
     if schema["type"] == "array":
-        return f"numbers {_bounds(schema['items'])}" if "type" in schema["items"] else "stages"
+        items = schema["items"]
+        if "type" in items:
+            return f"numbers {_bounds(items)}"
+        return "numbers or names" if any("minimum" in kind for kind in items["anyOf"]) else "stages"
     return " ".join(filter(None, [{"integer": "integer"}.get(schema["type"], "number"), _bounds(schema)]))
 
 
 def _bounds(schema: dict[str, Any]) -> str:
-    if "maximum" in schema:
+    if {"minimum", "maximum"} <= schema.keys():
         return f"from {schema['minimum']} to {schema['maximum']}"
-    if "exclusiveMinimum" in schema:
-        return f"above {schema['exclusiveMinimum']}"
-    return f"at least {schema['minimum']}" if "minimum" in schema else ""
+    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    return " and ".join(f"{word} {schema[key]}" for key, word in words.items() if key in schema)
 
 
 def described(spec: type[Spec], key: str) -> str:
