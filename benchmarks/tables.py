@@ -16,12 +16,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from synreal_cli.options import metavar
 from synreal_cli.options import settings as run_settings
 from synreal_cli.report import print_result
 
 from synreal import data
+from synreal.bench import read_grid
 from synreal.config.recipes import PRESETS
 from synreal.config.resolution import with_recipe
 from synreal.config.schema import schema
@@ -30,10 +32,15 @@ from synreal.records.leaderboard import Section, build, find
 from synreal.records.leaderboard.texts import difference_text, markdown_curve, markdown_table, mean_text, protocol_line
 from synreal.registry import loaded, registry_of
 from synreal.regularizers import REGULARIZERS, STUDENT, Regularizer, available, get
+from synreal.specs import Spec
 from synreal.tasks.base import TASKS
 from synreal.tasks.setup import Recipe
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT))  # a script finds its own folder alone
+
+from benchmarks.reported import ablation_table, comparison_table, measures_table, numbers  # noqa: E402
+
 OWN_LOOPS = ("main", "examples", "without", "segmentation", "detection")
 RESULTS = ROOT / "benchmarks" / "results"
 BESIDE = ("cartoon-short", "cartoon-more")  # they look closer at a pair of another grid
@@ -56,9 +63,11 @@ FILES = (
     "docs/data.md",
     "docs/guide.md",
     "docs/library.md",
+    "docs/reproduce.md",
     "docs/results.md",
     "docs/settings.md",
     "docs/tasks.md",
+    "docs/views.md",
     *sorted(str(path.relative_to(ROOT)) for path in CARDS.glob("*.md")),
 )
 
@@ -110,8 +119,9 @@ def passes(spec: Regularizer, *, grad: bool) -> str:
 
 
 def reads(spec: Regularizer) -> str:
-    """What a regularizer needs of the frozen reference."""
-    return "reference and its classifier" if spec.needs_classifier else "reference" if spec.needs_reference else ""
+    """What a regularizer needs of the frozen reference, and whether it needs targets."""
+    teacher = "reference and its classifier" if spec.needs_classifier else "reference" if spec.needs_reference else ""
+    return ", ".join(filter(None, [teacher, "targets" if spec.needs_targets else ""]))
 
 
 def settings(name: str) -> str:
@@ -136,19 +146,21 @@ def takes(schema: dict[str, Any]) -> str:
     if schema["type"] == "boolean":
         return "`True`, `False`"
     if schema["type"] == "array":
-        return f"numbers {_bounds(schema['items'])}" if "type" in schema["items"] else "stages"
+        items = schema["items"]
+        if "type" in items:
+            return f"numbers {_bounds(items)}"
+        return "numbers or names" if any("minimum" in kind for kind in items["anyOf"]) else "stages"
     return " ".join(filter(None, [{"integer": "integer"}.get(schema["type"], "number"), _bounds(schema)]))
 
 
 def _bounds(schema: dict[str, Any]) -> str:
-    if "maximum" in schema:
+    if {"minimum", "maximum"} <= schema.keys():
         return f"from {schema['minimum']} to {schema['maximum']}"
-    if "exclusiveMinimum" in schema:
-        return f"above {schema['exclusiveMinimum']}"
-    return f"at least {schema['minimum']}" if "minimum" in schema else ""
+    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    return " and ".join(f"{word} {schema[key]}" for key, word in words.items() if key in schema)
 
 
-def described(spec: type[Regularizer], key: str) -> str:
+def described(spec: type[Spec], key: str) -> str:
     """What the docstrings of a spec and its bases say of a setting, the nearest first."""
     for base in spec.__mro__:
         _, _, attributes = inspect.cleandoc(vars(base).get("__doc__") or "").partition("\nAttributes:\n")
@@ -216,6 +228,16 @@ def things() -> str:
     return "\n".join(lines)
 
 
+def view_settings() -> str:
+    """Table of the settings of all views, from their fields and docstrings."""
+    lines = ["| view | setting | default | what it is |", "|---|---|---|---|"]
+    for name, view in registry_of("views").classes().items():
+        for key, field in view.model_fields.items():
+            default = "must be given" if field.is_required() else f"`{field.default!r}`".replace("'", '"')
+            lines.append(f"| `{name}` | `{key}` | {default} | {described(view, key)} |")
+    return "\n".join(lines)
+
+
 def data_sets() -> str:
     """Table of the kinds of data sets, from the registry."""
     lines = ["| kind | serves as | labels | what | needs |", "|---|---|---|---|---|"]
@@ -261,6 +283,32 @@ def pairs() -> str:
         cells += [difference_text(rows[key]) if key in rows else "" for key in shown.values()]
         found.append((frozen.difference, f"| {' | '.join(cells)} |"))
     return "\n".join([*lines, *(line for _, line in sorted(found, key=lambda one: -one[0]))])
+
+
+def pair_commands() -> str:
+    """Table of the files in ``benchmarks/pairs``: the grids that run each, and the results of the first."""
+    shown = {"frozen": "oracle", "fine-tuned": "none", "`csg`": "csg", "`gcisg`": "gcisg"}
+    lines = [f"| pair | command | other grids | tested on | {' | '.join(shown)} |", "|---" * (len(shown) + 4) + "|"]
+    places = sorted((ROOT / "benchmarks").glob("*.yaml"))
+    grids = {path.stem: {pair.stem for pair in read_grid(path).pairs} for path in places}
+    order = [name for names in BOARDS.values() for name in names]
+    for path in sorted((ROOT / "benchmarks" / "pairs").glob("*.yaml")):
+        named = [name for name, pairs in grids.items() if path.stem in pairs]
+        first, *others = sorted(named, key=lambda name: order.index(name) if name in order else len(order))
+        task = yaml.safe_load(path.read_text("utf-8"))["task"]
+        boards = [section for section in sections(first) if section.rows[0].task == task]
+        start = [f"`{path.stem}`", f"`synreal bench benchmarks/{first}.yaml`", ", ".join(f"`{one}`" for one in others)]
+        for section in boards:
+            rows = {(row.method, row.kind): row for row in section.ranked}
+            found = [rows.get((method, "run")) for method in shown.values()]
+            first_row = section.rows[0]
+            target = f"{section.pair.rpartition(' -> ')[2]}, {with_unit(first_row.measure, first_row.unit)}"
+            cells = ["" if row is None else f"{mean_text(row)} ({len(row.seeds)})" for row in found]
+            lines.append(f"| {' | '.join([*start, target, *cells])} |")
+            start = ["", "", ""]
+        if not boards:
+            lines.append(f"| {' | '.join([*start, 'no run has ended yet', *['' for _ in shown]])} |")
+    return "\n".join(lines)
 
 
 def lengths() -> str:
@@ -319,12 +367,18 @@ PARTS: dict[str, Callable[[], str]] = {
     **{f"settings-{name}": functools.partial(settings, name) for name in REGULARIZERS.registered()},
     "pairs": pairs,
     **{f"board-{name}": functools.partial(results, *names) for name, names in BOARDS.items()},
+    "pair-commands": pair_commands,
+    **{f"ablation-{one.name}": functools.partial(ablation_table, one.name) for one in numbers().ablations},
+    **{f"measures-{one.pair}": functools.partial(measures_table, one.pair) for one in numbers().measures},
+    **{f"reported-{source}": functools.partial(comparison_table, source) for source in ("visda17", "gta5", "sim10k")},
+    "costs": lambda: measured("costs"),
     "lengths": lengths,
     "presets": presets,
     "task-recipes": task_recipes,
     "data-sets": data_sets,
     "things": things,
     "averages": averages,
+    "view-settings": view_settings,
     "settings": settings_of_a_run,
     "queue-loss": lambda: measured("queue_loss"),
     "data-pipeline": lambda: measured("data"),

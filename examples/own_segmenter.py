@@ -59,7 +59,7 @@ def train(student: nn.Module, batches: Iterable, steps: int, regularizer: str) -
     schedule = synreal.warmup_poly_schedule(opt, steps, warmup=50)
     model.bind(opt)
     for (x0, x1), masks in islice(batches, steps):
-        out = model(x0, x1)
+        out = model(x0, x1, targets=masks)  # for terms that look where objects are
         loss = F.cross_entropy(out["output"], masks, ignore_index=255)
         (loss + out["penalty"]).backward()
         opt.step()

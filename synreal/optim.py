@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from synreal.core.parts import find_head
 from synreal.core.regularized import RegularizedModel
+from synreal.core.terms import Term
 from synreal.errors import ConfigError
 
 
@@ -25,8 +26,8 @@ def parameter_groups(model: nn.Module, *, lr: float, backbone_lr_scale: float = 
         backbone_lr_scale: Rate of the backbone over ``lr``.
 
     Returns:
-        Groups for any ``torch.optim`` optimizer: the backbone's parameters, then all others; a group in which nothing
-        learns is left out.
+        Groups for any ``torch.optim`` optimizer: the backbone's parameters, then all others, then those of them that
+        weight decay would spoil, with a decay of 0; a group in which nothing learns is left out.
 
     Raises:
         ConfigError: If nothing learns.
@@ -44,12 +45,15 @@ def parameter_groups(model: nn.Module, *, lr: float, backbone_lr_scale: float = 
         backbone = {id(parameter) for name, parameter in model.named_parameters() if name not in head}
     else:
         backbone = {id(parameter) for parameter in attached.backbone_parameters}
+    terms = [] if attached is None else [part for part in attached.terms.modules() if isinstance(part, Term)]
+    undecayed = {id(parameter) for term in terms for parameter in term.undecayed}
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not learning:
         raise ConfigError("No parameter of the model takes gradient, so there is nothing to train.")
     groups: list[dict[str, Any]] = [
         {"params": [parameter for parameter in learning if id(parameter) in backbone], "lr": lr * backbone_lr_scale},
-        {"params": [parameter for parameter in learning if id(parameter) not in backbone], "lr": lr},
+        {"params": [parameter for parameter in learning if id(parameter) not in backbone | undecayed], "lr": lr},
+        {"params": [parameter for parameter in learning if id(parameter) in undecayed], "lr": lr, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 

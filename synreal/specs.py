@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from typing_extensions import Self
 
 from synreal.errors import ConfigError, unknown_name
 from synreal.parsing import problems, read_call
@@ -24,6 +25,15 @@ class Spec(BaseModel):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+
+    def with_defaults(self, **settings: Any) -> Self:
+        """Return the spec with other values for those of the settings that were not given.
+
+        Args:
+            **settings: Values by name of the field; they are checked like given ones.
+        """
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(**{**settings, **given})
 
     @model_serializer(mode="wrap")
     def _with_name(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

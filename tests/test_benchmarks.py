@@ -1,4 +1,5 @@
 import json
+import re
 import statistics
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,12 @@ from synreal.weights import create_backbone
 from tests.data.simple_trees import imagefolder_tree
 from tests.records.test_history import run_folder
 
-GRIDS = sorted(tables.RESULTS.parent.glob("*.yaml"))
+HERE = tables.RESULTS.parent
+GRIDS = [path for folder in (".", "ablations", "papers") for path in sorted((HERE / folder).glob("*.yaml"))]
+GRIDS.remove(HERE / "papers" / "numbers.yaml")
 
 
-@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_grid_can_be_run_and_holds_no_record_of_another(path, monkeypatch, tmp_path):
     monkeypatch.setenv("SYNREAL_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -31,6 +34,13 @@ def test_every_grid_can_be_run_and_holds_no_record_of_another(path, monkeypatch,
 def test_all_runs_on_embedded_data_are_recorded(name):
     planned = plan(read_grid(tables.RESULTS.parent / f"{name}.yaml"))
     assert {row.state for row in planned.rows} == {"recorded"}
+
+
+def test_the_documentation_names_every_grid_and_no_other():
+    pages = [*tables.ROOT.glob("docs/**/*.md"), tables.ROOT / "README.md"]
+    text = "\n".join(page.read_text("utf-8") for page in pages)
+    named = set(re.findall(r"^synreal bench (benchmarks/\S+)", text, re.MULTILINE))
+    assert named == {str(path.relative_to(tables.ROOT)) for path in GRIDS}
 
 
 def test_the_committed_records_make_a_leaderboard(tmp_path, capsys):

@@ -30,6 +30,7 @@ ELSEWHERE = (
     "make docs",
     "synreal bench benchmarks/",
     "synreal leaderboard benchmarks/",
+    "python benchmarks/costs.py",
     "python benchmarks/data.py",
     "python benchmarks/fingerprints.py",
     "python benchmarks/insight.py",
@@ -56,12 +57,15 @@ def commands(page):
 
 def write_files(page):
     """Put the files that a page shows into the working directory, and the folders that it speaks of."""
-    if page in ("docs/your-data.md", "docs/library.md", "docs/guide.md", "docs/insight.md"):
+    if page in ("docs/your-data.md", "docs/library.md", "docs/guide.md", "docs/insight.md", "docs/reproduce.md"):
         simple_trees.imagefolder_tree(Path("renders"))
         simple_trees.imagefolder_tree(Path("photos"), seed=1)
-    if page == "docs/insight.md":
+    if page == "docs/views.md":
+        simple_trees.imagefolder_tree(Path("openimages"), seed=2)
+    if page in ("docs/insight.md", "docs/reproduce.md"):
         Path("imagenet-sample-images").mkdir()
         shutil.copy(next(Path("photos").rglob("*.png")), "imagenet-sample-images/n01440764_tench.png")
+    if page == "docs/insight.md":
         torch.save(timm.create_model("resnet18", num_classes=3).state_dict(), "mine.pth")
     if page == "docs/your-data.md":
         simple_trees.list_tree(Path("listed"))

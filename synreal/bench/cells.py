@@ -186,7 +186,13 @@ def _label(config: RunConfig) -> str:
 
 def _changes(config: RunConfig, variant: _Variant) -> str:
     """Name the settings that axes have changed, apart from those of regularizers."""
-    ours, theirs = (leaves(one.model_dump(mode="json")) for one in (config, make_config(variant.base)))
+    whole = [one.model_dump(mode="json") for one in (config, make_config(variant.base))]
+    for key in ("views", "phases"):
+        first, second = ([spec["name"] for spec in values[key]] for values in whole)
+        if first == second:  # the same ones in the same order: what is set otherwise tells them apart
+            for values in whole:
+                values[key] = dict(zip(map(str, range(len(first))), values[key], strict=True))
+    ours, theirs = map(leaves, whole)
     return " ".join(
         f"{key.rpartition('.')[2]}={ours.get(key)}"
         for key in ours | theirs

@@ -72,7 +72,7 @@ def resolve(given: Mapping[Any, Any], beneath: Mapping[str, Any] | None = None) 
         if key not in spec.model_fields:
             raise _strange(str(key), spec, spec.model_fields)
     whole |= sections
-    whole["views"] = tuple(views)
+    whole["views"] = tuple(views if recipe.patches is None else (view.dense() for view in views))
     whole["task"] = TASKS.build(spec.name, settings)
     whole["regularizers"] = (
         whole["regularizers"] if beneath and "regularizers" not in given else with_recipe(whole["regularizers"], recipe)

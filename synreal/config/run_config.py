@@ -114,6 +114,8 @@ class RunConfig(Section):
             raise ConfigError(f"cache_size is for images in files: {source.label!r} is held in memory as it is.")
         if known is not None:
             self.task.check_classes(known, source.label)
+            for spec in self.terms:
+                spec.for_classes(known)
         return self
 
     @model_validator(mode="after")
@@ -124,12 +126,19 @@ class RunConfig(Section):
                 f"reference {self.reference!r} was given, but no regularizer looks at it ({names}). Leave it out, or "
                 "add one that compares with a teacher, e.g. guidance."
             )
+        for spec in self.terms:
+            if spec.needs_own_loop is not None:
+                raise ConfigError(
+                    f"{spec.name} needs {spec.needs_own_loop}, which synreal run does not make. Leave that setting "
+                    "out, or train in a loop of your own."
+                )
         patched = [spec.name for spec in self.terms if spec.aligned]
-        wild = [view.name for view in self.setup.views if view.moves and view.draws != "once"]
+        wild = [view.name for view in self.setup.views if view.moving and view.drawn != "once"]
         if patched and wild:
             raise ConfigError(
                 f"{', '.join(patched)} compares patches by position, but {' and '.join(wild)} moves the pixels of each "
-                "view in its own way. Use patches=1, or views that share their geometry, such as geometry and jitter."
+                "view in its own way. Use patches=1 (or sizes=1), or views that share their geometry, such as geometry "
+                "and jitter."
             )
         return self
 

@@ -34,9 +34,16 @@ def schema() -> dict[str, Any]:
         described["properties"] = {"name": {"enum": [task.name, task.short]}, **described.get("properties", {})}
         tasks.append({**described, "required": ["name"], "additionalProperties": False})
         bare |= {key: value for key, value in described["properties"].items() if key != "name" and not seen[key]}
+    of_views: dict[str, list[Any]] = {}
     for view in spec_registry("views").classes().values():
-        described = view.model_json_schema().get("properties", {})
-        bare |= {key: value for key, value in described.items() if key not in bare and not seen[key]}
+        for key, value in view.model_json_schema().get("properties", {}).items():
+            forms = of_views.setdefault(key, [])
+            forms += [] if value in forms else [value]
+    bare |= {
+        key: forms[0] if len(forms) == 1 else {"anyOf": forms}  # views of one run have it in one form
+        for key, forms in of_views.items()
+        if key not in bare and not seen[key]
+    }
     top["task"] = {"description": top["task"]["description"], "anyOf": [{"type": "string"}, *tasks]}
     for key in ("regularizers", "views", "phases"):
         several = top[key]

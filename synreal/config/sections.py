@@ -236,7 +236,11 @@ class TestingSection(Section):
     def _read(cls, value: Any) -> Any:
         specs = spec_registry("views").specs(value)
         for spec in specs:
-            if spec.moves or spec.draws == "once":
+            if spec.uses_real_images:
+                raise ConfigError(
+                    f"shifts: {spec.name} uses real images, which must not choose settings. Known: {_still()}."
+                )
+            if spec.moving or spec.drawn == "once":
                 raise ConfigError(
                     f"shifts: {spec.name} moves pixels, and labels would no longer fit. Known: {_still()}."
                 )
@@ -275,9 +279,10 @@ class TestingSection(Section):
 
 
 def _still() -> str:
-    """Name the views that leave pixels in their place."""
+    """Name the views that leave pixels in their place and use no real images."""
     classes: dict[str, Any] = spec_registry("views").classes()
-    return ", ".join(name for name, cls in classes.items() if not cls.moves and cls.draws != "once")
+    fitting = (not cls.moves and cls.draws != "once" and not cls.uses_real_images for cls in classes.values())
+    return ", ".join(name for name, fits in zip(classes, fitting, strict=True) if fits)
 
 
 class OutputSection(Section):

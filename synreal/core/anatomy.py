@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from synreal.core.parts import RGB, class_counts, find_classifiers, find_entry, find_head, input_statistics
+from synreal.core.parts import RGB, class_counts, find_classifiers, find_entry, find_head, input_statistics, takes
 from synreal.core.stages import CLASSIFIER_INPUT, Stage, probe_input, resolve
 from synreal.core.task_heads import last_layers
 from synreal.errors import TrainingError
@@ -31,6 +31,7 @@ class Anatomy:
         classes: Classes of the network's classifier and of its pretrained weights, where it says so.
         statistics: Mean and standard deviation of the images that it was made for, per RGB channel; None if unknown.
         resizes: Whether it takes lists of images and resizes them by itself, as torchvision's detectors do.
+        takes_targets: Whether its forward takes ``targets``, as theirs does in training.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Anatomy:
     classes: tuple[int | None, int | None]
     statistics: tuple[RGB, RGB] | None
     resizes: bool
+    takes_targets: bool
 
     @classmethod
     def of(
@@ -87,6 +89,7 @@ class Anatomy:
             classes=class_counts(network),
             statistics=input_statistics(network),
             resizes=isinstance(getattr(network, "transform", None), nn.Module),
+            takes_targets=takes(network, "targets"),
         )
 
     @property
@@ -130,12 +133,36 @@ class Anatomy:
                     "must have one shape."
                 )
 
-    def drawn(self, views: Sequence[Any]) -> Tensor | None:
-        """Return the state of the random numbers, to be asked for before view 0 runs; ``batch`` draws from it again.
+    def drawn(self, views: Sequence[Any], *, targets: bool = False) -> Tensor | None:
+        """Return the state of the random numbers, to be asked for before view 0 runs.
 
-        None unless a further view is a list, which the network resizes by itself.
+        ``batch`` and ``targets`` draw from it again.
+
+        Args:
+            views: All views.
+            targets: Whether ``targets`` is going to be called.
+
+        Returns:
+            None unless the network resizes a further view, or targets, by itself.
         """
-        return torch.get_rng_state() if any(not isinstance(view, Tensor) for view in views[1:]) else None
+        again = (targets and self.resizes) or any(not isinstance(view, Tensor) for view in views[1:])
+        return torch.get_rng_state() if again else None
+
+    def targets(self, network: nn.Module, images: Any, targets: Any, drawn: Tensor | None) -> Any:
+        """Return targets in the pixels that the entry saw.
+
+        Args:
+            network: The network.
+            images: View 0.
+            targets: Those of view 0.
+            drawn: From ``drawn``: boxes are resized with the random numbers that view 0 was.
+        """
+        if drawn is None or not self.resizes:
+            return targets
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(drawn)
+            _, moved = network.get_submodule("transform")(list(images), targets)
+        return moved
 
     def batch(
         self, network: nn.Module, number: int, views: Sequence[Any], seen: Tensor, drawn: Tensor | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -105,6 +106,15 @@ def input_statistics(model: nn.Module) -> tuple[RGB, RGB] | None:
 
 def _rgb(values: Any) -> RGB:
     return float(values[0]), float(values[1]), float(values[2])
+
+
+def takes(network: nn.Module, argument: str) -> bool:
+    """Return whether a network's forward takes an argument by name; also if nothing says what it takes."""
+    try:
+        parameters = inspect.signature(network.forward).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(p.name == argument or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def class_counts(model: nn.Module) -> tuple[int | None, int | None]:

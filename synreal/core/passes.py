@@ -41,9 +41,14 @@ class Step:
 
     Attributes:
         maps: Feature maps (N, C, H, W) in the network's own dtype, by pass and stage name.
+        targets: Those of view 0, as they were given to the model; None if none were. The boxes of a network that
+            resizes images by itself are in the pixels that it made of them.
+        size: Height and width of view 0 as the network's entry saw it, in pixels; None where no map is read.
     """
 
     maps: Mapping[Pass, Mapping[str, Tensor]]
+    targets: Any = None
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ class RegularizedModel(Watched):
         self.stateful_terms = [n for (n, term), a in zip(terms.items(), averaged, strict=True) if a or term.stateful]
         self.extra_runs = tuple(runs)
         self.views = max(spec.views for spec in specs)
+        self.needs_targets = any(spec.needs_targets for spec in specs)
         stages = list(anatomy.stages.values())
         self.tap: FeatureTap | None = FeatureTap(student, stages, entry=anatomy.entry) if stages else None
         parameters = dict(student.named_parameters())
@@ -104,44 +105,52 @@ class RegularizedModel(Watched):
         self._guard = LoopGuard()
         watch(self)
 
-    def forward(self, *views: Any, **student_kwargs: Any) -> dict[str, Any]:
+    def forward(self, *views: Any, targets: Any = None, **student_kwargs: Any) -> dict[str, Any]:
         """Run the student on view 0 and, in training, every term.
 
         Args:
             *views: The views; view 0 feeds the task. Terms that compare views need view 1 too, of the same shape. A
                 torchvision detector takes each view as a list of images; view 1 is then resized and stacked as view 0
                 was, also where the detector draws a size at random, and must show the same geometry in other colours.
+            targets: Those of view 0, for terms that read them: classes (N,), masks (N, H, W), or a detector's list of
+                boxes and labels. The student gets them too if its ``forward`` takes ``targets``.
             **student_kwargs: Passed to the student with view 0.
 
         Returns:
             See the class.
 
         Raises:
-            TrainingError: If a view is missing or of another shape than view 0, gradient is switched off in train
-                mode, or the model was detached.
+            TrainingError: If a view is missing or of another shape than view 0, targets are missing, gradient is
+                switched off in train mode, or the model was detached.
             StageError: If a stage did not run or was changed in place.
         """
         if self._detached:
             raise TrainingError("This model was detached: use the student that detach() returned, or attach again.")
+        if targets is not None and self.anatomy.takes_targets:
+            student_kwargs["targets"] = targets
         if not self.training:
             return {"output": self.student(views[0], **student_kwargs)}
-        self._check(views)
+        self._check(views, targets)
+        size: tuple[int, int] | None = None
         if self.tap is None:
             output = self._see(views[0], student_kwargs)
             maps: dict[Pass, Mapping[str, Tensor]] = {}
         else:
-            drawn = self.anatomy.drawn(views[: self.views])
+            drawn = self.anatomy.drawn(views[: self.views], targets=self.needs_targets)
             with self.tap.record() as student_maps:
                 output = self._see(views[0], student_kwargs)
             entry_input = self.tap.take_input()
             self._check_grad(student_maps)
             maps = {STUDENT: student_maps}
+            if self.needs_targets:
+                targets = self.anatomy.targets(self.student, views[0], targets, drawn)
+                size = (entry_input.shape[-2], entry_input.shape[-1])
             for run in self.extra_runs:
                 # At the entry, view 0 is what the student's entry saw: a detector resizes at random before it.
                 images = self.anatomy.batch(self.student, run.shared.view, views, entry_input, drawn)
                 maps.update(run.maps(self._run(run.shared, images)))
         self._look_at(output)
-        penalties = self._penalties(Step(maps))
+        penalties = self._penalties(Step(maps, targets, size))
         self._guard.note(penalties["penalty"])
         return {"output": output, **penalties}
 
@@ -221,12 +230,19 @@ class RegularizedModel(Watched):
             self._check_grad(maps)
         return maps
 
-    def _check(self, views: Sequence[Any]) -> None:
+    def _check(self, views: Sequence[Any], targets: Any) -> None:
         if len(views) < self.views:
             asking = [spec.name for spec in self.specs if spec.views > len(views)]
+            shown = ", ".join(f"view{number}" for number in range(self.views))
             raise TrainingError(
-                f"{', '.join(asking)} needs {self.views} views, got {len(views)}. Call model(view0, view1) with two "
+                f"{', '.join(asking)} needs {self.views} views, got {len(views)}. Call model({shown}) with "
                 "independently augmented views of the same images (synreal.views.MultiView makes them)."
+            )
+        if self.needs_targets and targets is None:
+            asking = [spec.name for spec in self.specs if spec.needs_targets]
+            raise TrainingError(
+                f"{', '.join(asking)} needs the targets of view 0: call model(view0, targets=targets) with classes "
+                "(N,), masks (N, H, W), or a detector's list of boxes and labels."
             )
         self.anatomy.check_views(views[: self.views])
         if not torch.is_grad_enabled():

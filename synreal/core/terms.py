@@ -98,6 +98,11 @@ class Term(nn.Module, ABC):
         """Give back whatever was changed on the student when the term was built."""
 
     @property
+    def undecayed(self) -> tuple[nn.Parameter, ...]:
+        """Parameters that weight decay would spoil, because 0 is not where they rest; see ``parameter_groups``."""
+        return ()
+
+    @property
     def stateful(self) -> bool:
         """Whether the term must be told of optimizer steps."""
         return self.reads_gradients or type(self).after_step is not Term.after_step
@@ -185,11 +190,35 @@ class Regularizer(Spec):
         """Whether all views must share their geometry and differ in colour alone."""
         return False
 
-    def scheduled(self, steps_per_epoch: int) -> Self:
-        """Return the spec with what follows from the length of an epoch filled in; asked where synreal trains.
+    @property
+    def needs_targets(self) -> bool:
+        """Whether the term reads the targets of a batch, ``model(view0, targets=targets)``."""
+        return False
+
+    @property
+    def needs_own_loop(self) -> str | None:
+        """What the term needs that ``synreal run`` does not make, in words; None if nothing."""
+        return None
+
+    def scheduled(self, steps_per_epoch: int, steps: int) -> Self:
+        """Return the spec with what follows from the length of an epoch or of the run filled in.
+
+        Asked where synreal trains.
 
         Args:
-            steps_per_epoch: Optimizer steps, at least 1.
+            steps_per_epoch: Optimizer steps of an epoch, at least 1.
+            steps: Optimizer steps of the phase ``train``, at least 1.
+        """
+        return self
+
+    def for_classes(self, classes: Sequence[str]) -> Self:
+        """Return the spec with what follows from the names of the classes filled in; asked where synreal trains.
+
+        Args:
+            classes: Names, in the order of their numbers from 0.
+
+        Raises:
+            ConfigError: If a setting does not fit them.
         """
         return self
 
@@ -202,15 +231,6 @@ class Regularizer(Spec):
             patches: Patches along each side that suit the task's maps, at least 1.
         """
         return self
-
-    def with_defaults(self, **settings: Any) -> Self:
-        """Return the spec with other values for those of the settings that were not given.
-
-        Args:
-            **settings: Values by name of the field; they are checked like given ones.
-        """
-        given = {name: getattr(self, name) for name in self.model_fields_set}
-        return type(self)(**{**settings, **given})
 
     @property
     def views(self) -> int:

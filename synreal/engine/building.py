@@ -179,14 +179,15 @@ def _build_job(
     stopping.poll()
     views = max(spec.views for spec in config.terms)
     data = task.training_data(views)
-    epoch = source_plan(config, length(data), accelerator, epochs=1).steps_per_epoch
+    training = config.training
+    plan = source_plan(config, length(data), accelerator, epochs=training.epochs, most=training.max_steps)
     torch.manual_seed(derive_seed(config.training.seed, "build"))
     student = build_student(task, config)
     reference, reference_origin = _build_reference(config, task)
     if reference is None and config.student.transforms and any(spec.needs_reference for spec in config.terms):
         reference = copy.deepcopy(student.network)  # the teacher stays as it was pretrained
     transform(student, config)
-    specs = [spec.scheduled(epoch) for spec in config.terms]
+    specs = [spec.scheduled(plan.steps_per_epoch, plan.total).for_classes(task.classes) for spec in config.terms]
     start = None
     if len(phases) == 1 and any(average.uses_start for average in averaging.averages_of(config).values()):
         start = {name: value.detach().clone() for name, value in student.network.state_dict().items()}

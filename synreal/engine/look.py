@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from synreal.config import make_config
+from synreal.distributed import lost_peers_told
 from synreal.engine import preflight, run_folder, saving
 from synreal.engine.inspecting import Insight, Subject, check, look_at
 from synreal.engine.loading import dead_workers_named
@@ -124,7 +125,7 @@ def _looked_at(
 ) -> Insight:
     subject.student.network.to(accelerator.device)
     show = show_progress and accelerator.is_main_process
-    with listening() as request, RunProgress(show=show) as progress, dead_workers_named():
+    with listening() as request, RunProgress(show=show) as progress, dead_workers_named(), lost_peers_told():
 
         def stop() -> None:
             if request.agreed(accelerator.device):

@@ -200,6 +200,7 @@ def _finish(
             left_out=task.left_out,
             phases=list(job.phases),
             seen_of_target=seen_of_target(phases_of(config)),
+            real_images={name: images.fingerprint for name, images in task.lent.items()},
             versions=environment.versions(),
         ),
         source_heldout=scores["source"],

@@ -7,12 +7,16 @@ from synreal.functional.averages import wise_ft
 from synreal.functional.calibration import calibration_bins, calibration_error
 from synreal.functional.circle import angle_density, plane_angles, principal_plane, variance_in_plane
 from synreal.functional.cka import cka_numbers, cka_of_sums, cka_sums, linear_cka, pilot_mean
+from synreal.functional.colours import lab_to_rgb, match_moments, rgb_to_lab, spread_and_mean
 from synreal.functional.confusion import class_iou, class_recall, confusion_matrix, share_right
+from synreal.functional.consistency import pyramid_consistency
 from synreal.functional.contrast import causal_invariance, info_nce, queue_logsumexp
 from synreal.functional.distances import (
     distillation_kl,
     feature_l2,
     guidance,
+    masked_feature_l2,
+    miro,
     path_importance,
     pooled_difference,
     weight_l2,
@@ -20,14 +24,19 @@ from synreal.functional.distances import (
 from synreal.functional.drift import weight_drift
 from synreal.functional.energy import energy_of_tiles, energy_tiles, hyperspherical_energy
 from synreal.functional.losses import pixel_cross_entropy
+from synreal.functional.objects import box_masks, covered_cells, object_cells
 from synreal.functional.pooling import attention_weights, attentional_pool, gap, grid_average, patches, pool, unit
 from synreal.functional.precision import to_float64
 from synreal.functional.saliency import grad_cam
+from synreal.functional.spectrum import amplitude_deviation, mix_amplitude, perturb_amplitude
+from synreal.functional.texture import gram, gram_distance, gram_generalization
 
 __all__ = [
+    "amplitude_deviation",
     "angle_density",
     "attention_weights",
     "attentional_pool",
+    "box_masks",
     "calibration_bins",
     "calibration_error",
     "causal_invariance",
@@ -37,27 +46,41 @@ __all__ = [
     "class_iou",
     "class_recall",
     "confusion_matrix",
+    "covered_cells",
     "distillation_kl",
     "energy_of_tiles",
     "energy_tiles",
     "feature_l2",
     "gap",
     "grad_cam",
+    "gram",
+    "gram_distance",
+    "gram_generalization",
     "grid_average",
     "guidance",
     "hyperspherical_energy",
     "info_nce",
+    "lab_to_rgb",
     "linear_cka",
+    "masked_feature_l2",
+    "match_moments",
+    "miro",
+    "mix_amplitude",
+    "object_cells",
     "patches",
     "path_importance",
+    "perturb_amplitude",
     "pilot_mean",
     "pixel_cross_entropy",
     "plane_angles",
     "pool",
     "pooled_difference",
     "principal_plane",
+    "pyramid_consistency",
     "queue_logsumexp",
+    "rgb_to_lab",
     "share_right",
+    "spread_and_mean",
     "to_float64",
     "unit",
     "variance_in_plane",

@@ -48,6 +48,76 @@ def feature_l2(student_features: Tensor, teacher_features: Tensor, spatial: bool
     return (student_features.to(wide) - teacher_features.to(wide)).square().sum(1).mean()
 
 
+def masked_feature_l2(
+    student_features: Tensor,
+    teacher_features: Tensor,
+    cells: Tensor,
+    count: Tensor | None = None,
+    squared: bool = False,
+) -> Tensor:
+    """Distance of two feature maps where there are objects (DAFormer: Hoyer et al., CVPR 2022).
+
+    ``mean over the marked positions of ||f(x) - f_o(x)||_2``, the norm taken over channels and not squared. Where
+    nothing is marked it is 0, with a gradient of 0; so is the gradient where both maps are equal.
+
+    Args:
+        student_features: ``f(x)``, (N, C, H, W).
+        teacher_features: ``f_o(x)``, (N, C, H, W).
+        cells: The positions M that count, bool (N, H, W).
+        count: What the sum is divided by, 0-d; by default ``|M|``. Of several processes each gives the mean of theirs,
+            so that the mean of their results is that over all positions.
+        squared: Take the mean over channels of the square in place of the norm (SHADE: Zhao et al., ECCV 2022).
+
+    Returns:
+        Scalar, float32 (float64 for float64 input).
+
+    Raises:
+        ConfigError: If shapes differ.
+    """
+    shape = student_features.shape
+    if shape != teacher_features.shape or len(shape) != 4 or cells.shape != (shape[0], *shape[2:]):
+        raise ConfigError(
+            "masked_feature_l2 compares two maps of one shape (N, C, H, W) at positions (N, H, W), got "
+            f"{tuple(shape)}, {tuple(teacher_features.shape)} and {tuple(cells.shape)}."
+        )
+    wide = torch.promote_types(student_features.dtype, torch.float32)
+    difference = student_features.to(wide) - teacher_features.to(wide)
+    distances = difference.square().mean(1) if squared else torch.linalg.vector_norm(difference, dim=1)
+    total = torch.where(cells, distances, 0).sum()
+    number = (cells.sum() if count is None else count).to(wide)
+    return total / torch.where(number > 0, number, 1)
+
+
+def miro(student_features: Tensor, teacher_features: Tensor, variance: Tensor) -> Tensor:
+    """Bound on the information that two feature maps share (MIRO: Cha et al., ECCV 2022).
+
+    ``1/2 mean over samples, channels and positions of (f(x) - f_o(x))^2 / s + log s``: the negative log-likelihood of
+    the teacher's map around the student's, without its constant. It is below 0 where the maps are close and s is below
+    1.
+
+    Args:
+        student_features: ``f(x)``, (N, C, H, W).
+        teacher_features: ``f_o(x)``, (N, C, H, W).
+        variance: s, (C,), above 0.
+
+    Returns:
+        Scalar, float32 (float64 for float64 input).
+
+    Raises:
+        ConfigError: If shapes differ.
+    """
+    shape = student_features.shape
+    if shape != teacher_features.shape or len(shape) != 4 or variance.shape != shape[1:2]:
+        raise ConfigError(
+            "miro compares two maps of one shape (N, C, H, W) with a variance for each channel (C,), got "
+            f"{tuple(shape)}, {tuple(teacher_features.shape)} and {tuple(variance.shape)}."
+        )
+    wide = torch.promote_types(student_features.dtype, torch.float32)
+    squares = (student_features.to(wide) - teacher_features.to(wide)).square().mean((0, 2, 3))
+    scale = variance.to(wide)
+    return (squares / scale + scale.log()).mean() / 2
+
+
 def guidance(
     student_features: Tensor,
     teacher_features: Tensor,

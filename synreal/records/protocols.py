@@ -45,6 +45,8 @@ def identity(record: RunRecord, targets: Iterable[str]) -> dict[str, Any]:
         runs compare if, and only if, these are equal.
     """
     facts = record.protocol.model_dump(mode="json", exclude={"seed", "views", "left_out", "versions"})
+    if not facts["real_images"]:  # as of a record that is older than this fact
+        del facts["real_images"]
     facts |= {
         f"version of {name}": _release(version) for name, version in record.protocol.versions.items() if name in _TOLD
     }
@@ -58,7 +60,15 @@ def identity(record: RunRecord, targets: Iterable[str]) -> dict[str, Any]:
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a configuration that move a number, by dotted key; regularizers and seed are no part."""
-    return {key: value for key, value in leaves(config).items() if not _is_free(key)}
+    found = {key: value for key, value in leaves(config).items() if not _is_free(key)}
+    if isinstance(views := found.get("views"), (list, tuple)):
+        found["views"] = [_placeless(view) for view in views]
+    return found
+
+
+def _placeless(view: Any) -> Any:
+    """Return a view without the folder of its images: a fingerprint tells them, wherever a machine keeps them."""
+    return {key: value for key, value in view.items() if key != "folder"} if isinstance(view, Mapping) else view
 
 
 def _is_free(key: str) -> bool:

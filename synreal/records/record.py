@@ -154,6 +154,8 @@ class Protocol(BaseModel):
         left_out: What was not used of the data, by part of the data and reason.
         phases: What the run consisted of, in order.
         seen_of_target: What training saw of the target; a result is zero-shot only where that is nothing.
+        real_images: Fingerprints of real images, of no target, that views of training images took something of, by the
+            view's name.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -176,6 +178,7 @@ class Protocol(BaseModel):
     left_out: dict[str, dict[str, int]] = {}
     phases: list[str] = ["train"]
     seen_of_target: Literal["nothing", "images", "labels"] = "nothing"
+    real_images: dict[str, str] = {}
     versions: dict[str, str]
 
 

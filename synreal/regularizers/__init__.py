@@ -15,7 +15,11 @@ from synreal.regularizers import (
     guidance,  # noqa: F401
     info_nce,  # noqa: F401
     kl,  # noqa: F401
+    masked_feature_l2,  # noqa: F401
+    miro,  # noqa: F401
+    pyramid_consistency,  # noqa: F401
     si,  # noqa: F401
+    texture,  # noqa: F401
     weight_l2,  # noqa: F401
 )
 

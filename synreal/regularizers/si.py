@@ -41,7 +41,7 @@ class SynapticIntelligence(Regularizer):
     damping: float = Field(default=1e-3, gt=0)
     interval: int | None = Field(default=None, ge=1)
 
-    def scheduled(self, steps_per_epoch: int) -> Self:
+    def scheduled(self, steps_per_epoch: int, steps: int) -> Self:
         """Consolidate at the end of each epoch, unless an interval was given."""
         return self if self.interval is not None else self.model_copy(update={"interval": steps_per_epoch})
 

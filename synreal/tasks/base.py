@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from synreal.views import View
     from synreal.weights import Student, WeightsOrigin
 
-SHOWN: Final = 8
-"""How many images of each set a run draws its predictions for."""
-
 
 class TaskSpec(Spec, ABC):
     """A task as a configuration names it; its fields are the settings that this task alone knows.
@@ -122,6 +119,7 @@ class Task(ABC, Generic[S]):
 
     Attributes:
         classes: Class names that the network learns, or has learned.
+        lent: Real images, of no target, of which a view of training images takes something, by the view's name.
     """
 
     def __init__(
@@ -131,6 +129,7 @@ class Task(ABC, Generic[S]):
         self.setup = setup
         self.train = train
         self.tests = dict(tests)
+        self.lent: dict[str, Any] = {}
         self.classes: tuple[str, ...] = train.classes if classes is None else tuple(classes)
 
     @classmethod
@@ -141,13 +140,16 @@ class Task(ABC, Generic[S]):
         target share.
 
         Raises:
-            ConfigError: If source and target share no class, or a setting does not fit the source's classes.
+            ConfigError: If source and target share no class, a setting does not fit the source's classes, or a view
+                uses images of a target.
             DataError: If data are missing or damaged.
         """
-        from synreal.tasks.parts import to_train_and_test
+        from synreal.tasks.parts import lent_images, to_train_and_test
 
         train, tests = to_train_and_test(spec.label, setup, spec.check_classes)
-        return cls(spec, setup, train, tests)
+        task = cls(spec, setup, train, tests)
+        task.lent = lent_images(setup.views, tests)
+        return task
 
     @classmethod
     def load_tests(cls, spec: S, setup: Setup, classes: Sequence[str], *, source: bool) -> Self:
@@ -237,6 +239,13 @@ class Task(ABC, Generic[S]):
         self, views: Any, targets: Any, student: Student, device: torch.device
     ) -> tuple[list[Any], dict[str, Any]]:
         """Return what the model's forward takes: the views on the device, and keyword arguments."""
+
+    def labels(self, targets: Any, device: torch.device) -> Any:
+        """Return a batch's targets on the device, for regularizers that read them; by default those are one tensor.
+
+        Not asked for where ``inputs`` hands targets over already.
+        """
+        return targets.to(device, non_blocking=True)
 
     @abstractmethod
     def entry_images(self, views: Any, student: Student, device: torch.device) -> Tensor:
@@ -338,27 +347,13 @@ class Task(ABC, Generic[S]):
 
     def shown(self, name: str, student: Student) -> tuple[list[Any], list[Any], list[Any]]:
         """Return images, targets and predictions for the fixed few items that figures show, one by one."""
-        import torch
+        from synreal.tasks.shown import shown
 
-        tests: Any = self.test_data(name)
-        network = student.network
-        device = next(network.parameters()).device
-        spread = [index * len(tests) // SHOWN for index in range(SHOWN)] if len(tests) > SHOWN else range(len(tests))
-        images, targets, predictions = [], [], []
-        was_training = network.training
-        network.eval()
-        for index in spread:
-            batch, target = self.collate_test([tests[index]])
-            with torch.no_grad():
-                predictions.append(self.predict(student, batch, device)[0])
-            images.append(batch[0])
-            targets.append(target[0])
-        network.train(was_training)
-        return images, targets, predictions
+        return shown(self, name, student)
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """SHA-256 of each part: ``"train"``, ``"source"`` and each target."""
+        """SHA-256 of each of ``parts``."""
         return {name: part.fingerprint for name, part in self.parts.items()}
 
     @property
@@ -368,8 +363,12 @@ class Task(ABC, Generic[S]):
 
     @property
     def parts(self) -> dict[str, Any]:
-        """The sets of images: ``"train"``, unless a student is only tested, ``"source"`` and each target."""
-        return self.tests if self.train is None else {"train": self.train, **self.tests}
+        """The sets of images: ``"train"``, unless a student is only tested, ``"source"`` and each target.
+
+        Images that a view uses come last, e.g. as ``"view style_bank"``: no target can have such a name.
+        """
+        lent = {f"view {name}": images for name, images in self.lent.items()}
+        return {**({} if self.train is None else {"train": self.train}), **self.tests, **lent}
 
     @property
     @abstractmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from synreal import data
@@ -12,7 +12,9 @@ from synreal.data.class_names import Alignment, align_names, differences
 from synreal.data.files.copies import Resized
 from synreal.data.inspection.duplicates import duplicates
 from synreal.errors import ConfigError, DataError
+from synreal.specs import unique_names
 from synreal.tasks.setup import Setup
+from synreal.views import View
 
 
 def to_train_and_test(
@@ -64,6 +66,31 @@ def to_test(label: str, setup: Setup, classes: Sequence[str], *, source: bool) -
     except (ConfigError, DataError) as error:
         warnings.warn(f"Targets are not compared with the images that were trained on: {error}", stacklevel=2)
     return train, tests | _targets(label, setup, classes, train)
+
+
+def lent_images(views: Iterable[View], tests: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the real images that views use, by the view's name, and refuse those that are tested on.
+
+    Args:
+        views: The views of a run.
+        tests: What it tests on by name.
+
+    Raises:
+        ConfigError: If images of a target are among them.
+        DataError: If one of them cannot be used.
+    """
+    using = [view for view in views if view.uses_real_images]
+    found = {}
+    for name, view in zip(unique_names(using), using, strict=True):
+        images = view.real_images()
+        for target, tested in tests.items():
+            if target != "source" and (shared := duplicates(images, tested)):
+                raise ConfigError(
+                    f"The view {view.name} uses {len(shared)} images that are tested on as {target!r}, e.g. "
+                    f"{shared[0][0]}: nothing of a target may be trained with. Give it other real images."
+                )
+        found[name] = images
+    return found
 
 
 def _part(label: str, setup: Setup, part: str) -> Any:

@@ -4,16 +4,20 @@ Nothing here knows a task, a data set or a configuration; images stay uint8 unti
 """
 
 from synreal.views import (
+    augmix,  # noqa: F401
     blur,  # noqa: F401
     crop,  # noqa: F401
     geometry,  # noqa: F401
     jitter,  # noqa: F401
     noise,  # noqa: F401
+    pasta,  # noqa: F401
     randaugment,  # noqa: F401
     recolour,  # noqa: F401
+    strong,  # noqa: F401
+    style_bank,  # noqa: F401
     stylise,  # noqa: F401
 )
-from synreal.views.base import VIEWS, Geometry, GeometryDraw, View
+from synreal.views.base import VIEWS, FurtherView, Geometry, GeometryDraw, View
 from synreal.views.crop import classification_transform
 from synreal.views.pipeline import AlignedViews, MultiView, ViewPipeline
 from synreal.views.prepared import PreparedImage, PreparedViews, evaluation_view, to_float, training_views
@@ -24,6 +28,7 @@ __all__ = [
     "OPERATIONS",
     "VIEWS",
     "AlignedViews",
+    "FurtherView",
     "Geometry",
     "GeometryDraw",
     "MultiView",

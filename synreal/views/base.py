@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final, Literal, Protocol, get_args, runtime_checkable
 
 from torch import Tensor
+from typing_extensions import Self
 
+from synreal.data.sets import ImageSet
 from synreal.errors import ConfigError
 from synreal.registry import place, vars_of
 from synreal.specs import Spec, SpecRegistry
@@ -57,10 +59,13 @@ class View(Spec):
             the label; such steps come first. ``"further"``: drawn anew for every view but the first, which the task
             sees.
         moves: Whether pixels may end up in another place.
+        uses_real_images: Whether something of real images goes into views; ``real_images`` then says of which, and the
+            protocol of a run that they were used.
     """
 
     draws: ClassVar[Draws]
     moves: ClassVar[bool]
+    uses_real_images: ClassVar[bool] = False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -78,6 +83,34 @@ class View(Spec):
                 "True or False (whether pixels may end up in another place)."
             )
 
+    @property
+    def drawn(self) -> Draws:
+        """How often it is drawn with these settings; by default what ``draws`` says."""
+        return self.draws
+
+    @property
+    def moving(self) -> bool:
+        """Whether, with these settings, pixels may end up in another place; by default what ``moves`` says."""
+        return self.moves
+
+    def dense(self) -> Self:
+        """Return what the view becomes where labels say where something is; by default it stays what it is.
+
+        Settings that were given stay (``with_defaults`` sees to it).
+        """
+        return self
+
+    def real_images(self) -> ImageSet[Any]:
+        """Read the real images of which something goes into views; asked for only with ``uses_real_images``.
+
+        Their fingerprint is recorded, and compared when a run is resumed; none of them may be tested on.
+
+        Raises:
+            ConfigError: If they are not there.
+            DataError: If one of them cannot be used.
+        """
+        raise ConfigError(f"{place(type(self))} uses real images: it needs a method real_images that returns them.")
+
     @abstractmethod
     def build(self, size: int | None) -> ImageChange | GeometryDraw:
         """Build what is applied to images.
@@ -92,6 +125,24 @@ class View(Spec):
         Raises:
             ConfigError: ``size`` does not fit.
         """
+
+
+class FurtherView(View):
+    """The spec of a view that can leave the first view, which the task sees, as it is.
+
+    Attributes:
+        further: Whether it is drawn for every view but the first, as methods want it that compare a clean view with a
+            changed one; by default for all.
+    """
+
+    draws: ClassVar[Draws] = "each"
+
+    further: bool = False
+
+    @property
+    def drawn(self) -> Draws:
+        """For every view, or for every view but the first."""
+        return "further" if self.further else self.draws
 
 
 VIEWS: Final[SpecRegistry[View]] = SpecRegistry(

@@ -38,10 +38,13 @@ class _Blur:
     sigma: tuple[float, float]
 
     def __call__(self, image: Tensor) -> Tensor:
-        short = min(image.shape[-2:])
-        sigma = short * float(uniform(self.sigma))
-        reach = min(round(3 * sigma), short - 1)  # the border is reflected, which cannot reach over the whole image
-        if reach < 1:
-            return image
-        blurred: Tensor = F.gaussian_blur(image, [2 * reach + 1] * 2, [sigma] * 2)
-        return blurred
+        return blurred(image, min(image.shape[-2:]) * float(uniform(self.sigma)))
+
+
+def blurred(image: Tensor, sigma: float) -> Tensor:
+    """Blur an image, uint8 (3, H, W), with a Gaussian of a standard deviation in pixels, cut at three of them."""
+    reach = min(round(3 * sigma), min(image.shape[-2:]) - 1)  # the border is reflected: never over the whole image
+    if reach < 1:
+        return image
+    changed: Tensor = F.gaussian_blur(image, [2 * reach + 1] * 2, [sigma] * 2)
+    return changed

@@ -26,8 +26,8 @@ class ViewPipeline:
     """Make the views of an image, step by step, and move its label along.
 
     Steps with ``draws = "once"`` come first, in their order, and move the label too. Then each view in turn takes the
-    others, in their order; the first leaves out those with ``draws = "further"``. Everything is drawn from torch's
-    default CPU generator, see ``seeded``.
+    others, in their order; the first leaves out those that are drawn for further views alone. Everything is drawn from
+    torch's default CPU generator, see ``seeded``.
 
     Args:
         views: The steps: specs, or what ``VIEWS.specs`` takes for some, such as texts.
@@ -53,7 +53,7 @@ class ViewPipeline:
         self.size = size
         self.label_kind = label_kind
         if label_kind is not None and label_kind.geometric:
-            wild = [spec.name for spec in self.specs if spec.moves and spec.draws == "each"]
+            wild = [spec.name for spec in self.specs if spec.moving and spec.drawn == "each"]
             if wild:
                 raise ConfigError(
                     f"The view {wild[0]} moves the pixels of each view in its own way, and masks and boxes would no "
@@ -64,21 +64,21 @@ class ViewPipeline:
         self._steps: list[tuple[int, ImageChange]] = []
         for spec in self.specs:
             built = spec.build(size)
-            if spec.draws == "once":
+            if spec.drawn == "once":
                 if not isinstance(built, GeometryDraw):
                     raise ConfigError(
                         f"The view {spec.name}, drawn once: its build() must return an object with draw(height, width)."
                     )
                 self._geometries.append(built)
             elif callable(built):
-                self._steps.append((1 if spec.draws == "further" else 0, built))
+                self._steps.append((1 if spec.drawn == "further" else 0, built))
             else:
                 raise ConfigError(f"The view {spec.name}: its build() must return something to call on an image.")
 
     @property
     def aligned(self) -> bool:
         """Whether all views share their geometry, so that the same place in two of them shows the same thing."""
-        return not any(spec.moves and spec.draws != "once" for spec in self.specs)
+        return not any(spec.moving and spec.drawn != "once" for spec in self.specs)
 
     def __call__(self, image: Tensor, label: Any) -> tuple[tuple[Tensor, ...], Any]:
         """Draw the views of an image.

@@ -117,6 +117,14 @@ def test_axes_make_a_product_and_name_what_is_not_the_pairs_own(tmp_path):
     assert cells[-1].name == "small/csg-weight=1.0,queue_size=64--epochs=3--lr=0.1/seed0"
 
 
+def test_an_axis_on_a_view_is_named_by_the_views_setting(tmp_path):
+    found = grid(tmp_path, axes={"views.randaugment.magnitude": [6, 12]})
+    assert names(found) == ["small/none/seed0", "small/none--magnitude=12.0/seed0"]
+    first, second = cells_of(grid(tmp_path, axes={"views": [["randaugment", "crop"], ["crop"]]}))
+    assert first.changes == ""
+    assert "'name': 'crop'" in second.changes
+
+
 def test_a_folder_stays_the_same_when_cells_are_added(tmp_path):
     few = names(grid(tmp_path, regularizers=["csg"]))
     more = names(grid(tmp_path, regularizers=["none", "csg"], seeds=[1, 0], axes={"lr": [0.1, 0.05]}, weights=[0.5, 1]))

@@ -38,7 +38,7 @@ def sgd(parameters):
 def step(model, optimizer, number=0, *, call=None, penalty=True, scale=lambda loss: loss, act=None):
     """One step as people write it, without the penalty if told."""
     view0, view1, target = batch(number, rows=2)
-    output = (call or model)(view0, view1)
+    output = (call or model)(view0, view1, targets=target)
     loss = F.cross_entropy(output["output"], target)
     scale(loss + output["penalty"] if penalty else loss).backward()
     (act or optimizer.step)()

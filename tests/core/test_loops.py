@@ -30,7 +30,7 @@ QUEUED = ["csg", "info_nce", "causal_invariance", "gcisg"]
 
 def backward(model, step, rows=4, scale=lambda loss: loss):
     view0, view1, target = batch(step, rows)
-    output = model(view0, view1)
+    output = model(view0, view1, targets=target)
     scale(F.cross_entropy(output["output"], target) + output["penalty"]).backward()
     return output
 
@@ -480,7 +480,7 @@ def test_a_fisher_reference_of_another_architecture_is_refused():
 
 # Trainers: a run that stopped and went on ends like one that did not, and like your own loop
 
-SPECS = [tiny("gcisg"), tiny("csg"), tiny("si", interval=3)]
+SPECS = [tiny("gcisg"), tiny("csg"), tiny("si", interval=3), tiny("masked_feature_l2", things=(0, 2))]
 ROWS = [row for step in range(4) for row in zip(*batch(step, rows=2), strict=True)]
 
 
@@ -518,7 +518,7 @@ class Lit(lightning.LightningModule):
 
     def training_step(self, rows, index):
         view0, view1, target = rows
-        output = self.model(view0, view1)
+        output = self.model(view0, view1, targets=target)
         return F.cross_entropy(output["output"], target) + output["penalty"]
 
     def configure_optimizers(self):
@@ -554,7 +554,7 @@ class ForTrainer(nn.Module):
         self.model = regularized()
 
     def forward(self, view0, view1, labels):
-        output = self.model(view0, view1)
+        output = self.model(view0, view1, targets=labels)
         loss = F.cross_entropy(output["output"], labels) + output.get("penalty", 0.0)
         return {"loss": loss, "logits": output["output"]}
 
@@ -619,7 +619,7 @@ def test_accelerate_saves_and_loads_the_whole_state(tmp_path):
     for index in range(8):
         with accelerator.accumulate(prepared):
             view0, view1, target = batch(index % 4, rows=2)
-            output = prepared(view0, view1)
+            output = prepared(view0, view1, targets=target)
             accelerator.backward(F.cross_entropy(output["output"], target) + output["penalty"])
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(prepared.parameters(), 0.5)

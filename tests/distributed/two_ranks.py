@@ -16,15 +16,16 @@ from tests.regularizers.contract import Toy, batch, bits, optimizer_of, tiny
 
 ROWS = 8
 PAIR = "csg and feature_l2"
+MASKED = "masked_feature_l2(things=[0])"  # of whose positions the ranks have unlike numbers
 
 
 def names():
-    """What is trained: every regularizer by itself, and a pair."""
-    return [*synreal.list_regularizers(), PAIR]
+    """What is trained: every regularizer by itself, a pair, and one whose mean is over some positions."""
+    return [*synreal.list_regularizers(), PAIR, MASKED]
 
 
 def take_step(model, optimizer, views, target):
-    output = model(*views)
+    output = model(*views, targets=target)
     (F.cross_entropy(output["output"], target) + output["penalty"]).backward()
     optimizer.step()
     optimizer.zero_grad()

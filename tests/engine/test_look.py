@@ -198,10 +198,12 @@ def test_heat_is_that_of_the_equation(trained):
         torch.testing.assert_close(one.double(), other / other.max().clamp_min(1e-30), rtol=1e-3, atol=1e-4)
 
 
-def test_a_checkpoint_is_looked_into_and_nothing_is_kept(whole, tmp_path):
-    path = whole()
+def test_a_checkpoint_is_looked_into_and_nothing_is_kept(finished):
+    path = finished
     names = tiny.steps_saved(path)
-    found = [look_into(path, ["drift"], checkpoint=name, **HERE) for name in (*names, "last")]
+    found = [look_into(path, ["drift"], checkpoint=name, **HERE) for name in names]
+    assert not (path / "insight.json").exists()
+    found.append(look_into(path, ["drift"], **HERE))
     assert [one.checkpoint for one in found] == [*names, "last"]
     assert found[0].title.endswith(f", seed 0, {names[0]}")
     values = [one.measures["drift"].value for one in found]
@@ -237,7 +239,7 @@ def test_a_run_looks_by_itself_and_no_number_of_it_changes(whole, tmp_path):
     kept = read_look(looking)
     assert kept == look_into(looking, ["cka", "drift"], keep=False, **HERE)
     assert list(kept.sets) == ["mnist", "uci"]
-    assert not (plain / "insight.json").exists() or read_look(plain).sha256
+    assert not (plain / "insight.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,9 @@ class Classification:
 
     def loss(self, model, items):
         x0, x1, labels = zip(*items, strict=True)
-        out = model(torch.stack(x0), torch.stack(x1))
-        return F.cross_entropy(out["output"], torch.tensor([int(label) for label in labels])) + out["penalty"]
+        labels = torch.tensor([int(label) for label in labels])
+        out = model(torch.stack(x0), torch.stack(x1), targets=labels)
+        return F.cross_entropy(out["output"], labels) + out["penalty"]
 
 
 class Segmentation:
@@ -60,7 +61,7 @@ class Segmentation:
 
     def loss(self, model, items):
         x0, x1, masks = (torch.stack(tuple(part)) for part in zip(*items, strict=True))
-        out = model(x0, x1)
+        out = model(x0, x1, targets=masks)
         return F.cross_entropy(out["output"], masks.long(), ignore_index=255) + out["penalty"]
 
 
@@ -92,7 +93,7 @@ NAMES = [name for name in synreal.list_regularizers() if not get(name)().needs_c
     [
         pytest.param(own, name, id=f"{own.task}-{name}")
         for own in OWN
-        for name in (NAMES if own is OWN[0] else ["none", "csg", "gcisg"])
+        for name in (NAMES if own is OWN[0] else ["none", "csg", "gcisg", "masked_feature_l2"])
     ],
 )
 def test_the_same_draws_give_the_same_weights(own, regularizer, tmp_path, monkeypatch):
@@ -105,7 +106,8 @@ def test_the_same_draws_give_the_same_weights(own, regularizer, tmp_path, monkey
     torch.manual_seed(derive_seed(SEED, "build"))
     student = own.student().to(memory_format=torch.channels_last)
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    model = synreal.attach(student, small(regularizer, patches=own.patches))
+    spec = small(regularizer, patches=own.patches).scheduled(len(images) // 6, STEPS).for_classes(images.classes)
+    model = synreal.attach(student, spec)
     opt = torch.optim.SGD(synreal.parameter_groups(model, lr=0.05), momentum=0.9, weight_decay=5e-4)
     schedule = synreal.warmup_poly_schedule(opt, STEPS, warmup=3)
     model.bind(opt)

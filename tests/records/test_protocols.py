@@ -16,6 +16,7 @@ from tests.records.made import made
         ({"config": {"training": {"lr": 0.02, "seed": 0, "accumulate": 2}}}, ["training.accumulate"]),
         ({"config": {"views": [{"name": "crop"}]}}, ["views"]),
         ({"config": {"preset": "csg-cls"}}, ["preset"]),
+        ({"protocol": {"real_images": {"style_bank": "f"}}}, ["real_images"]),
         ({"cost": {"device": "NVIDIA H100"}}, ["device"]),
     ],
 )
@@ -29,6 +30,7 @@ def test_what_moves_a_number_is_part_of_a_protocol(change, named):
     "change",
     [
         {"method": "none", "seed": 1, "value": 0.1, "weight": 3.0},
+        {"protocol": {"real_images": {}}},
         {"protocol": {"left_out": {"train": {"broken": 1}}}},
         {"protocol": {"versions": {"torch": "2.0.9+cu130", "pillow": "12"}}},
         {
@@ -62,3 +64,14 @@ def test_runs_that_do_not_compare_are_refused():
     check_comparable([made(seed=0), made("none", 1)], ["photo"])
     with pytest.raises(ConfigError, match=r"Runs do not compare: they differ in image_size, steps\.$"):
         check_comparable([made(), made(protocol={"steps": 1, "image_size": 3})])
+
+
+def test_where_a_machine_keeps_the_images_of_a_view_is_no_part_of_a_protocol():
+    def record(folder, how="fda", images="f"):
+        views = [{"name": "style_bank", "folder": folder, "how": how}, {"name": "crop"}]
+        return made(config={"views": views}, protocol={"real_images": {"style_bank": images}})
+
+    one = identity(record("/here"), ["photo"])
+    assert differing(one, identity(record("/there"), ["photo"])) == []
+    assert differing(one, identity(record("/here", how="adain"), ["photo"])) == ["views"]
+    assert differing(one, identity(record("/here", images="g"), ["photo"])) == ["real_images"]

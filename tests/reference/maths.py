@@ -210,3 +210,103 @@ def path_importance(path, displacement, damping):
     """max(path, 0) / (displacement^2 + xi)."""
     pairs = zip(path.flatten(), displacement.flatten(), strict=True)
     return stacked([(p if float(p.detach()) > 0 else p * 0) / (d**2 + damping) for p, d in pairs]).reshape(path.shape)
+
+
+def root(square):
+    """The square root, with a gradient of 0 at 0."""
+    return square * 0 if float(square.detach()) == 0 else square.sqrt()
+
+
+def gram(v):
+    """G[a,b] = sum_ij v[a,i,j] v[b,i,j] / (H W), per sample."""
+    n, channels, height, width = v.shape
+    return stacked(
+        [
+            [
+                [
+                    sum(v[m, a, i, j] * v[m, b, i, j] for i, j in positions(v)) / (height * width)
+                    for b in range(channels)
+                ]
+                for a in range(channels)
+            ]
+            for m in range(n)
+        ]
+    )
+
+
+def frobenius(matrix):
+    return root(sum(value**2 for value in matrix.flatten()))
+
+
+def gram_distance(student, teacher):
+    """||G(f) - G(f_o)||_F / C, per sample."""
+    ours, theirs = gram(student), gram(teacher)
+    return stacked([frobenius(a - b) / student.shape[1] for a, b in zip(ours, theirs, strict=True)])
+
+
+def gram_generalization(style, stylized, plain, threshold):
+    """||(G(s) - G(x_s)) o [G(x_s) - G(x) > threshold]||_F / C, per sample."""
+    losses = []
+    for s, x_s, x in zip(gram(style), gram(stylized), gram(plain), strict=True):
+        brought = [
+            (a - b) ** 2
+            for a, b, c in zip(s.flatten(), x_s.flatten(), x.flatten(), strict=True)
+            if float((b - c).detach()) > threshold
+        ]
+        losses.append(root(sum(brought, start=s.sum() * 0)) / style.shape[1])
+    return stacked(losses)
+
+
+def object_cells(masks, things, size, majority):
+    """Whether any thing has that share of the pixels of a cell; cell i covers floor(i S/s) to ceil((i+1) S/s) - 1."""
+    found = torch.zeros(len(masks), *size, dtype=torch.bool)
+    for m in range(len(masks)):
+        for row in range(size[0]):
+            for column in range(size[1]):
+                inside = []
+                for i in range(
+                    math.floor(row * masks.shape[1] / size[0]), math.ceil((row + 1) * masks.shape[1] / size[0])
+                ):
+                    left = math.floor(column * masks.shape[2] / size[1])
+                    right = math.ceil((column + 1) * masks.shape[2] / size[1])
+                    inside += [int(masks[m, i, j]) for j in range(left, right)]
+                found[m, row, column] = any(inside.count(thing) >= majority * len(inside) for thing in things)
+    return found
+
+
+def masked_feature_l2(student, teacher, cells, squared=False):
+    """Mean over marked positions of ||f - f_o||_2, or of the mean over channels of the square; 0 if none is marked."""
+    distances = []
+    for m in range(len(student)):
+        for i, j in positions(student):
+            if cells[m, i, j]:
+                square = sum((a - b) ** 2 for a, b in zip(student[m, :, i, j], teacher[m, :, i, j], strict=True))
+                distances.append(square / student.shape[1] if squared else root(square))
+    return sum(distances) / len(distances) if distances else (student.sum() + teacher.sum()) * 0
+
+
+def miro(student, teacher, variance):
+    """1/2 mean of (f - f_o)^2 / s + log s."""
+    terms = [
+        (student[m, c, i, j] - teacher[m, c, i, j]) ** 2 / variance[c] + variance[c].log()
+        for m in range(len(student))
+        for c in range(student.shape[1])
+        for i, j in positions(student)
+    ]
+    return sum(terms) / len(terms) / 2
+
+
+def pyramid_consistency(views, sizes):
+    """Mean over views, sizes, samples, channels and cells of |P_s(v_k) - mean_k P_s(v_k)|, the mean held fixed."""
+    means = []
+    for size in sizes:
+        pooled = [grid_average(view, size) for view in views]
+        centre = sum(view.detach() for view in pooled) / len(pooled)
+        distances = [
+            (value - middle)
+            * (1 if float(value.detach()) > float(middle) else -1 if float(value.detach()) < float(middle) else 0)
+            for view in pooled
+            for value, middle in zip(view.flatten(), centre.flatten(), strict=True)
+        ]
+        means.append(sum(distances) / len(distances))
+    return sum(means) / len(means)

@@ -23,7 +23,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "causal_invariance": {"momentum": 0.9},
     "gcisg": {"momentum": 0.9},
     "kl": {"weight": 10.0},
+    "masked_feature_l2": {"weight": 1.0, "stages": (2,)},  # fine enough for the objects of small images
+    "miro": {"weight": 1.0},
     "si": {"weight": 10.0, "interval": 2},
+    "texture": {"weight": 100.0},
     "weight_l2": {"weight": 1.0},
 }
 # Settings with which a regularizer runs other code than with its defaults.
@@ -39,10 +42,15 @@ VARIANTS = [
     "info_nce(teacher=average, queue_start=random)",
     "kl(adapter=true)",
     "kl(stage=4)",
+    "masked_feature_l2(squared=true, stages=[3, 4], stage_weights=[1, 0.5])",
+    "masked_feature_l2(things=[0])",
+    "miro(floor=0.01, stages=[0, 4])",
+    "pyramid_consistency(sizes=[1, 2])",
     "si(interval=1)",
+    "texture(steps=9)",
 ]
 # Of these, those whose penalty of a batch is not the mean of its images' penalties: accumulated, they teach otherwise.
-COUPLED = {"guidance(adapter=true, norm=batch)"}
+COUPLED = {"guidance(adapter=true, norm=batch)", "masked_feature_l2(things=[0])"}
 
 
 def tiny(text, **overrides):
@@ -106,6 +114,12 @@ def batch(step, rows=4, size=64):
     return image, 0.7 * image + 0.3 * noise, torch.randint(3, (rows,), generator=generator)
 
 
+def call(model, step, rows=4, **kwargs):
+    """What a model in training says of a batch."""
+    view0, view1, target = batch(step, rows, **kwargs)
+    return model(view0, view1, targets=target)
+
+
 def optimizer_of(model, lr=0.02):
     """An optimizer of all that learns, bound to the model."""
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr, momentum=0.9)
@@ -118,7 +132,7 @@ def train(model, optimizer, steps, first=0, rows=4):
     output = {}
     for step in range(first, first + steps):
         view0, view1, target = batch(step, rows)
-        output = model(view0, view1)
+        output = model(view0, view1, targets=target)
         (F.cross_entropy(output["output"], target) + output["penalty"]).backward()
         optimizer.step()
         optimizer.zero_grad()

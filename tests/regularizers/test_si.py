@@ -141,8 +141,8 @@ def test_weights_without_gradient_take_no_part():
 
 def test_the_interval_is_an_epoch_where_nobody_says():
     spec = tiny("si", interval=None)
-    assert spec.scheduled(37).interval == 37
-    assert tiny("si", interval=5).scheduled(37).interval == 5
+    assert spec.scheduled(37, 74).interval == 37
+    assert tiny("si", interval=5).scheduled(37, 74).interval == 5
     assert synreal.attach(Toy(), spec).terms["si"].interval == 500
 
 

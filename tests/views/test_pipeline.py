@@ -5,11 +5,14 @@ import torch
 from torchvision.transforms.v2 import functional as F
 from torchvision.tv_tensors import Image, Mask
 
+from synreal.data.labels import LABELS
+from synreal.data.labels.boxes import Boxes
 from synreal.errors import ConfigError
 from synreal.plugins import load_plugin
 from synreal.views import (
     VIEWS,
     AlignedViews,
+    FurtherView,
     MultiView,
     RandAugment,
     View,
@@ -19,7 +22,7 @@ from synreal.views import (
     seeded,
 )
 from tests.reference import views as reference
-from tests.views.images import boxes, noise, scene
+from tests.views.images import boxes, noise, scene, spec_of
 
 
 class Moving:
@@ -174,9 +177,9 @@ def test_what_cannot_be_made(steps, number, size, complaint):
 
 
 @pytest.mark.parametrize("name", VIEWS.available())
-def test_every_view(name):
+def test_every_view(name, tmp_path):
     """Each view of synreal's own does what it says of itself."""
-    spec = VIEWS.spec(name)
+    spec = spec_of(name, tmp_path / "images")
     assert VIEWS.spec(spec.model_dump()) == spec
     image = noise(3, 40, 56)
     before = image.clone()
@@ -192,6 +195,39 @@ def test_every_view(name):
     assert all(same([view], [first]) for view in further) is (spec.draws == "once")
     if spec.draws == "further":
         assert torch.equal(first, image)
+
+
+@pytest.mark.parametrize("name", [name for name, cls in VIEWS.classes().items() if issubclass(cls, FurtherView)])
+def test_views_that_can_leave_the_first_one(name, tmp_path):
+    spec = spec_of(name, tmp_path / "images").with_defaults(further=True)
+    assert (spec.draws, spec.drawn) == ("each", "further")
+    image = noise(3, 40, 56)
+    with seeded(4):
+        (first, *further), _ = ViewPipeline(spec, 7, 32)(image, 0)
+    assert torch.equal(first, image)
+    assert not all(torch.equal(view, image) for view in further)
+
+
+@pytest.mark.parametrize("kind", ["classes", "masks", "boxes"])
+@pytest.mark.parametrize("name", VIEWS.available())
+def test_labels_of_every_kind(name, kind, tmp_path):
+    """What leaves pixels in their place leaves labels; what moves those of each view is refused where they matter."""
+    label_kind = LABELS.get(kind)()
+    spec = spec_of(name, tmp_path / "images")
+    spec = spec.dense() if label_kind.geometric else spec
+    if spec.moving and spec.drawn == "each" and label_kind.geometric:
+        with pytest.raises(ConfigError, match="moves the pixels of each view"):
+            ViewPipeline(spec, 2, 32, label_kind)
+        return
+    image, mask = scene()
+    objects = Boxes(torch.tensor([[8.0, 4, 24, 20]]), torch.tensor([1]), torch.tensor([False]), torch.tensor([256.0]))
+    label = {"classes": 3, "masks": mask.as_subclass(torch.Tensor), "boxes": objects}[kind]
+    with seeded(2):
+        views, moved = ViewPipeline(spec, 3, 32, label_kind)(image, label)
+    assert len(views) == 3
+    if not spec.moving:
+        assert moved is label
+        assert all(view.shape == image.shape for view in views)
 
 
 MIRROR = """\

@@ -131,6 +131,8 @@ class Train(Phase):
         draw = (state.job.config.training.seed, "step", state.made, accelerator.process_index)
         torch.manual_seed(derive_seed(*draw, *([part] if part else [])))
         images, more = task.inputs(views, targets, state.job.student, accelerator.device)
+        if state.model.needs_targets and "targets" not in more:
+            more["targets"] = task.labels(targets, accelerator.device)
         out = state.wrapped(*images, **more)
         loss = task.loss(out["output"], targets)
         penalties = {name: value.detach() for name, value in out.items() if name.startswith("penalty")}

@@ -74,7 +74,9 @@ def glance(board: Board) -> Markup | None:
 
 
 def _first(sections: Sequence[Section]) -> Section | None:
-    return next((section for section in sections if section.rows[0].seen_of_target == "nothing"), None)
+    """Return the first protocol that saw nothing of the target; one without real images, if there is one."""
+    blind = [section for section in sections if section.rows[0].seen_of_target == "nothing"]
+    return next((section for section in blind if not section.rows[0].real_images), blind[0] if blind else None)
 
 
 def _broken(pair: str) -> tuple[Markup | str, ...]:

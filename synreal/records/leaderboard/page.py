@@ -105,6 +105,7 @@ def _section(section: Section) -> Markup:
             recipe,
             h("code", digest),
             None if row.seen_of_target == "nothing" else h("span", saw, class_="tag"),
+            h("span", "uses real images", class_="tag") if row.real_images else None,
         ),
         h("p", verdict(section), class_="verdict"),
         tables.ranking(

@@ -49,6 +49,7 @@ class Row(BaseModel):
         protocol: Short name of the protocol; rows compare if they share it.
         consists_of: The protocol in words.
         seen_of_target: What training saw of the target; anything but ``"nothing"`` is no zero-shot result.
+        real_images: Whether views of training images took something of real images, though of no target.
         method: The regularizers, with what differs from their defaults.
         kind: What the row is of.
         detail: What tells it from other rows of its kind, e.g. the rule by which a weight was selected.
@@ -84,6 +85,7 @@ class Row(BaseModel):
     protocol: str
     consists_of: str
     seen_of_target: str = "nothing"
+    real_images: bool = False
     method: str
     kind: Kind
     detail: str | None = None
@@ -211,6 +213,7 @@ class RowMaker:
             "protocol": self.protocol,
             "consists_of": in_words(record),
             "seen_of_target": record.protocol.seen_of_target,
+            "real_images": bool(record.protocol.real_images),
             "measure": score.headings[score.headline_name],
             "unit": score.units[score.headline_name],
             "higher_is_better": self.higher_is_better,
@@ -291,6 +294,7 @@ class RowMaker:
 def _short(record: RunRecord, digest: str) -> str:
     protocol = record.protocol
     seen = [] if protocol.seen_of_target == "nothing" else [f"saw {protocol.seen_of_target} of the target"]
+    seen += ["uses real images"] if protocol.real_images else []
     size = f"{protocol.image_size} px, {_steps(record)}"
     return ", ".join([record.network, size, *seen, digest])
 
@@ -317,5 +321,6 @@ def in_words(record: RunRecord) -> str:
         f"tested with {protocol.evaluation}{', mirrored too' if protocol.test_time_flips else ''}",
         f"on {record.cost.device}",
         f"training saw {protocol.seen_of_target} of the target",
+        *([f"{' and '.join(protocol.real_images)} uses real images"] if protocol.real_images else []),
     ]
     return ", ".join(parts)

@@ -142,6 +142,18 @@ def test_what_saw_the_target_is_ranked_apart_and_says_so():
     assert second.rows[0].difference is None
 
 
+def test_what_used_real_images_is_ranked_apart_and_says_so():
+    used = {"real_images": {"style_bank": "f"}}
+    first, second = build(found(*both(), made("csg", 0, 0.99, protocol=used))).sections
+    assert {row.real_images for row in first.rows} == {False}
+    assert second.rows[0].real_images
+    assert second.rows[0].seen_of_target == "nothing"
+    assert "uses real images" in second.protocol
+    assert second.rows[0].consists_of.endswith("training saw nothing of the target, style_bank uses real images")
+    assert second.differs == ["real_images"]
+    assert second.rows[0].difference is None
+
+
 def test_each_target_of_a_run_is_a_pair():
     runs = [made(name, 0, targets={"mnist": 0.5, "uci": 0.25}, source="digits") for name in ("none", "csg")]
     assert list(build(found(*runs)).pairs) == [

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from synreal.records.leaderboard import as_html, build
+from synreal.records.leaderboard.glance import _first
 from tests import browser
 from tests.records.leaderboard import boards
 from tests.records.made import made
@@ -74,6 +75,18 @@ def test_the_page_says_what_a_sceptic_asks():
 def test_a_baseline_that_nothing_improves_on_is_said_to_be_so():
     page = as_html(build(boards.found(made("none", 0, 0.9), made("csg", 0, 0.8))))
     assert "the baseline itself: nothing here improves on it." in page
+
+
+def test_runs_that_used_real_images_are_marked_and_others_are_the_ones_at_a_glance():
+    used = {"real_images": {"style_bank": "f"}}
+    runs = [made(name, 0, value) for name, value in (("none", 0.5), ("csg", 0.6))]
+    runs += [made(name, 0, value, protocol=used) for name, value in (("none", 0.5), ("csg", 0.9))]
+    board = build(boards.found(*runs))
+    assert as_html(board).count('<span class="tag">uses real images</span>') == 1
+    for sections in (board.sections, board.sections[::-1]):
+        assert not _first(sections).rows[0].real_images
+    (alone,) = build(boards.found(*runs[2:])).sections
+    assert _first([alone]) is alone
 
 
 def test_an_empty_board_is_a_page():
