@@ -32,7 +32,6 @@ from synreal.records import Change
 from synreal.tasks.base import Task
 from synreal.weights import Student, WeightsOrigin
 
-
 START: Final = "start"
 """Before the names of the first weights in the saved state of averages; no average is called so."""
 
