@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -89,7 +91,7 @@ def build(
         )
     if config.training.batch_size == 1:
         _try_one_image(job)
-    job.model.calibrate(_source_images(job, state.plan.images))
+    job.model.calibrate(_source_images(job))
     return state
 
 
@@ -101,7 +103,7 @@ def _try_one_image(job: Job) -> None:
     Raises:
         ConfigError: If a layer needs more; names it.
     """
-    data: Any = job.data
+    data: Any = job.source
     network = job.student.network
     modes = {module: module.training for module in network.modules()}
     try:
@@ -200,6 +202,7 @@ def _build_job(
         phases=tuple(phase.name for phase in phases),
         task=task,
         views=views,
+        source=data,
         data=data,
         model=model,
         student=student,
@@ -237,12 +240,16 @@ def _begin(
 ) -> RunState:
     """Begin a phase, or go on with it from a snapshot."""
     phase = phases[index]
+    job = dataclasses.replace(job, data=job.source)
+    if (items := phase.items(job)) is not None:
+        job = dataclasses.replace(job, data=items)
     plan: BatchPlan = phase.make_plan(job)
     made = phase.make_optimizer(job)
     rates = tuple(float(group["lr"]) for group in made.param_groups)
     frozen = _freeze_others(job.model, made)
     wrapped, optimizer = job.accelerator.prepare(job.model, made)
-    job.model.bind(optimizer)
+    if phase.regularized:
+        job.model.bind(optimizer)
     if snapshot is not None:
         try:
             job.model.load_state_dict(snapshot.model)
@@ -262,6 +269,7 @@ def _begin(
         optimizer=optimizer,
         rates=rates,
         wrapped=wrapped,
+        to_train=partial(phase.to_train, job),
         frozen=frozen,
         step=0 if snapshot is None else snapshot.facts.step,
         history=history,
@@ -293,10 +301,10 @@ def _load_optimizer(optimizer: Optimizer, snapshot: Snapshot) -> None:
                 held[name] = torch.empty_like(parameter).copy_(value)  # in the order of the parameter, for its bits
 
 
-def _source_images(job: Job, images: int) -> Iterator[Tensor]:
+def _source_images(job: Job) -> Iterator[Tensor]:
     """Give training images one by one, the same on all processes, to terms that look at some before training."""
-    data: Any = job.data
-    order = BatchPlan(images, 1, 1, derive_seed(job.config.training.seed, "calibrate"))
+    data: Any = job.source
+    order = BatchPlan(length(data), 1, 1, derive_seed(job.config.training.seed, "calibrate"))
     for ((_, index),) in order:
         if job.stop_asked():
             raise Interrupted("Stopped.", job.request.exit_code)

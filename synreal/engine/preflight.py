@@ -14,6 +14,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from synreal import distributed, weights
 from synreal.config import RunConfig
 from synreal.data.labels import LABELS
+from synreal.engine.phases import Phase
 from synreal.errors import ConfigError
 from synreal.figures import figures_of
 from synreal.measures import MEASURES, check_measures
@@ -50,6 +51,8 @@ def check(config: RunConfig) -> None:
     figures_of((*config.task.figures, *config.testing.figures), config.task.label)
     if config.reference is not None:
         weights.check(config.reference)
+    for phase in cast("tuple[Phase, ...]", config.phases):
+        phase.check(config)
 
 
 def accelerator(config: RunConfig) -> Accelerator:

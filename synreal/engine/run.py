@@ -185,7 +185,7 @@ def _finish(
             task=config.task.name,
             source=config.data.source.label,
             source_fingerprint=task.fingerprints["train"],
-            source_images=length(job.data),
+            source_images=length(job.source),
             image_size=config.data.image_size,
             views=job.views,
             evaluation=task.evaluation,

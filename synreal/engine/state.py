@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -48,7 +48,8 @@ class Job:
         phases: Names of the phases, in order.
         task: The task, with its data.
         views: How many views of a training image the regularizers ask for.
-        data: The source's training items, read by ``(epoch, index)``.
+        source: The source's training items, read by ``(epoch, index)``.
+        data: What the present phase trains on, read likewise: the source's items, or its own.
         model: Student and regularizers.
         student: The network that is trained, where its weights came from, and how its images are normalised.
         reference: Where the weights came from of a teacher that is another network.
@@ -64,6 +65,7 @@ class Job:
     phases: tuple[str, ...]
     task: Task[Any]
     views: int
+    source: Dataset[Any]
     data: Dataset[Any]
     model: RegularizedModel
     student: Student
@@ -96,10 +98,10 @@ class Job:
         return self.config.used
 
     def plan(self, *, epochs: int, most: int | None = None) -> BatchPlan:
-        """Return batches of the source, as the configuration sizes and draws them.
+        """Return batches of ``data``, as the configuration sizes and draws them.
 
         Args:
-            epochs: Passes over the source.
+            epochs: Passes over the images.
             most: Greatest number of steps; None for no limit.
         """
         return source_plan(self.config, length(self.data), self.accelerator, epochs=epochs, most=most)
@@ -133,6 +135,7 @@ class RunState:
         optimizer: The phase's optimizer, as Accelerate wraps it.
         rates: Learning rate of each of its groups, as the phase made it.
         wrapped: The model as Accelerate wraps it: what a phase calls.
+        to_train: Brings the model into the mode in which the phase trains it.
         frozen: Parameters that do not learn in this phase only.
         step: Steps made in this phase.
         history: The tests so far, in order.
@@ -154,6 +157,7 @@ class RunState:
     optimizer: Optimizer
     rates: tuple[float, ...]
     wrapped: nn.Module
+    to_train: Callable[[], None]
     frozen: tuple[nn.Parameter, ...]
     step: int
     history: list[Evaluation]

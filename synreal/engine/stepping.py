@@ -15,10 +15,10 @@ from synreal.engine.testing import note_memory, score_run
 
 
 def source_steps(state: RunState) -> Iterator[Iterator[Any]]:
-    """Give the batches of the source, ``(views, targets)``, of each step of the phase that is left.
+    """Give the batches of what the phase trains on, ``(views, targets)``, of each step of the phase that is left.
 
     A step has ``state.plan.accumulate`` batches, each loaded when it is asked for. Call ``step_made`` after each step.
-    The model is in train mode.
+    The model is in the mode that the phase trains it in.
 
     Raises:
         DataError: If an image cannot be used.
@@ -32,7 +32,7 @@ def source_steps(state: RunState) -> Iterator[Iterator[Any]]:
         raise saving.stop(state)
     if _test_due(state) and state.made not in [evaluation.step for evaluation in state.history]:
         score_run(state)  # the run was stopped before this test had ended
-    state.wrapped.train()
+    state.to_train()
     state.tick = environment.now(job.accelerator.device)
     loader = make_loader(job.data, job.config.data.workers, job.task.collate, batch_sampler=state.plan)
     left = batches(loader)
@@ -67,7 +67,7 @@ def step_made(state: RunState, row: Mapping[str, float]) -> None:
         raise saving.stop(state)
     if _test_due(state):
         score_run(state)
-        state.wrapped.train()
+        state.to_train()
     state.tick = environment.now(job.accelerator.device)
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from torch.optim import Optimizer
+from torch.utils.data import Dataset
 
+from synreal.config import RunConfig
 from synreal.engine.schedule import BatchPlan
 from synreal.engine.state import Job, RunState
 from synreal.errors import ConfigError
@@ -43,6 +45,31 @@ class Phase(Spec, ABC):
                 f"{cls.__qualname__}.sees is {given!r}; expected what the phase may see of the target: "
                 f"{', '.join(map(repr, get_args(Sees)))}."
             )
+
+    @property
+    def regularized(self) -> bool:
+        """Whether penalties are part of its loss; if not, the regularizers are told of none of its steps."""
+        return True
+
+    def check(self, config: RunConfig) -> None:
+        """Check what can be known without data, network or the machine that will run it.
+
+        Raises:
+            ConfigError: If the phase does not suit the run.
+        """
+
+    def items(self, job: Job) -> Dataset[Any] | None:
+        """Return what the phase trains on, read by ``(epoch, index)``, as ``job.data``; None for the source as it is.
+
+        Args:
+            job: The run, with the source's items as its data.
+        """
+        return None
+
+    def to_train(self, job: Job) -> None:
+        """Bring the model into the mode in which the phase trains it; called before its steps and after each test."""
+        job.model.train(self.regularized)
+        job.student.network.train()
 
     @abstractmethod
     def make_plan(self, job: Job) -> BatchPlan:

@@ -41,7 +41,13 @@ class Train(Phase):
     def make_optimizer(self, job: Job) -> Optimizer:
         """Return the configured optimizer, with a lower rate for the backbone."""
         config = job.config.training
-        groups = parameter_groups(job.model, lr=config.lr, backbone_lr_scale=config.backbone_lr_scale)
+        scale = config.backbone_lr_scale
+        return self.optimizer(job, parameter_groups(job.model, lr=config.lr, backbone_lr_scale=scale))
+
+    @staticmethod
+    def optimizer(job: Job, groups: list[dict[str, Any]]) -> Optimizer:
+        """Return the configured optimizer for groups of parameters, each with its rate."""
+        config = job.config.training
         if config.optimizer == "adamw":
             return torch.optim.AdamW(groups, betas=(config.momentum, 0.999), weight_decay=config.weight_decay)
         return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
@@ -80,10 +86,14 @@ class Train(Phase):
         return warmup_poly(
             state.step,
             state.plan.total,
-            warmup=config.warmup_steps,
+            warmup=self.warmup(state),
             power=config.poly_power,
             until=config.poly_until,
         )
+
+    def warmup(self, state: RunState) -> int:
+        """Return the length of the warm-up, in steps."""
+        return state.job.config.training.warmup_steps
 
     def step(self, state: RunState, batches: Iterable[Any]) -> dict[str, float]:
         """Make one step: the mean of its batches' losses and penalties, and one step of the optimizer.
@@ -123,20 +133,25 @@ class Train(Phase):
         row["lr"] = state.optimizer.param_groups[-1]["lr"]
         return row
 
-    @staticmethod
-    def _loss(state: RunState, part: int, views: Any, targets: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def _loss(self, state: RunState, part: int, views: Any, targets: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what one of a step's batches is to teach, and its share of it by name, without gradient."""
         task, accelerator = state.job.task, state.job.accelerator
         # Dropout and its like draw from here: a function of seed, step, process and batch, which a resumed run repeats.
         draw = (state.job.config.training.seed, "step", state.made, accelerator.process_index)
         torch.manual_seed(derive_seed(*draw, *([part] if part else [])))
-        images, more = task.inputs(views, targets, state.job.student, accelerator.device)
-        if state.model.needs_targets and "targets" not in more:
-            more["targets"] = task.labels(targets, accelerator.device)
-        out = state.wrapped(*images, **more)
+        out = self.output(state, views, targets)
         loss = task.loss(out["output"], targets)
         penalties = {name: value.detach() for name, value in out.items() if name.startswith("penalty")}
-        return loss + out["penalty"], {"loss": loss.detach(), **penalties}
+        return loss + out["penalty"] if penalties else loss, {"loss": loss.detach(), **penalties}
+
+    def output(self, state: RunState, views: Any, targets: Any) -> dict[str, Any]:
+        """Run the model on a batch as the task collates it: what it says, and its penalties."""
+        task, device = state.job.task, state.job.accelerator.device
+        images, more = task.inputs(views, targets, state.job.student, device)
+        if state.model.needs_targets and "targets" not in more:
+            more["targets"] = task.labels(targets, device)
+        found: dict[str, Any] = state.wrapped(*images, **more)
+        return found
 
 
 def _mean(state: RunState, losses: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:

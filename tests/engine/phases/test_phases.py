@@ -1,7 +1,5 @@
 """Phases: what comes with the library, and one from a plugin file that runs before it."""
 
-import contextlib
-import importlib
 import json
 from typing import get_args
 
@@ -13,21 +11,19 @@ from synreal.engine.checkpoint import load, load_latest, read_student
 from synreal.engine.phases import PHASES, Phase
 from synreal.engine.phases.base import Sees
 from synreal.engine.phases.train import Train
-from synreal.engine.progress import RunProgress
-from synreal.engine.signals import StopRequest
-from synreal.errors import CheckpointError, ConfigError, Interrupted
+from synreal.errors import CheckpointError, ConfigError
 from synreal.plugins import load_plugin
 from synreal.records import read_record
 from synreal.tasks.classification import Classification
 from tests.distributed.launch import two_processes
 from tests.engine import tiny
+from tests.engine.phases.stopping import stop_after
 from tests.engine.tiny import outcome, rows, run, steps_saved
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning"),
     pytest.mark.usefixtures("own_registry"),
 ]
-running = importlib.import_module("synreal.engine.run")  # as an attribute of the package it is the function
 
 TOY = """\
 from typing import ClassVar
@@ -65,25 +61,6 @@ def toy(tmp_path, monkeypatch):
     load_plugin(path)
     monkeypatch.setattr(tiny, "PHASES", ["toy", "train"])
     return path
-
-
-def stop_after(patch, calls):
-    """Ask the run to stop once so many steps are made."""
-    original, requests, made = RunProgress.step, [], []
-
-    @contextlib.contextmanager
-    def listening():
-        requests.append(StopRequest())
-        yield requests[-1]
-
-    def step(self, number, losses):
-        original(self, number, losses)
-        made.append(number)
-        if len(made) == calls:
-            requests[-1].exit_code = 143
-
-    patch.setattr(running, "listening", listening)
-    patch.setattr(RunProgress, "step", step)
 
 
 def weights_after(path, step):
@@ -165,10 +142,7 @@ def test_a_run_of_phases_stopped_and_resumed_gives_the_same_bits(name, calls, to
     settings = {**SHORT, "regularizers": name, "eval_every": 1}
     whole = run(tmp_path / "whole", **settings).folder
     path = tmp_path / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        stop_after(patch, calls)
-        with pytest.raises(Interrupted, match=f"Stopped at step {calls}; .*--plugin .*toy.py"):
-            run(path, **settings)
+    stop_after(calls, path, f"Stopped at step {calls}; .*--plugin .*toy.py", **settings)
     found = load_latest(path / "checkpoints")
     assert found.step == calls
     assert (found.facts.phase, found.facts.step) == ((0, calls) if calls <= 2 else (1, calls - 2))
@@ -195,10 +169,7 @@ def test_every_phase_runs_in_the_precision_that_was_asked_for(toy, tmp_path, mon
 
 def test_a_run_goes_on_with_its_own_phases_only(toy, tmp_path):
     path = tmp_path / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        stop_after(patch, 4)
-        with pytest.raises(Interrupted):
-            run(path, **SHORT)
+    stop_after(4, path, **SHORT)
     with pytest.raises(ConfigError, match=r"Cannot resume .* with another configuration:\n.*\n +phases "):
         run(path, resume=True, phases=["train"], **SHORT)
     facts = json.loads((path / "run.json").read_text())
