@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +18,7 @@ from synreal import stopping
 from synreal.config import RunConfig
 from synreal.core.attach import attach
 from synreal.core.norm_stats import hold_norm_stats, small_batches_told
+from synreal.core.regularized import RegularizedModel
 from synreal.engine import averaging, saving
 from synreal.engine.checkpoint import Evaluation, Seconds, Snapshot
 from synreal.engine.loading import length
@@ -37,7 +38,12 @@ from synreal.weights import IMAGENET_CLASSES, Student, WeightsOrigin, create_bac
 
 
 def phases_of(config: RunConfig) -> tuple[Phase, ...]:
-    """Return the phases of a run, in order."""
+    """Return the stretches of all phases of a run, in order."""
+    return tuple(one for phase in _named_phases(config) for one in phase.stretches())
+
+
+def _named_phases(config: RunConfig) -> tuple[Phase, ...]:
+    """Return the phases as the configuration names them."""
     return cast("tuple[Phase, ...]", config.phases)
 
 
@@ -51,6 +57,7 @@ def build(
     lock: Lock | None = None,
     snapshot: Snapshot | None = None,
     classes: Sequence[str] | None = None,
+    begin: Callable[[Task[Any], Student, RegularizedModel], Student] | None = None,
 ) -> RunState:
     """Build all that a run needs, at its start or where a snapshot was taken.
 
@@ -64,6 +71,7 @@ def build(
         lock: On the run folder; None in the processes that do not write.
         snapshot: What to go on from.
         classes: Those that the run was started with, where it is resumed.
+        begin: Gives the student other weights to begin with than pretrained ones.
 
     Raises:
         ConfigError: If settings do not fit the data or the network.
@@ -72,7 +80,9 @@ def build(
         CheckpointError: If the run cannot go on from the snapshot.
         Interrupted: If the run was asked to stop; nothing is saved of what was built.
     """
-    job = _build_job(config, path, accelerator, phases, progress, request, lock, classes)
+    job = _build_job(config, path, accelerator, phases, progress, request, lock, classes, begin)
+    for phase in phases:
+        phase.make_plan(_in_phase(job, phase))  # too few images for a batch are told now, not after days of training
     if snapshot is None:
         state = _begin(job, phases, 0, before=0, history=[], seconds=Seconds(), changes=[], saved=-1)
     else:
@@ -174,11 +184,13 @@ def _build_job(
     request: StopRequest,
     lock: Lock | None,
     classes: Sequence[str] | None,
+    begin: Callable[[Task[Any], Student, RegularizedModel], Student] | None,
 ) -> Job:
     task = load_task(config)
     if classes is not None:
         saving.check_classes(path, classes, task.classes)
     stopping.poll()
+    seen = tuple(one for phase in _named_phases(config) for one in phase.read(task))
     views = max(spec.views for spec in config.terms)
     data = task.training_data(views)
     training = config.training
@@ -190,19 +202,22 @@ def _build_job(
         reference = copy.deepcopy(student.network)  # the teacher stays as it was pretrained
     transform(student, config)
     specs = [spec.scheduled(plan.steps_per_epoch, plan.total).for_classes(task.classes) for spec in config.terms]
+    model = attach(student.network, specs, reference=reference, norm=config.student.norm)
+    if begin is not None:
+        student = begin(task, student, model)
     start = None
     if len(phases) == 1 and any(average.uses_start for average in averaging.averages_of(config).values()):
         start = {name: value.detach().clone() for name, value in student.network.state_dict().items()}
-    model = attach(student.network, specs, reference=reference, norm=config.student.norm)
     return Job(
         config=config,
         path=path,
         lock=lock,
         accelerator=accelerator,
-        phases=tuple(phase.name for phase in phases),
+        phases=tuple(phase.title for phase in phases),
         task=task,
         views=views,
         source=data,
+        seen=seen,
         data=data,
         model=model,
         student=student,
@@ -240,9 +255,7 @@ def _begin(
 ) -> RunState:
     """Begin a phase, or go on with it from a snapshot."""
     phase = phases[index]
-    job = dataclasses.replace(job, data=job.source)
-    if (items := phase.items(job)) is not None:
-        job = dataclasses.replace(job, data=items)
+    job = _in_phase(job, phase)
     plan: BatchPlan = phase.make_plan(job)
     made = phase.make_optimizer(job)
     rates = tuple(float(group["lr"]) for group in made.param_groups)
@@ -282,6 +295,13 @@ def _begin(
     if state.last:
         averaging.begin(state, None if snapshot is None else snapshot.averages)
     return state
+
+
+def _in_phase(job: Job, phase: Phase) -> Job:
+    """Return a job with what a phase trains on."""
+    job = dataclasses.replace(job, data=job.source)
+    items = phase.items(job)
+    return job if items is None else dataclasses.replace(job, data=items)
 
 
 def _freeze_others(model: nn.Module, optimizer: Optimizer) -> tuple[nn.Parameter, ...]:

@@ -28,7 +28,7 @@ from synreal.engine.schedule import BatchPlan
 from synreal.engine.signals import StopRequest
 from synreal.errors import TrainingError
 from synreal.locking import Lock
-from synreal.records import Change
+from synreal.records import Change, Seen
 from synreal.tasks.base import Task
 from synreal.weights import Student, WeightsOrigin
 
@@ -45,10 +45,11 @@ class Job:
         path: The run folder.
         lock: On the run folder; None in the processes that do not write.
         accelerator: Device, precision and the other processes.
-        phases: Names of the phases, in order.
+        phases: What progress calls each phase, in order.
         task: The task, with its data.
         views: How many views of a training image the regularizers ask for.
         source: The source's training items, read by ``(epoch, index)``.
+        seen: Which real images phases train on.
         data: What the present phase trains on, read likewise: the source's items, or its own.
         model: Student and regularizers.
         student: The network that is trained, where its weights came from, and how its images are normalised.
@@ -66,6 +67,7 @@ class Job:
     task: Task[Any]
     views: int
     source: Dataset[Any]
+    seen: tuple[Seen, ...]
     data: Dataset[Any]
     model: RegularizedModel
     student: Student
@@ -97,23 +99,31 @@ class Job:
         """Names of what the run uses that a plugin may have brought, by the kind's plural."""
         return self.config.used
 
-    def plan(self, *, epochs: int, most: int | None = None) -> BatchPlan:
+    def plan(self, *, epochs: int, most: int | None = None, fit: bool = False) -> BatchPlan:
         """Return batches of ``data``, as the configuration sizes and draws them.
 
         Args:
             epochs: Passes over the images.
             most: Greatest number of steps; None for no limit.
+            fit: Make batches smaller where there are fewer images than one step has.
         """
-        return source_plan(self.config, length(self.data), self.accelerator, epochs=epochs, most=most)
+        return source_plan(self.config, length(self.data), self.accelerator, epochs=epochs, most=most, fit=fit)
 
 
 def source_plan(
-    config: RunConfig, images: int, accelerator: Accelerator, *, epochs: int, most: int | None = None
+    config: RunConfig,
+    images: int,
+    accelerator: Accelerator,
+    *,
+    epochs: int,
+    most: int | None = None,
+    fit: bool = False,
 ) -> BatchPlan:
     """Return batches of so many training images, before there is a ``Job`` that does."""
+    size, share = config.training.batch_size, images // (config.training.accumulate * accelerator.num_processes)
     return BatchPlan(
         images,
-        config.training.batch_size,
+        min(size, share) if fit and share else size,
         epochs,
         config.training.seed,
         most=most,

@@ -120,6 +120,7 @@ class Task(ABC, Generic[S]):
     Attributes:
         classes: Class names that the network learns, or has learned.
         lent: Real images, of no target, of which a view of training images takes something, by the view's name.
+        real: Real images that phases of a run train on, by the name of the phase.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Task(ABC, Generic[S]):
         self.tests = dict(tests)
         self.lent: dict[str, Any] = {}
         self.classes: tuple[str, ...] = train.classes if classes is None else tuple(classes)
+        self.real: dict[str, Any] = {}
 
     @classmethod
     def load(cls, spec: S, setup: Setup) -> Self:
@@ -184,17 +186,27 @@ class Task(ABC, Generic[S]):
         return create_backbone(self.setup.backbone, num_classes=IMAGENET_CLASSES, weights=self.setup.weights)
 
     def training_data(self, views: int) -> Dataset[Any]:
-        """Return items ``(views, target)``, read by ``(epoch, index)``.
+        """Return items ``(views, target)`` of the source, read by ``(epoch, index)``.
 
         Raises:
             ConfigError: If the views do not suit the kind of label.
+        """
+        return self.items_of(self.train, views, self.setup.seed)
+
+    def items_of(self, images: Any, views: int, seed: int) -> Dataset[Any]:
+        """Return items ``(views, target)`` of any images with the network's classes, read by ``(epoch, index)``.
+
+        Args:
+            images: A set of ``synreal.data``.
+            views: How many views of each.
+            seed: Of what they draw.
         """
         from synreal.data.labels import LABELS
         from synreal.tasks.items import TrainingItems
         from synreal.views import ViewPipeline
 
         pipeline = ViewPipeline(self.setup.views, views, self.view_size, LABELS.get(self.spec.label)())
-        return TrainingItems(self.train, pipeline, self.target, self.setup.seed)
+        return TrainingItems(images, pipeline, self.target, seed)
 
     @property
     def view_size(self) -> int | None:
@@ -336,20 +348,15 @@ class Task(ABC, Generic[S]):
         """
         from synreal.figures import Outcome, figures_of
         from synreal.records import write_json
+        from synreal.tasks.shown import shown
 
         for end, content in collection.files().items():
             (folder / "predictions").mkdir(exist_ok=True)
             write_json(folder / "predictions" / f"{name}{end}.json", content)
-        images, targets, predictions = self.shown(name, student)
+        images, targets, predictions = shown(self, name, student)
         outcome = Outcome(name, title, self.classes, score, images, targets, predictions)
         for figure in figures_of((*self.spec.figures, *more), self.spec.label):
             figure.draw(outcome, figure.path(folder / "figures", name))
-
-    def shown(self, name: str, student: Student) -> tuple[list[Any], list[Any], list[Any]]:
-        """Return images, targets and predictions for the fixed few items that figures show, one by one."""
-        from synreal.tasks.shown import shown
-
-        return shown(self, name, student)
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -363,12 +370,14 @@ class Task(ABC, Generic[S]):
 
     @property
     def parts(self) -> dict[str, Any]:
-        """The sets of images: ``"train"``, unless a student is only tested, ``"source"`` and each target.
+        """The sets of images: ``"train"``, unless a student is only tested, ``"source"``, each target, and ``real``.
 
         Images that a view uses come last, e.g. as ``"view style_bank"``: no target can have such a name.
         """
+        tests = list(map(id, self.tests.values()))
+        real = {f"phase-{name}": images for name, images in self.real.items() if id(images) not in tests}
         lent = {f"view {name}": images for name, images in self.lent.items()}
-        return {**({} if self.train is None else {"train": self.train}), **self.tests, **lent}
+        return {**({} if self.train is None else {"train": self.train}), **self.tests, **real, **lent}
 
     @property
     @abstractmethod

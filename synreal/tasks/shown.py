@@ -1,25 +1,38 @@
-"""The few items of each set that figures show."""
+"""The fixed few items of each set that a run draws."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
 import torch
 
-if TYPE_CHECKING:
-    from synreal.weights import Student
+from synreal.weights import Student
 
 SHOWN: Final = 8
 """How many images of each set a run draws its predictions for."""
 
 
-def shown(task: Any, name: str, student: Student) -> tuple[list[Any], list[Any], list[Any]]:
-    """Return images, targets and predictions for the fixed few items of a set, one by one.
+class Tested(Protocol):
+    """What is asked of a task."""
+
+    def test_data(self, name: str) -> Any:
+        """Return the items of one of its tests."""
+
+    def collate_test(self, items: Sequence[Any]) -> Any:
+        """Make a batch of some."""
+
+    def predict(self, student: Student, images: Any, device: torch.device) -> Any:
+        """Return what a student says of a batch."""
+
+
+def shown(task: Tested, name: str, student: Student) -> tuple[list[Any], list[Any], list[Any]]:
+    """Return images, targets and predictions for the fixed few items that figures show, one by one.
 
     Args:
-        task: A ``Task``.
-        name: One of its ``tests``.
-        student: The student; its mode stays.
+        task: The task.
+        name: Which of its ``tests``.
+        student: The student; its network is afterwards in the mode that it was in.
     """
     tests: Any = task.test_data(name)
     network = student.network

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from torch.optim import Optimizer
@@ -13,7 +13,9 @@ from synreal.config import RunConfig
 from synreal.engine.schedule import BatchPlan
 from synreal.engine.state import Job, RunState
 from synreal.errors import ConfigError
+from synreal.records import Seen
 from synreal.specs import Spec, SpecRegistry
+from synreal.tasks.base import Task
 
 Sees: TypeAlias = Literal["nothing", "images", "labels"]
 
@@ -47,6 +49,15 @@ class Phase(Spec, ABC):
             )
 
     @property
+    def title(self) -> str:
+        """What progress and rows of metrics call it."""
+        return self.name
+
+    def stretches(self) -> Sequence[Phase]:
+        """Return the phases that it consists of, each with a plan and an optimizer of its own; by default itself."""
+        return (self,)
+
+    @property
     def regularized(self) -> bool:
         """Whether penalties are part of its loss; if not, the regularizers are told of none of its steps."""
         return True
@@ -57,6 +68,21 @@ class Phase(Spec, ABC):
         Raises:
             ConfigError: If the phase does not suit the run.
         """
+
+    def read(self, task: Task[Any]) -> list[Seen]:
+        """Read the real images that the phase trains on into ``task.real``, before anything is trained.
+
+        Args:
+            task: The task, with the source and what is tested on.
+
+        Returns:
+            What results say of them.
+
+        Raises:
+            ConfigError: If there are none that may be seen.
+            DataError: If data are missing or damaged.
+        """
+        return []
 
     def items(self, job: Job) -> Dataset[Any] | None:
         """Return what the phase trains on, read by ``(epoch, index)``, as ``job.data``; None for the source as it is.

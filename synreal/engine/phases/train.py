@@ -40,9 +40,20 @@ class Train(Phase):
 
     def make_optimizer(self, job: Job) -> Optimizer:
         """Return the configured optimizer, with a lower rate for the backbone."""
-        config = job.config.training
-        scale = config.backbone_lr_scale
-        return self.optimizer(job, parameter_groups(job.model, lr=config.lr, backbone_lr_scale=scale))
+        return self.optimizer(job, self.groups(job, job.config.training.lr))
+
+    def groups(self, job: Job, lr: float) -> list[dict[str, Any]]:
+        """Return what learns, the backbone at a lower rate; without penalties, the student's parameters alone.
+
+        Args:
+            job: The run.
+            lr: Rate of the head.
+        """
+        groups = parameter_groups(job.model, lr=lr, backbone_lr_scale=job.config.training.backbone_lr_scale)
+        if self.regularized:
+            return groups
+        own = {id(parameter) for parameter in job.student.network.parameters()}
+        return [{**group, "params": [p for p in group["params"] if id(p) in own]} for group in groups]
 
     @staticmethod
     def optimizer(job: Job, groups: list[dict[str, Any]]) -> Optimizer:
@@ -65,11 +76,11 @@ class Train(Phase):
     def _step_that_counts(self, state: RunState, batches: Iterator[Any]) -> dict[str, float]:
         """Make a step; one that the gradient scaler skips is none: it is made again with the smaller scale."""
         if state.job.accelerator.scaler is None:
-            return self.step(state, batches)
+            return self.make_step(state, batches)
         row: dict[str, float] = {}
         for _ in range(_MOST_SKIPPED):
             batches, attempt = itertools.tee(batches)
-            row = self.step(state, attempt)
+            row = self.make_step(state, attempt)
             if not state.job.accelerator.optimizer_step_was_skipped:
                 return row
             state.model.forget()  # its keys are made again
@@ -95,7 +106,7 @@ class Train(Phase):
         """Return the length of the warm-up, in steps."""
         return state.job.config.training.warmup_steps
 
-    def step(self, state: RunState, batches: Iterable[Any]) -> dict[str, float]:
+    def make_step(self, state: RunState, batches: Iterable[Any]) -> dict[str, float]:
         """Make one step: the mean of its batches' losses and penalties, and one step of the optimizer.
 
         Args:
