@@ -117,8 +117,19 @@ def _resolve(config: Path | None, given: dict[str, Any], settings: list[str], re
         values = run_folder.read(resume, "resume").config
         given["output.folder"] = resume
     else:
-        values = read_yaml(config) if config is not None else {}
+        values = read_yaml(config) if config is not None else _of_run(given.get("student.start"))
     made = make_config(apply_settings(with_values(values, given), settings))
     if resume is not None and made.output.folder != resume:
         raise ConfigError("--resume takes the output from the run's folder; leave output.folder out of --set.")
     return made
+
+
+def _of_run(start: str | None) -> dict[str, Any]:
+    """Return the configuration of the run that one begins with, without its phases and its folder; empty for none."""
+    from synreal.engine import run_folder
+
+    if start is None:
+        return {}
+    values = {key: value for key, value in run_folder.read(Path(start), "start from").config.items() if key != "phases"}
+    values["output"] = {key: value for key, value in values["output"].items() if key != "folder"}
+    return values

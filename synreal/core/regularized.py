@@ -338,6 +338,21 @@ class RegularizedModel(Watched):
                 term.after_step()
         self._guard.after_step(self)
 
+    def restart(self, state: Mapping[str, Tensor]) -> None:
+        """Begin with other weights of the student, before the first step: moving averages begin there, too.
+
+        The teacher, and what keeps weights near the pretrained ones, stay as they were.
+
+        Args:
+            state: The student's state dict.
+
+        Raises:
+            RuntimeError: If it does not fit the student.
+        """
+        self.student.load_state_dict(state)
+        for average in self.averages.values():
+            cast("AveragedNetwork", average).restart(self.student.get_submodule(self.anatomy.entry))
+
     def detach(self) -> nn.Module:
         """Remove every hook and return the student; the model cannot be used afterwards."""
         if self.tap is not None:

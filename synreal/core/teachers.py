@@ -219,6 +219,11 @@ class AveragedNetwork(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
+    def restart(self, student: nn.Module) -> None:
+        """Become what ``student`` is, running statistics too."""
+        _follow(self.network, student, 0.0)
+
+    @torch.no_grad()
     def update(self, student: nn.Module) -> None:
         """Move one step towards ``student``: ``w <- decay * w + (1 - decay) * w_student``."""
         own = norm_layers(self.network) if self.settings.norm == "own" else []

@@ -26,6 +26,7 @@ from synreal.engine.run_folder import RunFacts
 from synreal.engine.signals import StopRequest, listening
 from synreal.engine.state import Job, RunState
 from synreal.engine.testing import score_run, score_shifted
+from synreal.engine.trained import Beginning, read_beginning
 from synreal.errors import Interrupted, TrainingError
 from synreal.locking import Lock
 from synreal.measures import Collection
@@ -103,8 +104,23 @@ def _run(
     classes = None if stored is None else stored.classes
     phases = building.phases_of(config)
     snapshot = None if stored is None else checkpoint.load_latest(saving.checkpoints(path))
+    begin = None
+    if (start := config.student.start) is not None:
+        known = snapshot is not None and not config.testing.wise_ft and stored is not None
+        begin = Beginning(str(stored.weights.get("start")), None) if known and stored else read_beginning(start)
     try:
-        state = building.build(config, path, accelerator, phases, progress, request, lock, snapshot, classes)
+        state = building.build(
+            config,
+            path,
+            accelerator,
+            phases,
+            progress,
+            request,
+            lock,
+            snapshot,
+            classes,
+            begin=None if begin is None else begin.begin,
+        )
         files = _hashed(state) if config.data.strict else {}
     except Interrupted as stop:
         raise saving.unstarted(stop, path, resume=stored is not None) from None

@@ -355,6 +355,7 @@ OTHER_VALUES = {
     "data.cache_size": "64",
     "student.backbone": "resnet18",
     "student.weights": "none",
+    "student.start": "runs/mine",
     "student.norm": "train",
     "student.memory_format": "contiguous",
     "training.max_steps": "5",
