@@ -27,6 +27,7 @@ from synreal.functional.losses import pixel_cross_entropy
 from synreal.functional.objects import box_masks, covered_cells, object_cells
 from synreal.functional.pooling import attention_weights, attentional_pool, gap, grid_average, patches, pool, unit
 from synreal.functional.precision import to_float64
+from synreal.functional.pseudo_labels import class_balanced_labels, class_thresholds, confidence_bins
 from synreal.functional.saliency import grad_cam
 from synreal.functional.spectrum import amplitude_deviation, mix_amplitude, perturb_amplitude
 from synreal.functional.texture import gram, gram_distance, gram_generalization
@@ -43,8 +44,11 @@ __all__ = [
     "cka_numbers",
     "cka_of_sums",
     "cka_sums",
+    "class_balanced_labels",
     "class_iou",
     "class_recall",
+    "class_thresholds",
+    "confidence_bins",
     "confusion_matrix",
     "covered_cells",
     "distillation_kl",

@@ -319,6 +319,17 @@ class Task(ABC, Generic[S]):
             "measure out, or give the task a method predict_sure."
         )
 
+    def probabilities(self, student: Student, images: Any, device: torch.device) -> list[Tensor]:
+        """Return the probability that the student, in eval mode, gives to each class; by default refused.
+
+        Returns:
+            Of each test image of a batch float32, (C,), or (C, H, W) in its own resolution, with sum 1 over classes.
+
+        Raises:
+            ConfigError: If the task has no such thing.
+        """
+        raise ConfigError(f"The task {self.spec.name!r} does not say how probable each class is.")
+
     def collection(self, name: str, more: Sequence[str] = ()) -> Collection:
         """Return the task's measures of one of ``tests``, and more by name, with nothing collected yet."""
         from synreal.measures import Collection

@@ -56,6 +56,7 @@ RUNS = {  # of four steps of train, and as many of the phase
     "train": ["train"],
     "head_first": ["head_first(epochs=1)", "train"],
     "few_shot": ["train", "few_shot(n=1, epochs=4, images=uci)"],
+    "self_train": ["train", "self_train(rounds=2, share=0.6, cap=1, source=(0.25, 0, 0.25), with_regularizer=True)"],
 }
 
 
@@ -226,7 +227,7 @@ def test_a_run_goes_on_with_its_own_phases_only(toy, tmp_path):
 
 
 def test_two_processes_go_through_all_phases(tmp_path, monkeypatch):
-    phases = [*RUNS["head_first"], RUNS["few_shot"][1]]
+    phases = [*RUNS["head_first"], *(RUNS[name][1] for name in ("few_shot", "self_train"))]
     config = {"output": str(tmp_path / "together"), "batch_size": 3, "regularizers": "csg", "epochs": 1, **SHORT}
     config |= {"phases": phases, "targets": ["mnist"]}
     two_processes("-m", "tests.engine.tiny", json.dumps({"config": dict(config), "drop_rate": 0.0}))
@@ -234,9 +235,13 @@ def test_two_processes_go_through_all_phases(tmp_path, monkeypatch):
     del config["output"]
     run(tmp_path / "alone", **{**config, "batch_size": 6})
     ours, theirs = (load_latest(tmp_path / name / "checkpoints") for name in ("together", "alone"))
-    assert ours.step == theirs.step == 4 + 4 + 4
+    assert ours.step == theirs.step == 4 + 4 + 4 + 4
     for name, value in ours.model.items():
         torch.testing.assert_close(value, theirs.model[name], rtol=1e-3, atol=1e-4, msg=name)
+    told = [
+        json.loads((tmp_path / n / "pseudo_labels/round-02/labels.json").read_text()) for n in ("together", "alone")
+    ]
+    assert told[0]["labels"] == told[1]["labels"]
 
 
 def test_two_processes_go_from_phase_to_phase(toy, tmp_path):
