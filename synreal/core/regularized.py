@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from synreal import distributed
 from synreal.core.anatomy import Anatomy
-from synreal.core.binding import check_optimizer, hook_steps
+from synreal.core.binding import check_optimizer, hook_steps, undecayed_groups
 from synreal.core.guards import LoopGuard, UnboundWarning, Watched, unwatch, watch
 from synreal.core.norm_stats import (
     freeze_norm_stats,
@@ -282,10 +282,13 @@ class RegularizedModel(Watched):
         Raises:
             TrainingError: If trainable parameters of a term are not in the optimizer: they would never learn; or if it
                 holds none of the model's.
+            ConfigError: If it is fused and a term reads gradients, or would decay what a term does not want decayed in
+                one group with what should be.
         """
         inner = getattr(optimizer, "optimizer", optimizer)
         reading = [name for name, term in self._terms().items() if term.reads_gradients]
         check_optimizer(inner, self, self.terms, reading)
+        undecayed_groups(inner, self.undecayed)
         self._unbind()
         self._handles = hook_steps(inner, self)
         self._bound, self._optimizer = True, weakref.ref(inner)
@@ -332,6 +335,8 @@ class RegularizedModel(Watched):
     def after_step(self) -> None:
         """Update averages and terms after an optimizer step; ``bind`` calls this, a loop that binds need not."""
         with torch.no_grad():
+            for term in self._terms().values():
+                term.move_weights()
             for average in self.averages.values():
                 cast("AveragedNetwork", average).update(self.student.get_submodule(self.anatomy.entry))
             for term in self._terms().values():
@@ -389,6 +394,11 @@ class RegularizedModel(Watched):
     def backbone_parameters(self) -> tuple[nn.Parameter, ...]:
         """The student's parameters that belong to its pretrained backbone; empty once detached."""
         return self._backbone
+
+    @property
+    def undecayed(self) -> dict[str, tuple[nn.Parameter, ...]]:
+        """Parameters that the bound optimizer does not decay, by the term that has something else in place of it."""
+        return {name: found for name, term in self._terms().items() if (found := term.undecayed)}
 
     @property
     def bound(self) -> bool:

@@ -27,6 +27,14 @@ from synreal.functional.losses import pixel_cross_entropy
 from synreal.functional.objects import box_masks, covered_cells, object_cells
 from synreal.functional.pooling import attention_weights, attentional_pool, gap, grid_average, patches, pool, unit
 from synreal.functional.precision import to_float64
+from synreal.functional.projections import (
+    displacement,
+    next_radius,
+    project_rows,
+    radius_slope,
+    row_norms,
+    spd_share,
+)
 from synreal.functional.pseudo_labels import class_balanced_labels, class_thresholds, confidence_bins
 from synreal.functional.saliency import grad_cam
 from synreal.functional.spectrum import amplitude_deviation, mix_amplitude, perturb_amplitude
@@ -51,6 +59,7 @@ __all__ = [
     "confidence_bins",
     "confusion_matrix",
     "covered_cells",
+    "displacement",
     "distillation_kl",
     "energy_of_tiles",
     "energy_tiles",
@@ -70,6 +79,7 @@ __all__ = [
     "match_moments",
     "miro",
     "mix_amplitude",
+    "next_radius",
     "object_cells",
     "patches",
     "path_importance",
@@ -80,10 +90,14 @@ __all__ = [
     "pool",
     "pooled_difference",
     "principal_plane",
+    "project_rows",
     "pyramid_consistency",
     "queue_logsumexp",
+    "radius_slope",
     "rgb_to_lab",
+    "row_norms",
     "share_right",
+    "spd_share",
     "spread_and_mean",
     "to_float64",
     "unit",
