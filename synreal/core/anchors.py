@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-import torch
 from torch import Tensor, nn
 
 from synreal.core.terms import NoPenalty, Site
@@ -60,18 +59,18 @@ class ProjectingTerm(NoPenalty):
         # In a tuple, so that the student's parameters are not registered twice.
         self._weights: tuple[nn.Parameter, ...] = tuple(parameters.values())
         self.anchors = Bank(dict(parameters))
-        self._seen: list[Tensor | None] = []
+        self._seen: tuple[list[int], Tensor | None] | None = None
 
     @abstractmethod
-    def look(self, index: int, gradient: Tensor) -> Tensor:
-        """Return what is to be known after the step of what a parameter and its gradient were before it.
+    def look(self, indices: list[int], gradients: list[Tensor]) -> Tensor:
+        """Return what is to be known after the step of what parameters and gradients were before it.
 
         Args:
-            index: Of the parameter.
-            gradient: As the optimizer sees it: unscaled, clipped, of all losses together.
+            indices: Of the parameters that are about to step.
+            gradients: Theirs, as the optimizer sees them: unscaled, clipped, of all losses together.
 
         Returns:
-            A tensor of the same shape for each parameter.
+            (parameters, ...).
         """
 
     @abstractmethod
@@ -80,14 +79,15 @@ class ProjectingTerm(NoPenalty):
 
         Args:
             indices: Of these parameters.
-            seen: What ``look`` returned of each, (parameters, ...).
+            seen: What ``look`` returned of them, (parameters, ...).
         """
 
     def before_step(self) -> None:
         """Look at gradients and weights."""
         if self.weight > 0:
-            gradients = [parameter.grad for parameter in self._weights]
-            self._seen = [None if g is None else self.look(i, g) for i, g in enumerate(gradients)]
+            gradients = {index: p.grad for index, p in enumerate(self._weights) if p.grad is not None}
+            indices = list(gradients)
+            self._seen = indices, self.look(indices, list(gradients.values())) if indices else None
 
     def move_weights(self) -> None:
         """Move the weights that have stepped.
@@ -97,21 +97,20 @@ class ProjectingTerm(NoPenalty):
         """
         if self.weight == 0:
             return
-        seen, self._seen = self._seen, []
-        if len(seen) != len(self._weights):
+        if self._seen is None:
             raise TrainingError(
                 f"{self.name} was not told that a step begins. Call model.bind(optimizer); with an optimizer that is "
                 "not torch's, model.before_step() before each of its steps and model.after_step() after it."
             )
-        stepped = {index: value for index, value in enumerate(seen) if value is not None}
-        if stepped:
-            self.move(list(stepped), torch.stack(list(stepped.values())))
+        (indices, seen), self._seen = self._seen, None
+        if seen is not None:
+            self.move(indices, seen)
 
     def forget(self) -> None:
         """Drop what was seen before a step that did not come."""
-        self._seen = []
+        self._seen = None
 
     def release(self) -> None:
         """Let the student's parameters go."""
         self._weights = ()
-        self._seen = []
+        self._seen = None

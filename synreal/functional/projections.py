@@ -74,9 +74,10 @@ def radius_slope(gradient: Tensor, displaced: Tensor) -> Tensor:
         displaced: ``c`` of the step before, unprojected, of the same shape.
 
     Returns:
-        0-d, of the displacement's dtype.
+        0-d, float32 (float64 for float64 input).
     """
-    return (_over_rows(gradient.to(displaced.dtype) * displaced) / row_norms(displaced)).sum()
+    wide = displaced.to(torch.promote_types(displaced.dtype, torch.float32))
+    return (_over_rows(gradient.to(wide.dtype) * wide) / row_norms(wide)).sum()
 
 
 def next_radius(

@@ -82,10 +82,11 @@ class _FTPTerm(ProjectingTerm):
             setattr(self, name, value.to(torch.promote_types(value.dtype, torch.float32)))
         return self
 
-    def look(self, index: int, gradient: Tensor) -> Tensor:
-        """Return the slope of the loss by the radius, 0-d."""
-        way = self.way.tensors()[index]
-        return radius_slope(gradient, way.to(torch.promote_types(way.dtype, torch.float32)))
+    def look(self, indices: list[int], gradients: list[Tensor]) -> Tensor:
+        """Return the slopes of the loss by the radii, (parameters,)."""
+        ways = self.way.tensors()
+        slopes = [radius_slope(gradient, ways[index]) for index, gradient in zip(indices, gradients, strict=True)]
+        return torch.stack(slopes)
 
     def move(self, indices: list[int], seen: Tensor) -> None:
         """Learn the radii, and project."""

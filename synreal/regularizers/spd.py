@@ -45,17 +45,24 @@ class _SPDTerm(ProjectingTerm):
         """All that it moves: SPD is their weight decay."""
         return self._weights if self.weight > 0 else ()
 
-    def look(self, index: int, gradient: Tensor) -> Tensor:
-        """Return the gradient's product with the displacement, and the displacement's norm, (2,)."""
-        way = displacement(self._weights[index], self.anchors.tensors()[index])
-        return torch.stack([(gradient.to(way.dtype) * way).sum(), torch.linalg.vector_norm(way)])
+    def look(self, indices: list[int], gradients: list[Tensor]) -> Tensor:
+        """Return each gradient's product with the displacement, and the displacement's norm, (parameters, 2)."""
+        ways = self._ways(indices)
+        products = [(gradient.to(way.dtype) * way).sum() for gradient, way in zip(gradients, ways, strict=True)]
+        return torch.stack([torch.stack(products), _norms(ways)], 1)
 
     def move(self, indices: list[int], seen: Tensor) -> None:
         """Take the shares back."""
-        anchors = self.anchors.tensors()
-        ways = [displacement(self._weights[index], anchors[index]) for index in indices]
-        radii = torch.stack([torch.linalg.vector_norm(way) for way in ways])
-        shares = spd_share(seen[:, 0], seen[:, 1], radii, self.weight)
+        ways = self._ways(indices)
+        shares = spd_share(seen[:, 0], seen[:, 1], _norms(ways), self.weight)
         for index, way, share in zip(indices, ways, shares, strict=True):
             weight = self._weights[index]
             weight.copy_(weight.to(way.dtype) - share * way)
+
+    def _ways(self, indices: list[int]) -> list[Tensor]:
+        anchors = self.anchors.tensors()
+        return [displacement(self._weights[index], anchors[index]) for index in indices]
+
+
+def _norms(ways: list[Tensor]) -> Tensor:
+    return torch.stack([torch.linalg.vector_norm(way) for way in ways])
