@@ -7,6 +7,7 @@ from synreal.engine.evaluate import evaluate
 from synreal.engine.inspecting import Insight
 from synreal.engine.look import look, look_closely
 from synreal.engine.plain import Plain
+from synreal.engine.rate_training import learn_rates
 from synreal.engine.run import RunResult, run
 
-__all__ = ["Insight", "Plain", "RunResult", "evaluate", "look", "look_closely", "run"]
+__all__ = ["Insight", "Plain", "RunResult", "evaluate", "learn_rates", "look", "look_closely", "run"]

@@ -135,7 +135,9 @@ def test_spd_in_place_of_weight_decay():
 def test_a_group_that_mixes_what_is_decayed_is_refused():
     model = synreal.attach(Toy(), "spd").train()
     mixed = torch.optim.SGD(model.parameters(), lr=0.02, weight_decay=0.1)
-    with pytest.raises(ConfigError, match=r"spd has parameters that must not be decayed.* 20 of them and 2 others.*parameter_gr"):
+    with pytest.raises(
+        ConfigError, match=r"spd has parameters that must not be decayed.* 20 of them and 2 others.*parameter_gr"
+    ):
         model.bind(mixed)
     assert not model.bound
     model.bind(torch.optim.SGD(model.parameters(), lr=0.02))

@@ -71,9 +71,9 @@ class Train(Phase):
             Interrupted: If the run was asked to stop; it has a checkpoint.
         """
         for batches in source_steps(state):
-            step_made(state, self._step_that_counts(state, batches))
+            step_made(state, self.step_that_counts(state, batches))
 
-    def _step_that_counts(self, state: RunState, batches: Iterator[Any]) -> dict[str, float]:
+    def step_that_counts(self, state: RunState, batches: Iterator[Any]) -> dict[str, float]:
         """Make a step; one that the gradient scaler skips is none: it is made again with the smaller scale."""
         if state.job.accelerator.scaler is None:
             return self.make_step(state, batches)
@@ -106,6 +106,12 @@ class Train(Phase):
         """Return the length of the warm-up, in steps."""
         return state.job.config.training.warmup_steps
 
+    def set_rates(self, state: RunState) -> None:
+        """Give each group of the optimizer its rate for this step."""
+        factor = self.factor(state)
+        for group, rate in zip(state.optimizer.param_groups, state.rates, strict=True):
+            group["lr"] = rate * factor
+
     def make_step(self, state: RunState, batches: Iterable[Any]) -> dict[str, float]:
         """Make one step: the mean of its batches' losses and penalties, and one step of the optimizer.
 
@@ -120,9 +126,7 @@ class Train(Phase):
             TrainingError: If a loss or a gradient is not finite.
         """
         config, accelerator = state.job.config.training, state.job.accelerator
-        factor = self.factor(state)
-        for group, rate in zip(state.optimizer.param_groups, state.rates, strict=True):
-            group["lr"] = rate * factor
+        self.set_rates(state)
         row: dict[str, float] = {}
         losses: list[dict[str, Tensor]] = []
         for part, (views, targets) in enumerate(batches):
