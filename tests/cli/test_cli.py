@@ -364,7 +364,6 @@ OTHER_VALUES = {
     "training.schedule": "constant",
     "training.poly_until": "0.5",
     "training.clip_norm": "2.5",
-    "phases": "learned_rates",
     "training.device": "cpu",
     "training.precision": "bf16",
     "testing.measures": "ece",
