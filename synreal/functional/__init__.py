@@ -21,6 +21,7 @@ from synreal.functional.distances import (
     pooled_difference,
     weight_l2,
 )
+from synreal.functional.draws import fold_in, normal, permutation, random_words, symmetric_beta, uniform
 from synreal.functional.drift import weight_drift
 from synreal.functional.energy import energy_of_tiles, energy_tiles, hyperspherical_energy
 from synreal.functional.losses import pixel_cross_entropy
@@ -38,6 +39,14 @@ from synreal.functional.projections import (
 from synreal.functional.pseudo_labels import class_balanced_labels, class_thresholds, confidence_bins
 from synreal.functional.saliency import grad_cam
 from synreal.functional.spectrum import amplitude_deviation, mix_amplitude, perturb_amplitude
+from synreal.functional.statistics import (
+    channel_statistics,
+    match_distributions,
+    mix_statistics,
+    perturb_statistics,
+    relative_spread,
+    shift_statistics,
+)
 from synreal.functional.texture import gram, gram_distance, gram_generalization
 
 __all__ = [
@@ -49,6 +58,7 @@ __all__ = [
     "calibration_bins",
     "calibration_error",
     "causal_invariance",
+    "channel_statistics",
     "cka_numbers",
     "cka_of_sums",
     "cka_sums",
@@ -64,6 +74,7 @@ __all__ = [
     "energy_of_tiles",
     "energy_tiles",
     "feature_l2",
+    "fold_in",
     "gap",
     "grad_cam",
     "gram",
@@ -76,14 +87,19 @@ __all__ = [
     "lab_to_rgb",
     "linear_cka",
     "masked_feature_l2",
+    "match_distributions",
     "match_moments",
     "miro",
     "mix_amplitude",
+    "mix_statistics",
     "next_radius",
+    "normal",
     "object_cells",
     "patches",
     "path_importance",
+    "permutation",
     "perturb_amplitude",
+    "perturb_statistics",
     "pilot_mean",
     "pixel_cross_entropy",
     "plane_angles",
@@ -94,12 +110,17 @@ __all__ = [
     "pyramid_consistency",
     "queue_logsumexp",
     "radius_slope",
+    "random_words",
+    "relative_spread",
     "rgb_to_lab",
     "row_norms",
     "share_right",
+    "shift_statistics",
     "spd_share",
     "spread_and_mean",
+    "symmetric_beta",
     "to_float64",
+    "uniform",
     "unit",
     "variance_in_plane",
     "weight_drift",
