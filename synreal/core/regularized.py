@@ -25,6 +25,7 @@ from synreal.core.norm_stats import (
     release_norm_stats,
     small_batches_told,
 )
+from synreal.core.noise import HeldNoise, noise_of
 from synreal.core.passes import STUDENT, Pass, Run, Step
 from synreal.core.taps import FeatureTap
 from synreal.core.task_heads import WILD, WildHeadWarning, excess_over_chance, is_fresh
@@ -97,6 +98,7 @@ class RegularizedModel(Watched):
         self.norm = norm
         self.frozen_layers: list[nn.Module] = []
         self._freeze()
+        self.noise = HeldNoise(student) if noise_of(student) else None
         self._excess: Tensor | None = None
         self._judged = not anatomy.last_layers
         self._handles: tuple[Any, ...] = ()
@@ -159,7 +161,10 @@ class RegularizedModel(Watched):
         if torch.compiler.is_compiling():
             return self.student(view, **kwargs)
         with small_batches_told(self.student):
-            return self.student(view, **kwargs)
+            output = self.student(view, **kwargs)
+        if self.noise is not None:
+            self.noise.check_ran()
+        return output
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; frozen statistics stay so, also of layers that were exchanged since, as for SyncBatchNorm."""
@@ -223,7 +228,8 @@ class RegularizedModel(Watched):
             return maps
         assert self.tap is not None
         hold = contextlib.nullcontext() if needed.moves_stats else hold_norm_stats(self.student)
-        with torch.set_grad_enabled(needed.grad), hold, self.tap.record() as maps:
+        quiet = contextlib.nullcontext() if self.noise is None else self.noise.held()
+        with torch.set_grad_enabled(needed.grad), hold, quiet, self.tap.record() as maps:
             entry(images)
         self.tap.take_input()
         if needed.grad:
@@ -359,7 +365,10 @@ class RegularizedModel(Watched):
             cast("AveragedNetwork", average).restart(self.student.get_submodule(self.anatomy.entry))
 
     def detach(self) -> nn.Module:
-        """Remove every hook and return the student; the model cannot be used afterwards."""
+        """Remove every hook of ours and return the student; the model cannot be used afterwards.
+
+        What a transform changed before stays: layers, and noise in training (``synreal.transforms.remove_noise``).
+        """
         if self.tap is not None:
             self.tap.remove()
         self._unbind()
@@ -371,7 +380,7 @@ class RegularizedModel(Watched):
             term.release()
         student = self.student
         ATTACHED.discard(student)
-        self.reference = None
+        self.reference = self.noise = None
         self.averages = nn.ModuleDict()
         self.terms = nn.ModuleDict()
         self._backbone = ()

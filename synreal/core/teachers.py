@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from synreal.core.noise import remove_noise
 from synreal.core.norm_stats import never_trained, norm_layers
 from synreal.core.stages import Stage
 from synreal.core.taps import FeatureTap, without_hooks
@@ -45,6 +46,7 @@ class Reference(nn.Module):
     ) -> None:
         super().__init__()
         frozen = without_hooks(copy.deepcopy(network)).eval().requires_grad_(False)
+        remove_noise(frozen)
         _warn_if_untrained(frozen)
         # In a tuple, so that nn.Module does not register it: see the class docstring.
         self._network = (frozen,)
