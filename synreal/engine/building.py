@@ -27,12 +27,12 @@ from synreal.engine.progress import RunProgress
 from synreal.engine.schedule import BatchPlan
 from synreal.engine.signals import StopRequest
 from synreal.engine.state import Job, RunState, source_plan
+from synreal.engine.transforming import transform
 from synreal.errors import CheckpointError, ConfigError, Interrupted, TrainingError
 from synreal.locking import Lock
 from synreal.records import Change
 from synreal.tasks.base import Task
 from synreal.tasks.batches import memory_format
-from synreal.transforms import Transform
 from synreal.views import derive_seed
 from synreal.weights import IMAGENET_CLASSES, Student, WeightsOrigin, create_backbone
 
@@ -164,12 +164,6 @@ def build_student(task: Task[Any], config: RunConfig) -> Student:
     return student
 
 
-def transform(student: Student, config: RunConfig) -> None:
-    """Apply the run's transforms to a network, in place and in order."""
-    for each in cast("tuple[Transform, ...]", config.student.transforms):
-        each.apply(student.network)
-
-
 def load_task(config: RunConfig) -> Task[Any]:
     """Read the data of a run's task."""
     return config.task.load(config.setup)
@@ -200,7 +194,7 @@ def _build_job(
     reference, reference_origin = _build_reference(config, task)
     if reference is None and config.student.transforms and any(spec.needs_reference for spec in config.terms):
         reference = copy.deepcopy(student.network)  # the teacher stays as it was pretrained
-    transform(student, config)
+    transform(student.network, config)
     specs = [spec.scheduled(plan.steps_per_epoch, plan.total).for_classes(task.classes) for spec in config.terms]
     model = attach(student.network, specs, reference=reference, norm=config.student.norm)
     if begin is not None:

@@ -27,6 +27,7 @@ from synreal.engine.signals import StopRequest, listening
 from synreal.engine.state import Job, RunState
 from synreal.engine.testing import score_run, score_shifted
 from synreal.engine.trained import Beginning, read_beginning
+from synreal.engine.transforming import recipe
 from synreal.errors import Interrupted, TrainingError
 from synreal.locking import Lock
 from synreal.measures import Collection
@@ -242,7 +243,7 @@ def _finish(
             "classes": task.classes,
             "library": config.task.library,
             "statistics": job.student.statistics,
-            **task.recipe,
+            **recipe(task, config),
         }
         checkpoint.export_student(job.path / run_folder.STUDENT_FILE, job.model.student.state_dict(), metadata)
         for label, average in averaged.items():

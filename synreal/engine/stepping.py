@@ -59,7 +59,9 @@ def step_made(state: RunState, row: Mapping[str, float]) -> None:
     state.follow()
     job.progress.step(state.step, {k: v for k, v in row.items() if k.startswith(("loss", "penalty"))})
     if state.made % job.config.output.log_every == 0 or state.done:
-        state.log(row)
+        noise = state.model.noise
+        left_out = 0 if noise is None else noise.left_out
+        state.log({**row, "noise_left_out": left_out} if left_out else row)
     if state.done or state.step % (job.config.output.checkpoint_every or state.plan.steps_per_epoch) == 0:
         note_memory(state)
         saving.save(state)  # before the test: it may take long, and is made again from here

@@ -17,9 +17,10 @@ from synreal.averages import AVERAGES
 from synreal.config import RunConfig, make_config
 from synreal.core.regularized import RegularizedModel
 from synreal.engine import checkpoint, run_folder
-from synreal.engine.building import build_student, transform
+from synreal.engine.building import build_student
 from synreal.engine.run_folder import RunFacts
 from synreal.engine.saving import checkpoints
+from synreal.engine.transforming import transform
 from synreal.errors import CheckpointError, ConfigError, unknown_name
 from synreal.parsing import shortened
 from synreal.records import read_record
@@ -73,7 +74,7 @@ class Trained:
             CheckpointError: If the weights are not this network's.
         """
         student = build_student(task, self.config)
-        transform(student, self.config)
+        transform(student.network, self.config)
         _load(student.network, self.state, self.file)
         return _prepared_as(student, self.told, self.file)
 
