@@ -18,6 +18,7 @@ from synreal import distributed
 from synreal.core.anatomy import Anatomy
 from synreal.core.binding import check_optimizer, hook_steps, undecayed_groups
 from synreal.core.guards import LoopGuard, UnboundWarning, Watched, unwatch, watch
+from synreal.core.noise import HeldNoise, noise_of
 from synreal.core.norm_stats import (
     freeze_norm_stats,
     hold_norm_stats,
@@ -25,7 +26,6 @@ from synreal.core.norm_stats import (
     release_norm_stats,
     small_batches_told,
 )
-from synreal.core.noise import HeldNoise, noise_of
 from synreal.core.passes import STUDENT, Pass, Run, Step
 from synreal.core.taps import FeatureTap
 from synreal.core.task_heads import WILD, WildHeadWarning, excess_over_chance, is_fresh
