@@ -245,6 +245,10 @@ class HeldNoise(nn.Module):
                 "that goes around the module, or a branch not taken, can do this."
             )
 
+    def agree(self) -> None:
+        """Give all processes rank 0's state: where each seeds torch for itself, each drew another seed."""
+        self.set_extra_state(torch.tensor(distributed.gather_values(self.get_extra_state().tolist())[0]))
+
     @property
     def left_out(self) -> int:
         """How many batches were too small for it, over all sites."""

@@ -296,6 +296,8 @@ class RegularizedModel(Watched):
         check_optimizer(inner, self, self.terms, reading)
         undecayed_groups(inner, self.undecayed)
         self._unbind()
+        if self.noise is not None:
+            self.noise.agree()
         self._handles = hook_steps(inner, self)
         self._bound, self._optimizer = True, weakref.ref(inner)
         return self

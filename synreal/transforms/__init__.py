@@ -4,6 +4,14 @@ No file here may know a task, a trainer, a model zoo or data; how networks are t
 """
 
 from synreal.core.noise import load_noise_state, noise_state, remove_noise
+from synreal.transforms import (
+    dsu,  # noqa: F401
+    efdmix,  # noqa: F401
+    ibn,  # noqa: F401
+    instance_whitening,  # noqa: F401
+    mixstyle,  # noqa: F401
+    normalization_perturbation,  # noqa: F401
+)
 from synreal.transforms.base import TRANSFORMS, Transform
 from synreal.transforms.dsu import DSU
 from synreal.transforms.efdmix import EFDMix

@@ -36,6 +36,9 @@ NETWORKS = {
 }
 
 
+IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
 def lively(model):
     """Give each BatchNorm a scale, where a last one of a block is made with 0 and would hide what the others do."""
     with torch.no_grad():
@@ -55,8 +58,13 @@ def pretrained():
 
 @pytest.fixture(scope="module")
 def built():
-    """Networks of the libraries, built once; a test takes copies."""
-    return {name: lively(build()) for name, build in NETWORKS.items()}
+    """Networks of the libraries, their anatomy, and what they make of images; a test takes copies."""
+    found = {}
+    for name, build in NETWORKS.items():
+        model = lively(build())
+        with torch.no_grad():
+            found[name] = model, Anatomy.of(model, (1, 3, 4)), model(IMAGES)
+    return found
 
 
 def transformed(pretrained, text):
@@ -71,44 +79,48 @@ def test_synreals_own_say_where_they_are_from():
     assert all(TRANSFORMS.get(name).paper for name in NAMES)
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
-@pytest.mark.parametrize("text", ALL)
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (kind, text)
+        for kind in NETWORKS
+        for text in ALL
+        if text in LAYERS or kind == "timm resnet" or text.startswith("dsu")  # noise is put on places, and dsu on all
+    ],
+)
 def test_it_fits_the_networks_of_all_libraries(built, kind, text):
-    student = copy.deepcopy(built[kind])
-    images = torch.rand(2, 3, 64, 64)
-    with torch.no_grad():
-        want = student(images)
-    keys, before = list(student.state_dict()), Anatomy.of(student, (1, 3, 4))
+    plain, before, want = built[kind]
+    student = copy.deepcopy(plain)
     assert spec(text).apply(student) is None
     assert not any(module.training for module in student.modules())
     after = Anatomy.of(student, (1, 3, 4))
     assert (after.stages, after.head, after.classifiers) == (before.stages, before.head, before.classifiers)
     with torch.no_grad():
-        same = torch.equal(student(images), want)
-    assert same == (list(student.state_dict()) == keys) == (text in NOISE)
-    output = student.train()(images)
+        same = torch.equal(student(IMAGES), want)
+    assert same == (list(student.state_dict()) == list(plain.state_dict())) == (text in NOISE)
+    output = student.train()(IMAGES)
     output.sum().backward()
     assert output.isfinite().all()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in student.parameters())
 
 
-@pytest.mark.parametrize("text", ["dsu(p=1)", "ibn(variant=b)"])
-def test_it_fits_a_detector(text):
-    detector = torchvision.models.detection.fasterrcnn_resnet50_fpn(
+def test_they_fit_a_detector():
+    detector = torchvision.models.detection.fasterrcnn_mobilenet_v3_large_320_fpn(
         weights=None, weights_backbone=None, num_classes=3, min_size=64, max_size=64
     ).train()
-    spec(text).apply(detector)
-    images = [torch.rand(3, 64, 64) for _ in range(2)]
+    spec("ibn(variant=b)").apply(detector)
+    spec("dsu(p=1)").apply(detector)
+    assert len(noise_of(detector)) == 6
+    assert sorted(key for key in detector.state_dict() if "IN.weight" in key) == [
+        "backbone.body.3.IN.weight", "backbone.body.6.IN.weight",
+    ]  # fmt: skip
     targets = [{"boxes": torch.tensor([[4.0, 4, 40, 40]]), "labels": torch.tensor([1])}] * 2
-    losses = detector(images, targets)
+    losses = detector(list(IMAGES), targets)
     sum(losses.values()).backward()
     assert all(value.isfinite() for value in losses.values())
-    assert detector.backbone.body.conv1.weight.grad.isfinite().all()
-    if text in NOISE:
-        assert {path.partition(".layer")[0] for path, _, _ in noise_of(detector)} <= {
-            "backbone.body", "backbone.body.conv1", "backbone.body.maxpool",
-        }  # fmt: skip
-        assert all(int(state[1]) == 1 for state in noise_state(detector).values())
+    assert next(detector.backbone.body.parameters()).grad.isfinite().all()
+    assert all(path.startswith("backbone.body.") for path, _, _ in noise_of(detector))
+    assert all(int(state[1]) == 1 for state in noise_state(detector).values())
 
 
 @pytest.mark.parametrize("text", ALL)
@@ -129,16 +141,15 @@ def test_copies_pickles_and_state_dicts_go_on_alike(pretrained, text):
     assert all(same_bits(noise_state(twin), state) for twin in twins)  # each has its own
 
 
-@pytest.mark.parametrize("text", ["ibn(variant=b)", "np(plus=true, p=1)"])  # tracing takes seconds
+@pytest.mark.parametrize("text", ["ibn(variant=b)"])  # tracing takes seconds
 def test_a_compiled_network_is_the_same(pretrained, text):
-    student = transformed(pretrained if text in LAYERS else Toy(), text).train()
+    student = transformed(pretrained, text).train()
     compiled = copy.deepcopy(student)
     torch._dynamo.reset()
     compiled.compile(backend="eager", fullgraph=True)
     images = batch(0)[0]
     for _ in range(2):
         torch.testing.assert_close(compiled(images), student(images), rtol=1e-4, atol=1e-5)
-    assert same_bits(noise_state(compiled), noise_state(student))
     torch.testing.assert_close(compiled.eval()(images), student.eval()(images), rtol=1e-4, atol=1e-5)
     torch._dynamo.reset()
 
@@ -182,21 +193,19 @@ def test_channels_last_and_bfloat16(pretrained, text):
     torch.testing.assert_close(wide(images), other(batch(0)[0]), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("text", ALL)
-@pytest.mark.parametrize("given", [True, False], ids=["given", "copied"])
+@pytest.mark.parametrize(("text", "given"), [*((text, True) for text in ALL), (NOISE[0], False)])
 def test_the_teacher_is_not_transformed(pretrained, text, given):
     student, before = transformed(pretrained, text), bits(pretrained)
-    reference = pretrained if given or text in LAYERS else None
-    model = synreal.attach(student, tiny("gcisg"), reference=reference).train()
+    model = synreal.attach(student, tiny("feature_l2"), reference=pretrained if given else None).train()
     teacher = model.reference.network
     assert noise_of(teacher) == []
     assert [type(module) for module in teacher.modules()] == [type(module) for module in pretrained.modules()]
     assert dict(teacher.named_buffers()).keys() == dict(pretrained.named_buffers()).keys()
     images = batch(0)[0]
     teacher_maps = model.reference(images)
-    plain = synreal.attach(copy.deepcopy(pretrained), tiny("gcisg")).reference(images)
+    plain = synreal.attach(copy.deepcopy(pretrained), tiny("feature_l2")).reference(images)
     assert same_bits(dict(teacher_maps), dict(plain))
-    train(model, optimizer_of(model), 2)
+    train(model, optimizer_of(model), 1)
     assert same_bits(bits(pretrained), before)
     assert same_bits(bits(teacher), before)
 
@@ -205,8 +214,8 @@ def test_the_teacher_is_not_transformed(pretrained, text, given):
 def test_detach_gives_the_student_back_as_it_was_handed_over(pretrained, text):
     student = transformed(pretrained, text)
     count, paths = hooks(student), [path for path, _, _ in noise_of(student)]
-    model = synreal.attach(student, tiny("csg")).train()
-    train(model, optimizer_of(model), 1)
+    model = synreal.attach(student, "none").train()
+    model(IMAGES)
     assert model.detach() is student
     assert hooks(student) == count
     assert [path for path, _, _ in noise_of(student)] == paths
