@@ -159,7 +159,7 @@ def test_a_compiled_model_takes_the_same_step():
     student = transformed(Toy(), "mixstyle(p=1)")
     for compiled in (False, True):
         torch.manual_seed(1)
-        model = synreal.attach(copy.deepcopy(student), tiny("causal_invariance")).train()
+        model = synreal.attach(copy.deepcopy(student), tiny("csg")).train()
         optimizer = optimizer_of(model)
         torch._dynamo.reset()
         if compiled:
