@@ -34,8 +34,12 @@ if TYPE_CHECKING:
     from synreal.regularizers.guidance import Guidance as Guidance
     from synreal.regularizers.info_nce import InfoNCE as InfoNCE
     from synreal.regularizers.kl import KLDistillation as KLDistillation
+    from synreal.regularizers.masked_feature_l2 import MaskedFeatureL2 as MaskedFeatureL2
+    from synreal.regularizers.miro import MIRO as MIRO
+    from synreal.regularizers.pyramid_consistency import PyramidConsistency as PyramidConsistency
     from synreal.regularizers.si import SynapticIntelligence as SynapticIntelligence
     from synreal.regularizers.spd import SPD as SPD
+    from synreal.regularizers.texture import Texture as Texture
     from synreal.regularizers.weight_l2 import WeightL2 as WeightL2
 
 _HOME = {
@@ -48,6 +52,10 @@ _HOME = {
     "Guidance": "synreal.regularizers.guidance",
     "InfoNCE": "synreal.regularizers.info_nce",
     "KLDistillation": "synreal.regularizers.kl",
+    "MIRO": "synreal.regularizers.miro",
+    "MaskedFeatureL2": "synreal.regularizers.masked_feature_l2",
+    "PyramidConsistency": "synreal.regularizers.pyramid_consistency",
+    "Texture": "synreal.regularizers.texture",
     "NoRegularizer": "synreal.regularizers.baselines",
     "Oracle": "synreal.regularizers.baselines",
     "RegularizedModel": "synreal.core.regularized",
