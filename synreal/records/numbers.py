@@ -87,6 +87,15 @@ def written(values: Sequence[float], unit: Unit) -> str:
     return f"{mean:.3f}" if spread is None else f"{mean:.3f} ± {spread:.3f}"
 
 
+def value_text(value: float | None, unit: Unit, *, signed: bool = False) -> str:
+    """Write a headline or a difference of two, without its unit; ``"n/a"`` where it is not defined."""
+    if value is None:
+        return "n/a"
+    sign = "+" if signed else ""
+    text = f"{100 * value:{sign}.1f}" if unit == "%" else f"{value:{sign}.3f}"
+    return text.lstrip("+-") if not float(text) else text
+
+
 def with_unit(text: str, unit: Unit) -> str:
     """Put a unit behind a number or a heading: ``"mIoU %"``."""
     return f"{text} {unit}".rstrip()
