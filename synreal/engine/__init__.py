@@ -8,5 +8,6 @@ from synreal.engine.inspecting import Insight
 from synreal.engine.look import look, look_closely
 from synreal.engine.plain import Plain
 from synreal.engine.run import RunResult, run
+from synreal.engine.run_page import RunPage, look_page
 
-__all__ = ["Insight", "Plain", "RunResult", "evaluate", "look", "look_closely", "run"]
+__all__ = ["Insight", "Plain", "RunPage", "RunResult", "evaluate", "look", "look_closely", "look_page", "run"]

@@ -345,11 +345,11 @@ class Task(ABC, Generic[S]):
         for figure in figures_of((*self.spec.figures, *more), self.spec.label):
             figure.draw(outcome, figure.path(folder / "figures", name))
 
-    def shown(self, name: str, student: Student) -> tuple[list[Any], list[Any], list[Any]]:
-        """Return images, targets and predictions for the fixed few items that figures show, one by one."""
+    def shown(self, name: str, student: Student, indices: Sequence[int] | None = None) -> tuple[list[Any], ...]:
+        """Return images, targets and predictions of some items, one by one; by default of the few that figures show."""
         from synreal.tasks.shown import shown
 
-        return shown(self, name, student)
+        return shown(self, name, student, indices)
 
     @property
     def fingerprints(self) -> dict[str, str]:

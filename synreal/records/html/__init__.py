@@ -3,4 +3,4 @@
 from synreal.records.html.document import document, resource
 from synreal.records.html.elements import Markup, h, joined, number, scrolling
 
-__all__ = ["Markup", "document", "h", "joined", "number", "scrolling", "resource"]
+__all__ = ["Markup", "document", "h", "joined", "number", "resource", "scrolling"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from synreal.records.html import Markup, h, joined, number, scrolling
 from synreal.records.leaderboard import drawing
 from synreal.records.leaderboard.board import Curve, Section, Shown
-from synreal.records.html import Markup, h, joined, number, scrolling
 from synreal.records.leaderboard.rows import Row
 from synreal.records.leaderboard.texts import (
     CHANGED_WORDS,
