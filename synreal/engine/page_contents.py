@@ -46,6 +46,13 @@ class _Gathering:
         self.found = found
         self.folders = folders
         self.left_out: list[tuple[str, str]] = []
+        for name in dict.fromkeys(name for one in found for name in one.look.left_out):
+            whys = {one.look.title: why for one in found if (why := one.look.left_out.get(name)) is not None}
+            if len(whys) == len(found) and len(set(whys.values())) == 1:
+                self.leave_out(name, next(iter(whys.values())))
+            else:
+                for title, why in whys.items():
+                    self.leave_out(f"{name} of {title}", why)
         self.sides = [self._side(one, folder) for one, folder in zip(found, folders, strict=True)]
 
     def leave_out(self, what: str, why: str) -> None:
@@ -75,8 +82,6 @@ class _Gathering:
 
     def _side(self, insight: Insight, folder: Path | None) -> Side:
         look = insight.look
-        for name, why in look.left_out.items():
-            self.leave_out(f"{name} of {look.title}", why)
         if folder is None:
             self.leave_out(f"how {look.title} was trained", "it is a network alone, without the run that would say so")
             return Side(look, None, False)
@@ -163,7 +168,8 @@ class _Gathering:
             return examined.score
         if known.fingerprint != examined.shown.fingerprint:
             self.leave_out(
-                f"the score of {side.title} on {name} in its result", "the images were others; it is new here"
+                f"the score of {side.title} on {name} in its result",
+                "the images have another fingerprint by now; the page has a new one",
             )
             return examined.score
         return known

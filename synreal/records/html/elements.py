@@ -46,9 +46,9 @@ def _text(value: str | float) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def number(value: float | None, unit: Unit, *, signed: bool = False) -> str:
-    """Write a number as print does, with a minus; nothing where it is not known."""
-    return "" if value is None else value_text(value, unit, signed=signed).replace("-", "−")
+def number(value: float | None, unit: Unit, *, signed: bool = False, digits: int | None = None) -> str:
+    """Write a number as print does, with a minus; nothing where it is not known. See ``value_text``."""
+    return "" if value is None else value_text(value, unit, signed=signed, digits=digits).replace("-", "−")
 
 
 def scrolling(table: Markup, label: str) -> Markup:

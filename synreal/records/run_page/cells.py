@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from synreal.records.html import Markup, h, number, scrolling
 from synreal.records.numbers import Unit
@@ -42,6 +42,7 @@ def values(
     higher_is_better: bool | None = None,
     compares: bool = True,
     absent: str = "none",
+    digits: int | None = None,
 ) -> list[Markup]:
     """Make the cells of one value of each network, and of the difference of the first to the second.
 
@@ -51,9 +52,14 @@ def values(
         higher_is_better: Which direction is marked as better; None marks none.
         compares: Whether a difference means anything.
         absent: What stands where there is no value.
+        digits: As of ``value_text``.
     """
     cells = [
-        h("td", h("span", absent, class_="absent") if value is None else number(value, unit), class_="number")
+        h(
+            "td",
+            h("span", absent, class_="absent") if value is None else number(value, unit, digits=digits),
+            class_="number",
+        )
         for value in found
     ]
     if len(found) < 2:
@@ -62,12 +68,17 @@ def values(
     if first is None or second is None or not compares:
         return [*cells, h("td", h("span", "–", class_="absent"), class_="number")]
     difference = first - second
-    text = number(difference, unit, signed=True)
+    text = number(difference, unit, signed=True, digits=digits)
     if higher_is_better is None or text.strip("+−0.") == "":
         return [*cells, h("td", text, class_="number")]
     sign, words, look = _SIGNS[(difference > 0) == higher_is_better]
     mark = h("span", sign, role="img", aria_label=words, title=words, class_=f"sign {look}")
     return [*cells, h("td", mark, " ", h("b", text), class_=f"number {look}")]
+
+
+def digits_of(found: Iterable[float | None], unit: Unit) -> int | None:
+    """Return how many digits values of a table need: shares of which all are below one percent need more."""
+    return 3 if unit == "%" and all(abs(value) < 0.01 for value in found if value is not None) else None
 
 
 def bar(found: Sequence[float | None], most: float) -> Markup:

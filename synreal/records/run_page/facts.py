@@ -30,7 +30,7 @@ def opening(contents: Contents) -> Markup:
 def facts(contents: Contents) -> Markup:
     """Make the table of what each network is, and say whether the two compare."""
     rows = [
-        h("tr", h("th", name, scope="row"), *(h("td", value or h("span", "–", class_="absent")) for value in values))
+        h("tr", h("th", name, scope="row"), *_cells(values))
         for name, say in _FACTS.items()
         if any(values := [say(side) for side in contents.sides])
     ]
@@ -39,6 +39,13 @@ def facts(contents: Contents) -> Markup:
     caption = "How it came about"
     made = h("table", h("caption", caption), h("thead", h("tr", *heads)), h("tbody", *rows), class_="facts")
     return h("section", h("h2", caption), _compared(contents.sides), scrolling(made, caption), id="facts")
+
+
+def _cells(values: Sequence[str | None]) -> list[Markup]:
+    """Make a cell of each value, or one of all where they are the same."""
+    if len(set(values)) == 1:
+        return [h("td", values[0], colspan=len(values))]
+    return [h("td", value or h("span", "–", class_="absent")) for value in values]
 
 
 def _compared(sides: Sequence[Side]) -> Markup | None:

@@ -75,7 +75,8 @@ def _body(name: str, contents: Contents) -> Markup:
         notes = dict.fromkeys(one.note for one in found if one is not None and one.note)
         title = h("th", place or "weights", *(h("small", note) for note in notes), scope="row")
         values = [None if one is None else one.value for one in found]
-        rows.append(h("tr", title, *cells.values(values, about.unit, compares=_same_images(place, contents.sides))))
+        compares, digits = _same_images(place, contents.sides), cells.digits_of(values, about.unit)
+        rows.append(h("tr", title, *cells.values(values, about.unit, compares=compares, digits=digits)))
     return h("tbody", h("tr", head, class_="group"), *rows)
 
 
@@ -90,12 +91,13 @@ def _by_stage(name: str, contents: Contents) -> Iterator[Markup]:
         if about.higher_is_better:
             most = max(most, 1.0)
         compares = _same_images(place, contents.sides)
+        digits = cells.digits_of((value for values in table.values() for value in values), about.unit)
         rows = [
             h(
                 "tr",
                 h("th", stage, scope="row"),
                 cells.bar(values, most),
-                *cells.values(values, about.unit, compares=compares),
+                *cells.values(values, about.unit, compares=compares, digits=digits),
             )
             for stage, values in table.items()
         ]

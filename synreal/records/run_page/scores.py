@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 from synreal.records.html import Markup, h, joined, number
 from synreal.records.numbers import with_unit
-from synreal.records.record import RunRecord, Score
+from synreal.records.record import Score
 from synreal.records.run_page import cells
 from synreal.records.run_page.contents import Contents, SetContents, Side
 
 
-class _Tested(NamedTuple):
-    """What was tested: a set of images, and how it or the network was changed for it."""
+class _Group(NamedTuple):
+    """Tests that stand together.
 
-    name: str
-    change: str
+    Attributes:
+        heading: What was tested, or how the network or the images were changed for it.
+        words: More of that, in words.
+        by_measure: Whether rows are the measures of one test; else they are tests, with the headline of each.
+    """
+
+    heading: str
+    words: str
+    by_measure: bool
+
+
+_Scores: TypeAlias = Mapping[_Group, Mapping[str, Score]]
+"""The scores of each group, by the name of the test."""
 
 
 def scores(contents: Contents) -> Markup:
     """Make the table of what each test gave."""
-    found = [dict(_all(side, place, contents)) for place, side in enumerate(contents.sides)]
-    tested = list(dict.fromkeys(key for one in found for key in one))
-    if not tested:
+    found = [_all(side, place, contents) for place, side in enumerate(contents.sides)]
+    groups = list(dict.fromkeys(group for one in found for group in one))
+    if not groups:
         return h("section", h("h2", "Scores"), h("p", "No prediction could be compared with a label."), id="scores")
-    bodies = [_body(key, [one.get(key) for one in found], contents.sides) for key in tested]
+    bodies = [_body(group, [one.get(group, {}) for one in found], contents.sides) for group in groups]
     return h(
         "section",
         h("h2", "Scores"),
@@ -35,43 +46,46 @@ def scores(contents: Contents) -> Markup:
     )
 
 
-def _all(side: Side, place: int, contents: Contents) -> Iterator[tuple[_Tested, Score]]:
+def _all(side: Side, place: int, contents: Contents) -> _Scores:
     record = side.scored
-    if record is not None:
-        yield _Tested("source", ""), record.source_heldout
-    looked_at = {one.name: score for one in contents.sets if (score := one.scores[place]) is not None}
-    for name, score in {**(record.targets if record else {}), **looked_at}.items():
-        yield _Tested(name, ""), score
-    if record is not None:
-        yield from _changed(record)
-
-
-def _changed(record: RunRecord) -> Iterator[tuple[_Tested, Score]]:
-    for style, score in record.shifted.items():
-        yield _Tested("source", f"in the style {style}"), score
+    tested = {} if record is None else {"source": record.source_heldout, **record.targets}
+    tested |= {one.name: score for one in contents.sets if (score := one.scores[place]) is not None}
+    found: dict[_Group, dict[str, Score]] = {}
+    for name, score in tested.items():
+        found[_Group(score.data, f"{_kind(name)}, {score.images:,} images", True)] = {name: score}
+    if record is None:
+        return found
+    if record.shifted:
+        group = _Group(f"{record.source_heldout.data} in other styles", "held out; not trained on", False)
+        found[group] = dict(record.shifted)
     for average, of_sets in record.averaged.items():
-        for name, score in of_sets.items():
-            yield _Tested(name, f"averaged weights, {average}"), score
+        group = _Group(f"averaged weights, {average}", "between those of the start and of the end", False)
+        found[group] = {f"{score.data}, {_kind(name)}": score for name, score in of_sets.items()}
+    return found
 
 
-def _body(tested: _Tested, found: Sequence[Score | None], sides: Sequence[Side]) -> Markup:
-    known = [score for score in found if score is not None]
-    about = known[0]
-    kind = "synthetic, held out" if tested.name == "source" else "real"
-    words = ", ".join(filter(None, (tested.change, kind, f"{about.images:,} images")))
-    same = len({score.fingerprint for score in known}) == 1
-    names = [about.headline_name] if tested.change else list(about.measures)
-    head = h("th", about.data, h("small", words), scope="rowgroup", colspan=cells.width(sides))
+def _kind(name: str) -> str:
+    return "synthetic, held out" if name == "source" else "real"
+
+
+def _body(group: _Group, found: Sequence[Mapping[str, Score]], sides: Sequence[Side]) -> Markup:
+    tests = list(dict.fromkeys(name for one in found for name in one))
+    same = all(len({one[name].fingerprint for one in found if name in one}) == 1 for name in tests)
+    head = h("th", group.heading, h("small", group.words), scope="rowgroup", colspan=cells.width(sides))
     rows = []
-    for name in names:
-        values = [None if score is None else score.measures.get(name) for score in found]
-        unit, higher = about.units[name], about.higher_is_better[name]
-        part = about.parts.get(name)
-        title = h("th", with_unit(about.headings[name], unit), h("small", part) if part else None, scope="row")
-        rows.append(h("tr", title, *cells.values(values, unit, higher_is_better=higher, compares=same)))
-    other = (
-        None if same else h("tr", h("td", "These were other images: they do not compare.", colspan=cells.width(sides)))
-    )
+    for test in tests:
+        each = [one.get(test) for one in found]
+        about = next(score for score in each if score is not None)
+        for name in about.measures if group.by_measure else [about.headline_name]:
+            values = [None if score is None else score.measures.get(name) for score in each]
+            unit, higher = about.units[name], about.higher_is_better[name]
+            heading, part = with_unit(about.headings[name], unit), about.parts.get(name)
+            title, words = (heading, part) if group.by_measure else (test, heading)
+            row = h("th", title, h("small", words) if words else None, scope="row")
+            rows.append(h("tr", row, *cells.values(values, unit, higher_is_better=higher, compares=same)))
+    other = None
+    if not same:
+        other = h("tr", h("td", "These were other images: they do not compare.", colspan=cells.width(sides)))
     return h("tbody", h("tr", head, class_="group"), *rows, other)
 
 
