@@ -11,6 +11,7 @@ from torch import nn
 
 from synreal import atomic
 from synreal.config import make_config
+from synreal.distributed import rank
 from synreal.engine import run_folder
 from synreal.engine.inspecting import Insight, told_apart
 from synreal.engine.look import look_closely
@@ -29,7 +30,7 @@ class RunPage:
     """A page of a network.
 
     Attributes:
-        html: The page.
+        html: The page; empty in all processes but the first.
         insights: What looking into the network found, and into the one that it stands beside.
     """
 
@@ -37,12 +38,14 @@ class RunPage:
     insights: tuple[Insight, ...]
 
     def write(self, path: str | Path) -> Path:
-        """Write the page into a file; missing folders are made.
+        """Write the page into a file, in the first process; missing folders are made.
 
         Raises:
             ConfigError: If it cannot be written.
         """
         path = Path(path)
+        if not self.html:
+            return path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic.write_text(path, self.html)
@@ -91,6 +94,8 @@ def look_page(
         found.append(look_closely(against, measures, targets=theirs, examines=True, follow=follow, **shared))
     places = [what if not isinstance(what, nn.Module) else "in memory", *([against] if against is not None else [])]
     found = told_apart(found, places)
+    if rank():  # the first process has the pictures
+        return RunPage("", tuple(found))
     folders = [Path(place) if isinstance(place, (str, Path)) and Path(place).is_dir() else None for place in places]
     page = as_html(contents_of(found, folders))
     return RunPage(printable(page, lines=True), tuple(found))

@@ -182,6 +182,16 @@ def test_a_checkpoint_has_scores_of_its_own(whole):
     assert shown["mnistreal, 11 images", "overall %"] == [numbers(row["eval/mnist/accuracy"], "%")]
 
 
+def test_a_run_that_has_not_finished_is_shown_by_a_checkpoint(finished):
+    (finished / "result.json").unlink()
+    _, outline = page_of(finished, ["drift"], checkpoint=tiny.steps_saved(finished)[-1])
+    text = " ".join("".join(outline.texts).split())
+    assert "the result of csg(" in text
+    assert "the run has not finished, or this is not a run folder." in text
+    assert ("mnistreal, 11 images", "overall %") in scores_of(outline)
+    assert any(image["alt"].startswith("Curves") for image in outline.all("img"))
+
+
 def test_another_target_than_those_of_the_run_is_scored_anew(whole):
     path = whole(targets="mnist", epochs=1, regularizers="none")
     made, outline = page_of(path, ["drift"], targets=["uci"])
