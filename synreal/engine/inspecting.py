@@ -81,10 +81,11 @@ class Insight:
 
 def told_apart(found: Sequence[Insight], places: Sequence[object]) -> list[Insight]:
     """Return what was found in networks under titles that differ: where two are the same, with their places."""
-    titles = [one.look.title for one in found]
-    if len(set(titles)) == len(titles):
+    if len({one.look.title for one in found}) == len(found):
         return list(found)
-    return [one.titled(f"{one.look.title} ({place})") for one, place in zip(found, places, strict=True)]
+    titles = [f"{one.look.title} ({place})" for one, place in zip(found, places, strict=True)]
+    again = [f"{title[:-1]}, again)" if title in titles[:number] else title for number, title in enumerate(titles)]
+    return [one.titled(title) for one, title in zip(found, again, strict=True)]
 
 
 def check(names: Sequence[str] | None, label: str, imagenet: str | Path | None, *, draws: bool) -> None:

@@ -1,11 +1,13 @@
 """Pages of networks: each task, from whatever a network comes, and that they say what records and looks say."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from synreal import data
 from synreal.engine import Plain, look_closely, look_page
 from synreal.errors import ConfigError
 from synreal.measures import MEASURES
@@ -157,6 +159,37 @@ def test_a_run_beside_itself_is_told_apart_by_its_place(whole, tmp_path):
     assert titles == [f"none, seed 0 ({path})", f"none, seed 0 ({copy})"]
     assert scores_of(outline)["mnistreal, 11 images", "mean-class %"][2] == "0.0"
     assert "nothing but the regularizers and the seed differs" in made.html
+
+
+def test_scores_of_images_that_have_changed_are_taken_anew(finished):
+    result = json.loads((finished / "result.json").read_text())
+    right = numbers(result["targets"]["mnist"]["measures"]["accuracy"], "%")
+    result["targets"]["mnist"]["fingerprint"] = "f" * 64
+    result["targets"]["mnist"]["measures"]["accuracy"] = 0.123
+    (finished / "result.json").write_text(json.dumps(result))
+    made, outline = page_of(finished, ["drift"])
+    assert scores_of(outline)["mnistreal, 11 images", "overall %"] == [right]
+    assert "on mnist in its result</b>: the images have another fingerprint by now" in made.html
+
+
+def test_other_images_do_not_stand_beside_each_other(whole, monkeypatch):
+    path, load, loaded = whole(task="cls", **QUICK["cls"]), data.load, []
+
+    def changing(value, split, *arguments, **settings):
+        images = load(value, split, *arguments, **settings)
+        loaded.append(images.name)
+        if loaded.count(images.name) > 1:
+            images.fingerprint = f"another {images.name}"
+        return images
+
+    monkeypatch.setattr(data, "load", changing)
+    made, outline = page_of(path, ["energy_1"], against=path)
+    titles = [insight.look.title for insight in made.insights]
+    assert titles == [f"none, seed 0 ({path})", f"none, seed 0 ({path}, again)"]
+    assert f"{titles[1]} in the pictures of mnist</b>: it was looked at with other images or classes." in made.html
+    assert scores_of(outline)["mnistreal, 11 images", "overall %"][2] == "–"
+    assert all(not insight.sights for insight in made.insights[1].examined.values())
+    assert all(row[3] == "–" for row in outline.tables["Measures"] if row[0] == "mnist")
 
 
 def test_the_same_page_comes_again_and_is_kept_where_it_is_written(page, tmp_path):
