@@ -95,6 +95,7 @@ def test_the_page_of_each_task_says_what_record_and_look_say(task, page):
         assert MEASURES.get(name).summary[1:] in text
     for name, why in insight.look.left_out.items():
         assert f"{name}: {why}." in text
+    assert "another fingerprint" not in text
     images = outline.all("img")
     assert all(one["alt"] for one in images)
     assert sum(one["alt"].startswith("Grad-CAM over image") for one in images) >= 4
@@ -143,6 +144,11 @@ def test_two_runs_stand_beside_each_other_on_the_same_images(whole):
     assert numbers(abs(values[0] - values[1]), "%") in found[2]
     titles = [insight.look.title for insight in made.insights]
     assert titles == ["none, seed 0", "oracle, seed 0"]
+    confusion, classes = theirs.targets["mnist"].confusion, first.shown.classes
+    text = " ".join("".join(outline.texts).split())
+    for mistake in first.mistakes:
+        true, count = mistake.kind.true, confusion[mistake.kind.true][mistake.kind.found]
+        assert f"oracle, seed 0: {count} of {sum(confusion[true])} images of {classes[true]}" in text
     (chart,) = [image for image in outline.all("img") if image["alt"].startswith("Curves")]
     assert "none and oracle" in chart["alt"]
     for group in first.shown.groups.values():
