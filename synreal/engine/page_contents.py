@@ -149,12 +149,13 @@ class _Gathering:
             None if one is None else self._score(name, side, one) for side, one in zip(self.sides, each, strict=True)
         ]
         panels = [panel for sight in first.sights.values() for some in sight.panels.values() for panel in some]
+        colours = dict(entry for panel in panels for entry in panel.legend)
         return SetContents(
             name=name,
             scores=scores,
             counted=None if first.judge is None else first.judge.counted,
             mistakes=[_mistake(one, each) for one in first.mistakes],
-            legend=dict(entry for panel in panels for entry in panel.legend),
+            legend={label: colours[label] for label in first.shown.classes if label in colours},
             groups={
                 title: [_example(index, None, each) for index in indices]
                 for title, indices in first.shown.groups.items()

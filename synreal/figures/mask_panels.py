@@ -68,7 +68,7 @@ def _shares(mask: NDArray[np.int64], classes: Sequence[str]) -> str:
     valid = mask[mask != IGNORE]
     counts = np.bincount(valid.ravel(), minlength=len(classes))
     order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
-    said = [f"{classes[i]} {percent([counts[i] / valid.size])} %" for i in order[:_MOST_SHARES]]
+    said = [f"{classes[i]} ({percent([counts[i] / valid.size])} %)" for i in order[:_MOST_SHARES]]
     more = [f"{len(order) - _MOST_SHARES} more"] if len(order) > _MOST_SHARES else []
     return ", ".join([*said, *more]) or "nothing counts"
 

@@ -1,6 +1,7 @@
 """Pages of networks: each task, from whatever a network comes, and that they say what records and looks say."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -100,6 +101,15 @@ def test_the_page_of_each_task_says_what_record_and_look_say(task, page):
     assert all(one["alt"] for one in images)
     assert sum(one["alt"].startswith("Grad-CAM over image") for one in images) >= 4
     assert images[0]["src"].startswith("data:image/svg+xml")
+
+
+def test_colours_of_classes_are_named_in_the_order_of_the_classes(page):
+    _, made, _ = page("seg")
+    (swatches,) = re.findall('class="swatches".*?</ul>', made.html)
+    named = re.findall(r"<span>(.*?)</span>", swatches)
+    classes = made.insights[0].examined["mnist"].shown.classes
+    assert named == [name for name in classes if name in named]
+    assert len(named) > 1
 
 
 @pytest.mark.parametrize("task", ["cls", "seg"])

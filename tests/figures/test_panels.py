@@ -52,8 +52,8 @@ def test_a_mask_says_what_is_in_it_and_where_the_mistake_is():
     image = torch.full((3, 10, 10), 128, dtype=torch.uint8)
     panels = {panel.name: panel for panel in figure.panels(image, truth, found, ("a", "b"), Kind(0, 1))}
     assert list(panels) == ["image", "ground truth", "prediction", "the mistake"]
-    assert panels["ground truth"].says == "a 100.0 %"
-    assert panels["prediction"].says == "a 90.0 %, b 10.0 %"
+    assert panels["ground truth"].says == "a (100.0 %)"
+    assert panels["prediction"].says == "a (90.0 %), b (10.0 %)"
     assert panels["prediction"].legend == (("a", "#2b3036"), ("b", "#1f77b4"))
     assert panels["prediction"].exact
     assert panels["the mistake"].says == "10 pixels, in yellow"
