@@ -83,7 +83,7 @@ def _count(count: tuple[int, int | None] | None, kind: MistakeKind, counted: str
         return "not known"
     times, total = count
     if total is None:
-        return f"{times:,} times"
+        return "once" if times == 1 else f"{times:,} times"
     share = f" ({percent([times / total])} %)" if total else ""
     return f"{times:,} of {total:,} {counted} of {kind.true}{share}"
 

@@ -59,7 +59,7 @@ def _all(side: Side, place: int, contents: Contents) -> _Scores:
         group = _Group(f"{record.source_heldout.data} in other styles", "held out; not trained on", False)
         found[group] = dict(record.shifted)
     for average, of_sets in record.averaged.items():
-        group = _Group(f"averaged weights, {average}", "between those of the start and of the end", False)
+        group = _Group(f"averaged weights, {average}", "of one run", False)
         found[group] = {f"{score.data}, {_kind(name)}": score for name, score in of_sets.items()}
     return found
 

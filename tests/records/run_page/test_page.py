@@ -99,7 +99,7 @@ def test_scores_stand_beside_those_of_the_other_run_with_their_direction():
     assert table["cartoonsynthetic, held out, 10 images", "mean-class %"] == ["90.0", "90.0", "0.0"]
     styles = "cartoon in other stylesheld out; not trained on"
     assert table[styles, "blurmean-class %"] == ["70.0", "70.0", "0.0"]
-    averaged = "averaged weights, wise_ft(0.5)between those of the start and of the end"
+    averaged = "averaged weights, wise_ft(0.5)of one run"
     assert table[averaged, "photo, realmean-class %"] == ["60.0", "60.0", "0.0"]
     assert len(Tables(as_html(made.contents())).tables["Scores"][0]) == 2
 
@@ -140,7 +140,7 @@ def test_mistakes_are_named_counted_and_shown():
     text = said(made.compared())
     assert "dog taken for catcsg, seed 0: 12 of 20 images of dog (60.0 %)none, seed 0: 3 of 20 images" in text
     assert "fox missedcsg, seed 0: 2 of 9 images of fox (22.2 %)none, seed 0: not known" in text
-    assert "cat where there is nonecsg, seed 0: 1 times" in text
+    assert "cat where there is nonecsg, seed 0: oncenone, seed 0: 0 times" in text
     assert "csg, seed 0: ✓ word 0none, seed 0: ✗ word 1" in text
     alts = [attributes["alt"] for attributes in Outline(as_html(made.contents())).all("img")]
     assert alts[0] == "Curves"
