@@ -35,6 +35,7 @@ from synreal.regularizers import REGULARIZERS, STUDENT, Regularizer, available, 
 from synreal.specs import Spec
 from synreal.tasks.base import TASKS
 from synreal.tasks.setup import Recipe
+from synreal.transforms import TRANSFORMS
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # a script finds its own folder alone
@@ -67,6 +68,7 @@ FILES = (
     "docs/results.md",
     "docs/settings.md",
     "docs/tasks.md",
+    "docs/transforms.md",
     "docs/views.md",
     *sorted(str(path.relative_to(ROOT)) for path in CARDS.glob("*.md")),
 )
@@ -126,12 +128,25 @@ def reads(spec: Regularizer) -> str:
 
 def settings(name: str) -> str:
     """Table of a regularizer's settings, from its fields and its docstring."""
-    spec = get(name)
+    return settings_of(get(name))
+
+
+def settings_of(spec: type[Spec]) -> str:
+    """Table of a spec's settings, from its fields and its docstring."""
     schema = spec.model_json_schema()["properties"]
     lines = ["| setting | default | takes | what it is |", "|---|---|---|---|"]
     for key, field in spec.model_fields.items():
         default = f'"{field.default}"' if isinstance(field.default, str) else repr(field.default)
         lines.append(f"| `{key}` | `{default}` | {takes(schema[key])} | {described(spec, key)} |")
+    return "\n".join(lines)
+
+
+def transforms() -> str:
+    """Table of synreal's own network transforms, from the registry."""
+    lines = ["| name | what it does | from |", "|---|---|---|"]
+    for name, spec in sorted(TRANSFORMS.registered().items()):
+        if spec.__module__.startswith("synreal."):
+            lines.append(f"| [`{name}`](#{name}) | {spec.summary} | {spec.paper} |")
     return "\n".join(lines)
 
 
@@ -365,6 +380,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "regularizers": regularizers,
     "methods": methods,
     **{f"settings-{name}": functools.partial(settings, name) for name in REGULARIZERS.registered()},
+    "transforms": transforms,
+    **{f"settings-{name}": functools.partial(settings_of, spec) for name, spec in TRANSFORMS.registered().items()},
     "pairs": pairs,
     **{f"board-{name}": functools.partial(results, *names) for name, names in BOARDS.items()},
     "pair-commands": pair_commands,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from synreal.tasks.base import TaskSpec
 
 _SHORT: Final = {"task": "-t", "regularizers": "-r", "folder": "-o"}
-_NAMES: Final = {"folder": "output"}
+_NAMES: Final = {"folder": "output", "start": "from"}
 """Options that are not named after their field; of what may be given several times, the name is in the singular."""
 
 

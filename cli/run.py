@@ -35,6 +35,16 @@ def run(
             rich_help_panel=_FILES,
         ),
     ] = None,
+    then_real: Annotated[
+        int | None,
+        typer.Option(
+            "--then-real",
+            metavar="N",
+            min=1,
+            help="After all phases, train on N labelled images of each class of the target: --phase few_shot(n=N).",
+            rich_help_panel="Run",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run in --output.", rich_help_panel=_FILES)
     ] = False,
@@ -51,7 +61,14 @@ def run(
     A setting comes from --preset or the task's own recipe, then from --config, then from the options, then from --set.
     """
     plugins.load(plugin)
+    if then_real is not None and resume is not None:
+        from synreal.errors import ConfigError
+
+        raise ConfigError("--resume goes on with the phases of the run; leave out --then-real.")
     resolved = _resolve(config, given, settings or [], resume)
+    if then_real is not None:
+        phases = [phase.model_dump(mode="json") for phase in resolved.phases]
+        resolved = resolved.updated(phases=[*phases, {"name": "few_shot", "n": then_real}])
     if dry_run:
         from synreal.engine import preflight
 
@@ -100,8 +117,19 @@ def _resolve(config: Path | None, given: dict[str, Any], settings: list[str], re
         values = run_folder.read(resume, "resume").config
         given["output.folder"] = resume
     else:
-        values = read_yaml(config) if config is not None else {}
+        values = read_yaml(config) if config is not None else _of_run(given.get("student.start"))
     made = make_config(apply_settings(with_values(values, given), settings))
     if resume is not None and made.output.folder != resume:
         raise ConfigError("--resume takes the output from the run's folder; leave output.folder out of --set.")
     return made
+
+
+def _of_run(start: str | None) -> dict[str, Any]:
+    """Return the configuration of the run that one begins with, without its phases and its folder; empty for none."""
+    from synreal.engine import run_folder
+
+    if start is None:
+        return {}
+    values = {key: value for key, value in run_folder.read(Path(start), "start from").config.items() if key != "phases"}
+    values["output"] = {key: value for key, value in values["output"].items() if key != "folder"}
+    return values

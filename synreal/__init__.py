@@ -29,15 +29,19 @@ if TYPE_CHECKING:
     from synreal.regularizers.causal_invariance import CausalInvariance as CausalInvariance
     from synreal.regularizers.csg import CSG as CSG
     from synreal.regularizers.feature_l2 import FeatureL2 as FeatureL2
+    from synreal.regularizers.ftp import FTP as FTP
     from synreal.regularizers.gcisg import GCISG as GCISG
     from synreal.regularizers.guidance import Guidance as Guidance
     from synreal.regularizers.info_nce import InfoNCE as InfoNCE
     from synreal.regularizers.kl import KLDistillation as KLDistillation
     from synreal.regularizers.si import SynapticIntelligence as SynapticIntelligence
+    from synreal.regularizers.spd import SPD as SPD
     from synreal.regularizers.weight_l2 import WeightL2 as WeightL2
 
 _HOME = {
     "CSG": "synreal.regularizers.csg",
+    "FTP": "synreal.regularizers.ftp",
+    "SPD": "synreal.regularizers.spd",
     "CausalInvariance": "synreal.regularizers.causal_invariance",
     "FeatureL2": "synreal.regularizers.feature_l2",
     "GCISG": "synreal.regularizers.gcisg",

@@ -53,7 +53,11 @@ def parameter_groups(model: nn.Module, *, lr: float, backbone_lr_scale: float = 
     groups: list[dict[str, Any]] = [
         {"params": [parameter for parameter in learning if id(parameter) in backbone], "lr": lr * backbone_lr_scale},
         {"params": [parameter for parameter in learning if id(parameter) not in backbone | undecayed], "lr": lr},
-        {"params": [parameter for parameter in learning if id(parameter) in undecayed], "lr": lr, "weight_decay": 0.0},
+        {
+            "params": [parameter for parameter in learning if id(parameter) in undecayed - backbone],
+            "lr": lr,
+            "weight_decay": 0.0,
+        },
     ]
     return [group for group in groups if group["params"]]
 

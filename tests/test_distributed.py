@@ -51,6 +51,13 @@ def test_both_ranks_hold_the_same_bits(ranks, name, moment):
     assert same_bits(first, second)
 
 
+def test_noise_is_drawn_for_each_rank_from_one_state(ranks):
+    first, second = ranks
+    assert first["noisy"]["noise._extra_state"][:, 1].tolist() == [2, 2]
+    assert same_bits(first["noisy"], second["noisy"])
+    assert not torch.equal(first["noisy output"], second["noisy output"])
+
+
 def test_what_must_agree_is_compared():
     """Heads, moving averages of heads and of the student, queues, anchors and importances are part of the state."""
     held = {name: " ".join(two_ranks.build(name)[0].state_dict()) for name in NAMES}

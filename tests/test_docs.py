@@ -14,6 +14,7 @@ from synreal_cli.app import main
 
 import synreal
 from synreal import data
+from synreal.rates import RatePolicy
 from synreal.registry import ROOMS, registry_of
 from tests.data import own_trees, simple_trees, trees
 from tests.engine.tiny import load
@@ -62,6 +63,8 @@ def write_files(page):
         simple_trees.imagefolder_tree(Path("photos"), seed=1)
     if page == "docs/views.md":
         simple_trees.imagefolder_tree(Path("openimages"), seed=2)
+    if page == "docs/methods/learned_rates.md":
+        RatePolicy().save(Path("policy.safetensors"))
     if page in ("docs/insight.md", "docs/reproduce.md"):
         Path("imagenet-sample-images").mkdir()
         shutil.copy(next(Path("photos").rglob("*.png")), "imagenet-sample-images/n01440764_tench.png")

@@ -11,6 +11,8 @@ from synreal.core.queues import FeatureQueue
 from synreal.core.teachers import AveragedNetwork, EmaTeacher
 from synreal.data.labels.boxes import Boxes
 from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks
+from synreal.rates import RatePolicy
+from tests.engine.tiny import install
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 OWN = ["own_segmenter", "own_detector"]
@@ -93,7 +95,7 @@ def hooks(student):
 
 
 def test_every_example_has_a_test():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"plain", "pictures", *LOOPS, *OWN}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"plain", "pictures", "learn_rates", *LOOPS, *OWN}
 
 
 def test_plain_learns(tiny, capsys):
@@ -166,3 +168,16 @@ def test_the_trainer_on_lightnings_side_predicts_with_the_student_alone(tiny):
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(classifier.model(images)["output"], student.eval()(images))
+
+
+@pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
+def test_a_policy_of_rates_is_trained(monkeypatch, tmp_path, capsys):
+    install(monkeypatch.setattr)
+    (tmp_path / "run.yaml").write_text("regularizers: kl\nbackbone: test_efficientnet\nweights: none\nimage_size: 32\n")
+    settings = ["epochs=1", "batch_size=6", "workers=0", "device=cpu"]
+    given = [word for setting in settings for word in ("--set", setting)]
+    found = load("learn_rates").main(["--config", "run.yaml", *given, "--episodes", "2", "--shortest", "1"])
+    assert capsys.readouterr().out.splitlines() == [
+        f"episode {episode}: mean reward {reward:.4f}" for episode, reward in enumerate(found)
+    ]
+    assert RatePolicy.load(tmp_path / "policy.safetensors").fingerprint != RatePolicy(0).fingerprint

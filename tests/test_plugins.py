@@ -389,7 +389,7 @@ def test_without_its_file_a_name_is_unknown(call, tmp_path, monkeypatch, mine):
 @pytest.fixture
 def halfway(mine, call, tmp_path, monkeypatch, new_process):
     """A run with a plugin that was stopped after its first step; the plugin is not loaded any more."""
-    real = Train.step
+    real = Train.make_step
 
     def step(self, state, batches):
         if state.step == 0:
@@ -397,7 +397,7 @@ def halfway(mine, call, tmp_path, monkeypatch, new_process):
         return real(self, state, batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Train, "step", step)
+        patch.setattr(Train, "make_step", step)
         path = tmp_path / "halfway"
         code, _, err = call("run", *SMALL, "-r", "mine", "--plugin", mine, "--output", path)
     assert code == 130, err

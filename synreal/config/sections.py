@@ -29,6 +29,7 @@ from typing_extensions import Self
 from synreal import data
 from synreal.data import DataSet
 from synreal.errors import ConfigError
+from synreal.parsing import from_home
 from synreal.registry import registry_of
 from synreal.specs import Spec, spec_registry
 
@@ -130,6 +131,11 @@ class StudentSection(Section):
     weights: str = Field(
         default="auto", description="Where the pretrained weights come from: auto, timm, packaged, none, or a file."
     )
+    start: Path | None = Field(
+        default=None,
+        description="Folder of a finished run: the student begins with the weights that it ended with. The frozen "
+        "teacher stays as it was pretrained.",
+    )
     transforms: tuple[SpecOf, ...] = Field(
         default=(),
         description="What changes the network before regularizers are attached, in this order; the frozen teacher "
@@ -145,6 +151,11 @@ class StudentSection(Section):
         description="Order of weights and images in memory. Convolutions are about twice as fast in channels_last; "
         "numbers agree up to rounding.",
     )
+
+    @field_validator("start")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else from_home(value).absolute()  # a run is resumed from anywhere
 
     @field_validator("transforms", mode="before")
     @classmethod

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import nn
@@ -20,6 +19,10 @@ class Stepped(Protocol):
 
     def after_step(self) -> None:
         """Update state."""
+
+    @property
+    def undecayed(self) -> Mapping[str, Sequence[nn.Parameter]]:
+        """Parameters that are not to be decayed, by the regularizer that says so."""
 
 
 def check_optimizer(optimizer: Any, model: nn.Module, terms: nn.Module, reading: Sequence[str]) -> None:
@@ -69,38 +72,82 @@ def other_parameters(optimizer: Optimizer) -> TrainingError:
     )
 
 
+def undecayed_groups(optimizer: Optimizer, undecayed: Mapping[str, Sequence[nn.Parameter]]) -> list[dict[str, Any]]:
+    """Return those of an optimizer's groups that are not to be decayed, and would be.
+
+    Args:
+        optimizer: The optimizer, without what wraps it.
+        undecayed: Parameters that are not to be decayed, by the regularizer that says so.
+
+    Raises:
+        ConfigError: If such a group also holds parameters that are to be decayed.
+    """
+    held = {id(parameter) for parameters in undecayed.values() for parameter in parameters}
+    found = []
+    for group in optimizer.param_groups if held else ():
+        inside = sum(id(parameter) in held for parameter in group["params"])
+        if not inside or not group.get("weight_decay"):
+            continue
+        if inside < len(group["params"]):
+            raise ConfigError(
+                f"{', '.join(undecayed)} has parameters that must not be decayed, but the optimizer has a group with "
+                f"weight_decay={float(group['weight_decay']):g} that holds {inside} of them and "
+                f"{len(group['params']) - inside} others. Make it from synreal.parameter_groups(model, lr=...), which "
+                "parts them, or with weight_decay=0."
+            )
+        found.append(group)
+    return found
+
+
 def hook_steps(optimizer: Optimizer, model: Stepped) -> tuple[Any, ...]:
-    """Let an optimizer tell a model of its steps.
+    """Let an optimizer tell a model of its steps, and not decay what the model says meanwhile.
 
     Returns:
         Handles whose ``remove`` ends it.
     """
-    return (
-        optimizer.register_step_pre_hook(functools.partial(_before_step, model)),
-        optimizer.register_step_post_hook(functools.partial(_after_step, model)),
-    )
+    hooks = _StepHooks(model)
+    return (optimizer.register_step_pre_hook(hooks.before), optimizer.register_step_post_hook(hooks.after))
 
 
-def _before_step(
-    model: Stepped, _: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Let the terms read the gradients; where a closure makes them within the step (Lightning), right after it."""
-    closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-    if closure is None:
-        model.before_step()
-        return None
-    waiting = [model]  # an optimizer that calls the closure again has moved the weights by then
+class _StepHooks:
+    def __init__(self, model: Stepped) -> None:
+        self.model = model
+        self.decays: list[tuple[dict[str, Any], Any]] = []  # what groups had, during a step
+        self.stepping = False
 
-    def with_gradients() -> Any:
-        loss = closure()
-        while waiting:
-            waiting.pop().before_step()
-        return loss
+    def before(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Let the terms read the gradients; where a closure makes them within the step (Lightning), after it."""
+        self._decay_again()  # a step that failed has not come to its end
+        self.stepping = True
+        for group in undecayed_groups(optimizer, self.model.undecayed):
+            self.decays.append((group, group["weight_decay"]))
+            group["weight_decay"] = 0.0
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if closure is None:
+            self.model.before_step()
+            return None
+        waiting = [self.model]  # an optimizer that calls the closure again has moved the weights by then
 
-    if "closure" in kwargs:
-        return args, {**kwargs, "closure": with_gradients}
-    return (args[0], with_gradients, *args[2:]), kwargs
+        def with_gradients() -> Any:
+            loss = closure()
+            while waiting:
+                waiting.pop().before_step()
+            return loss
 
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": with_gradients}
+        return (args[0], with_gradients, *args[2:]), kwargs
 
-def _after_step(model: Stepped, *_: Any) -> None:
-    model.after_step()
+    def after(self, *_: Any) -> None:
+        """Let the model update its state; once, where the step of a subclass calls that of its parent."""
+        self._decay_again()
+        if self.stepping:
+            self.stepping = False
+            self.model.after_step()
+
+    def _decay_again(self) -> None:
+        while self.decays:
+            group, decay = self.decays.pop()
+            group["weight_decay"] = decay

@@ -209,8 +209,8 @@ def _never_told(model: Watched, optimizer: Optimizer | None) -> TrainingError:
     instead = ", which is not the one that was bound," if model.bound else ""
     return TrainingError(
         f"{kind}{instead} steps this model's parameters, and the model is not told of its steps: queues and moving "
-        f"averages of {', '.join(model.stateful_terms)} would not move. Call model.bind(optimizer) with the optimizer "
-        "that steps, before the first step."
+        f"averages would not move, nor would weights be held ({', '.join(model.stateful_terms)}). Call "
+        "model.bind(optimizer) with the optimizer that steps, before the first step."
     )
 
 

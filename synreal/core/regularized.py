@@ -16,8 +16,9 @@ from typing_extensions import Self
 
 from synreal import distributed
 from synreal.core.anatomy import Anatomy
-from synreal.core.binding import check_optimizer, hook_steps
+from synreal.core.binding import check_optimizer, hook_steps, undecayed_groups
 from synreal.core.guards import LoopGuard, UnboundWarning, Watched, unwatch, watch
+from synreal.core.noise import HeldNoise, noise_of
 from synreal.core.norm_stats import (
     freeze_norm_stats,
     hold_norm_stats,
@@ -97,6 +98,7 @@ class RegularizedModel(Watched):
         self.norm = norm
         self.frozen_layers: list[nn.Module] = []
         self._freeze()
+        self.noise = HeldNoise(student) if noise_of(student) else None
         self._excess: Tensor | None = None
         self._judged = not anatomy.last_layers
         self._handles: tuple[Any, ...] = ()
@@ -159,7 +161,10 @@ class RegularizedModel(Watched):
         if torch.compiler.is_compiling():
             return self.student(view, **kwargs)
         with small_batches_told(self.student):
-            return self.student(view, **kwargs)
+            output = self.student(view, **kwargs)
+        if self.noise is not None:
+            self.noise.check_ran()
+        return output
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; frozen statistics stay so, also of layers that were exchanged since, as for SyncBatchNorm."""
@@ -223,7 +228,8 @@ class RegularizedModel(Watched):
             return maps
         assert self.tap is not None
         hold = contextlib.nullcontext() if needed.moves_stats else hold_norm_stats(self.student)
-        with torch.set_grad_enabled(needed.grad), hold, self.tap.record() as maps:
+        quiet = contextlib.nullcontext() if self.noise is None else self.noise.held()
+        with torch.set_grad_enabled(needed.grad), hold, quiet, self.tap.record() as maps:
             entry(images)
         self.tap.take_input()
         if needed.grad:
@@ -282,11 +288,16 @@ class RegularizedModel(Watched):
         Raises:
             TrainingError: If trainable parameters of a term are not in the optimizer: they would never learn; or if it
                 holds none of the model's.
+            ConfigError: If it is fused and a term reads gradients, or would decay what a term does not want decayed in
+                one group with what should be.
         """
         inner = getattr(optimizer, "optimizer", optimizer)
         reading = [name for name, term in self._terms().items() if term.reads_gradients]
         check_optimizer(inner, self, self.terms, reading)
+        undecayed_groups(inner, self.undecayed)
         self._unbind()
+        if self.noise is not None:
+            self.noise.agree()
         self._handles = hook_steps(inner, self)
         self._bound, self._optimizer = True, weakref.ref(inner)
         return self
@@ -332,14 +343,34 @@ class RegularizedModel(Watched):
     def after_step(self) -> None:
         """Update averages and terms after an optimizer step; ``bind`` calls this, a loop that binds need not."""
         with torch.no_grad():
+            for term in self._terms().values():
+                term.move_weights()
             for average in self.averages.values():
                 cast("AveragedNetwork", average).update(self.student.get_submodule(self.anatomy.entry))
             for term in self._terms().values():
                 term.after_step()
         self._guard.after_step(self)
 
+    def restart(self, state: Mapping[str, Tensor]) -> None:
+        """Begin with other weights of the student, before the first step: moving averages begin there, too.
+
+        The teacher, and what keeps weights near the pretrained ones, stay as they were.
+
+        Args:
+            state: The student's state dict.
+
+        Raises:
+            RuntimeError: If it does not fit the student.
+        """
+        self.student.load_state_dict(state)
+        for average in self.averages.values():
+            cast("AveragedNetwork", average).restart(self.student.get_submodule(self.anatomy.entry))
+
     def detach(self) -> nn.Module:
-        """Remove every hook and return the student; the model cannot be used afterwards."""
+        """Remove every hook of ours and return the student; the model cannot be used afterwards.
+
+        What a transform changed before stays: layers, and noise in training (``synreal.transforms.remove_noise``).
+        """
         if self.tap is not None:
             self.tap.remove()
         self._unbind()
@@ -351,7 +382,7 @@ class RegularizedModel(Watched):
             term.release()
         student = self.student
         ATTACHED.discard(student)
-        self.reference = None
+        self.reference = self.noise = None
         self.averages = nn.ModuleDict()
         self.terms = nn.ModuleDict()
         self._backbone = ()
@@ -374,6 +405,11 @@ class RegularizedModel(Watched):
     def backbone_parameters(self) -> tuple[nn.Parameter, ...]:
         """The student's parameters that belong to its pretrained backbone; empty once detached."""
         return self._backbone
+
+    @property
+    def undecayed(self) -> dict[str, tuple[nn.Parameter, ...]]:
+        """Parameters that the bound optimizer does not decay, by the term that has something else in place of it."""
+        return {name: found for name, term in self._terms().items() if (found := term.undecayed)}
 
     @property
     def bound(self) -> bool:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from synreal.core.noise import remove_noise
 from synreal.core.norm_stats import never_trained, norm_layers
 from synreal.core.stages import Stage
 from synreal.core.taps import FeatureTap, without_hooks
@@ -45,6 +46,7 @@ class Reference(nn.Module):
     ) -> None:
         super().__init__()
         frozen = without_hooks(copy.deepcopy(network)).eval().requires_grad_(False)
+        remove_noise(frozen)
         _warn_if_untrained(frozen)
         # In a tuple, so that nn.Module does not register it: see the class docstring.
         self._network = (frozen,)
@@ -217,6 +219,11 @@ class AveragedNetwork(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode; ``forward`` lets normalisation layers follow the student's."""
         return super().train(False)
+
+    @torch.no_grad()
+    def restart(self, student: nn.Module) -> None:
+        """Become what ``student`` is, running statistics too."""
+        _follow(self.network, student, 0.0)
 
     @torch.no_grad()
     def update(self, student: nn.Module) -> None:

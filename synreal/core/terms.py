@@ -76,8 +76,16 @@ class Term(nn.Module, ABC):
     def before_step(self) -> None:
         """Read the gradients right before an optimizer step; a GradScaler has unscaled them."""
 
+    def move_weights(self) -> None:
+        """Move the student's weights right after an optimizer step, before averages and ``after_step`` read them."""
+
     def after_step(self) -> None:
         """Update state after an optimizer step, without gradient: queues, moving averages, collectives."""
+
+    @property
+    def undecayed(self) -> tuple[nn.Parameter, ...]:
+        """Parameters that the optimizer must not decay: 0 is not where they rest, or the term does something else."""
+        return ()
 
     @property
     def wants_images(self) -> bool:
@@ -98,14 +106,11 @@ class Term(nn.Module, ABC):
         """Give back whatever was changed on the student when the term was built."""
 
     @property
-    def undecayed(self) -> tuple[nn.Parameter, ...]:
-        """Parameters that weight decay would spoil, because 0 is not where they rest; see ``parameter_groups``."""
-        return ()
-
-    @property
     def stateful(self) -> bool:
         """Whether the term must be told of optimizer steps."""
-        return self.reads_gradients or type(self).after_step is not Term.after_step
+        own = type(self)
+        moves = own.move_weights is not Term.move_weights
+        return moves or self.reads_gradients or own.after_step is not Term.after_step
 
     @property
     def reads_gradients(self) -> bool:
@@ -158,10 +163,12 @@ class Regularizer(Spec):
 
     Attributes:
         paper: Where it comes from, e.g. ``"CSG (Chen et al., ICLR 2021)"``; in the body of the class.
+        penalizes: Whether it adds to the loss, likewise; otherwise it changes what learns, or how.
         weight: lambda, what the term is multiplied by in the total loss; at least 0.
     """
 
     paper: ClassVar[str]
+    penalizes: ClassVar[bool] = True
 
     weight: float = Field(default=1.0, ge=0)
 
@@ -320,10 +327,20 @@ class SumTerm(Term):
         for term in self.parts.values():
             term.before_step()
 
+    def move_weights(self) -> None:
+        """Let each part move weights, in their order."""
+        for term in self.parts.values():
+            term.move_weights()
+
     def after_step(self) -> None:
         """Let each part update its state."""
         for term in self.parts.values():
             term.after_step()
+
+    @property
+    def undecayed(self) -> tuple[nn.Parameter, ...]:
+        """What some part does not want to be decayed."""
+        return tuple(parameter for term in self.parts.values() for parameter in term.undecayed)
 
     @property
     def wants_images(self) -> bool:

@@ -77,6 +77,13 @@ class DataSet(BaseModel, ABC):
         """Whether it tests on other images than it trains on, where it serves as both."""
         return True
 
+    def training_part(self) -> tuple[DataSet, str] | None:
+        """Return which images of its own domain may be trained on when it is the target: a data set, and its part.
+
+        They are others than those that are tested on. None if there is no such part.
+        """
+        return None
+
     def same_images(self, other: DataSet) -> bool:
         """Tell whether another data set describes the same images: they differ in name or ``heldout`` at most."""
         apart = {"name", "heldout"}

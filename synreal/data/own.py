@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from synreal.data.datasets import PARTS, Domain, FolderData
+from synreal.data.datasets import PARTS, DataSet, Domain, FolderData
 from synreal.data.files.paths import inside, some, subfolders
 from synreal.errors import DataError, unknown_name
 
@@ -52,6 +52,10 @@ class OwnData(FolderData):
     def apart(self) -> bool:
         """Whether it tests on other images than it trains on: where its splits say so."""
         return {"train", "test"} <= set(self.splits)
+
+    def training_part(self) -> tuple[DataSet, str] | None:
+        """Return ``"train"``, where the splits tell it from what is tested on."""
+        return (self, "train") if self.apart and self.splits["train"] != self.splits["test"] else None
 
     @property
     def base(self) -> Path:

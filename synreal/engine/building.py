@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +18,7 @@ from synreal import stopping
 from synreal.config import RunConfig
 from synreal.core.attach import attach
 from synreal.core.norm_stats import hold_norm_stats, small_batches_told
+from synreal.core.regularized import RegularizedModel
 from synreal.engine import averaging, saving
 from synreal.engine.checkpoint import Evaluation, Seconds, Snapshot
 from synreal.engine.loading import length
@@ -24,18 +27,23 @@ from synreal.engine.progress import RunProgress
 from synreal.engine.schedule import BatchPlan
 from synreal.engine.signals import StopRequest
 from synreal.engine.state import Job, RunState, source_plan
+from synreal.engine.transforming import transform
 from synreal.errors import CheckpointError, ConfigError, Interrupted, TrainingError
 from synreal.locking import Lock
 from synreal.records import Change
 from synreal.tasks.base import Task
 from synreal.tasks.batches import memory_format
-from synreal.transforms import Transform
 from synreal.views import derive_seed
 from synreal.weights import IMAGENET_CLASSES, Student, WeightsOrigin, create_backbone
 
 
 def phases_of(config: RunConfig) -> tuple[Phase, ...]:
-    """Return the phases of a run, in order."""
+    """Return the stretches of all phases of a run, in order."""
+    return tuple(one for phase in _named_phases(config) for one in phase.stretches())
+
+
+def _named_phases(config: RunConfig) -> tuple[Phase, ...]:
+    """Return the phases as the configuration names them."""
     return cast("tuple[Phase, ...]", config.phases)
 
 
@@ -49,6 +57,7 @@ def build(
     lock: Lock | None = None,
     snapshot: Snapshot | None = None,
     classes: Sequence[str] | None = None,
+    begin: Callable[[Task[Any], Student, RegularizedModel], Student] | None = None,
 ) -> RunState:
     """Build all that a run needs, at its start or where a snapshot was taken.
 
@@ -62,6 +71,7 @@ def build(
         lock: On the run folder; None in the processes that do not write.
         snapshot: What to go on from.
         classes: Those that the run was started with, where it is resumed.
+        begin: Gives the student other weights to begin with than pretrained ones.
 
     Raises:
         ConfigError: If settings do not fit the data or the network.
@@ -70,7 +80,9 @@ def build(
         CheckpointError: If the run cannot go on from the snapshot.
         Interrupted: If the run was asked to stop; nothing is saved of what was built.
     """
-    job = _build_job(config, path, accelerator, phases, progress, request, lock, classes)
+    job = _build_job(config, path, accelerator, phases, progress, request, lock, classes, begin)
+    for phase in phases:
+        phase.make_plan(_in_phase(job, phase))  # too few images for a batch are told now, not after days of training
     if snapshot is None:
         state = _begin(job, phases, 0, before=0, history=[], seconds=Seconds(), changes=[], saved=-1)
     else:
@@ -89,7 +101,7 @@ def build(
         )
     if config.training.batch_size == 1:
         _try_one_image(job)
-    job.model.calibrate(_source_images(job, state.plan.images))
+    job.model.calibrate(_source_images(job))
     return state
 
 
@@ -101,7 +113,7 @@ def _try_one_image(job: Job) -> None:
     Raises:
         ConfigError: If a layer needs more; names it.
     """
-    data: Any = job.data
+    data: Any = job.source
     network = job.student.network
     modes = {module: module.training for module in network.modules()}
     try:
@@ -152,12 +164,6 @@ def build_student(task: Task[Any], config: RunConfig) -> Student:
     return student
 
 
-def transform(student: Student, config: RunConfig) -> None:
-    """Apply the run's transforms to a network, in place and in order."""
-    for each in cast("tuple[Transform, ...]", config.student.transforms):
-        each.apply(student.network)
-
-
 def load_task(config: RunConfig) -> Task[Any]:
     """Read the data of a run's task."""
     return config.task.load(config.setup)
@@ -172,11 +178,13 @@ def _build_job(
     request: StopRequest,
     lock: Lock | None,
     classes: Sequence[str] | None,
+    begin: Callable[[Task[Any], Student, RegularizedModel], Student] | None,
 ) -> Job:
     task = load_task(config)
     if classes is not None:
         saving.check_classes(path, classes, task.classes)
     stopping.poll()
+    seen = tuple(one for phase in _named_phases(config) for one in phase.read(task))
     views = max(spec.views for spec in config.terms)
     data = task.training_data(views)
     training = config.training
@@ -186,20 +194,24 @@ def _build_job(
     reference, reference_origin = _build_reference(config, task)
     if reference is None and config.student.transforms and any(spec.needs_reference for spec in config.terms):
         reference = copy.deepcopy(student.network)  # the teacher stays as it was pretrained
-    transform(student, config)
+    transform(student.network, config)
     specs = [spec.scheduled(plan.steps_per_epoch, plan.total).for_classes(task.classes) for spec in config.terms]
+    model = attach(student.network, specs, reference=reference, norm=config.student.norm)
+    if begin is not None:
+        student = begin(task, student, model)
     start = None
     if len(phases) == 1 and any(average.uses_start for average in averaging.averages_of(config).values()):
         start = {name: value.detach().clone() for name, value in student.network.state_dict().items()}
-    model = attach(student.network, specs, reference=reference, norm=config.student.norm)
     return Job(
         config=config,
         path=path,
         lock=lock,
         accelerator=accelerator,
-        phases=tuple(phase.name for phase in phases),
+        phases=tuple(phase.title for phase in phases),
         task=task,
         views=views,
+        source=data,
+        seen=seen,
         data=data,
         model=model,
         student=student,
@@ -237,12 +249,14 @@ def _begin(
 ) -> RunState:
     """Begin a phase, or go on with it from a snapshot."""
     phase = phases[index]
+    job = _in_phase(job, phase)
     plan: BatchPlan = phase.make_plan(job)
     made = phase.make_optimizer(job)
     rates = tuple(float(group["lr"]) for group in made.param_groups)
     frozen = _freeze_others(job.model, made)
     wrapped, optimizer = job.accelerator.prepare(job.model, made)
-    job.model.bind(optimizer)
+    if phase.regularized:
+        job.model.bind(optimizer)
     if snapshot is not None:
         try:
             job.model.load_state_dict(snapshot.model)
@@ -262,6 +276,7 @@ def _begin(
         optimizer=optimizer,
         rates=rates,
         wrapped=wrapped,
+        to_train=partial(phase.to_train, job),
         frozen=frozen,
         step=0 if snapshot is None else snapshot.facts.step,
         history=history,
@@ -274,6 +289,13 @@ def _begin(
     if state.last:
         averaging.begin(state, None if snapshot is None else snapshot.averages)
     return state
+
+
+def _in_phase(job: Job, phase: Phase) -> Job:
+    """Return a job with what a phase trains on."""
+    job = dataclasses.replace(job, data=job.source)
+    items = phase.items(job)
+    return job if items is None else dataclasses.replace(job, data=items)
 
 
 def _freeze_others(model: nn.Module, optimizer: Optimizer) -> tuple[nn.Parameter, ...]:
@@ -293,10 +315,10 @@ def _load_optimizer(optimizer: Optimizer, snapshot: Snapshot) -> None:
                 held[name] = torch.empty_like(parameter).copy_(value)  # in the order of the parameter, for its bits
 
 
-def _source_images(job: Job, images: int) -> Iterator[Tensor]:
+def _source_images(job: Job) -> Iterator[Tensor]:
     """Give training images one by one, the same on all processes, to terms that look at some before training."""
-    data: Any = job.data
-    order = BatchPlan(images, 1, 1, derive_seed(job.config.training.seed, "calibrate"))
+    data: Any = job.source
+    order = BatchPlan(length(data), 1, 1, derive_seed(job.config.training.seed, "calibrate"))
     for ((_, index),) in order:
         if job.stop_asked():
             raise Interrupted("Stopped.", job.request.exit_code)

@@ -14,6 +14,7 @@ from synreal.figures import Looked
 from synreal.functional.pooling import attention_weights
 from synreal.functional.saliency import grad_cam
 from synreal.measures.energy import FeatureRows
+from synreal.tasks.shown import shown
 
 
 def looked(eyes: Eyes, name: str, rows: FeatureRows) -> Looked:
@@ -30,7 +31,7 @@ def looked(eyes: Eyes, name: str, rows: FeatureRows) -> Looked:
     task, student = eyes.task, eyes.student
     index, labels = rows.labels.value.unbind(1)
     order = index.argsort()
-    images, targets, predictions = task.shown(name, student)
+    images, targets, predictions = shown(task, name, student)
     backbone = Backbone(student.network)
     heat, attention = [], []
     with in_eval_mode(student.network):

@@ -17,6 +17,7 @@ from synreal.measures import Collection
 from synreal.measures.mistakes import Kind, Mistake, Mistakes
 from synreal.records import Score
 from synreal.tasks.shown import SHOWN
+from synreal.tasks.shown import shown as shown_items
 
 MOST_MISTAKES = 6
 """How many kinds of mistakes are shown of each set, those that were made most often."""
@@ -123,7 +124,7 @@ def _sight(
     eyes: Eyes, name: str, index: int, shown: Shown, figure: Panels | None, judge: Mistakes | None, pictured: bool
 ) -> Sight:
     task = eyes.task
-    (image,), (target,), (prediction,) = task.shown(name, eyes.student, [index])
+    (image,), (target,), (prediction,) = shown_items(task, name, eyes.student, [index])
     judged = None if judge is None else judge.judge(prediction, target)
     kinds: list[Kind | None] = [kind for kind, indices in shown.examples.items() if index in indices]
     looked_at = any(index in indices for indices in shown.groups.values())

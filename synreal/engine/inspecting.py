@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from synreal.engine.close_ups import looked
 from synreal.engine.examining import Examined, Shown, examine
 from synreal.engine.looking import Eyes, look_at_imagenet, look_at_set, weigh
 from synreal.engine.progress import RunProgress
+from synreal.engine.transforming import convert, transforms_of
 from synreal.errors import ConfigError, Interrupted, SynrealError
 from synreal.figures import Looked, panels_of
 from synreal.measures import MEASURES, Collection, check_measures, fits
@@ -238,7 +240,8 @@ def look_at(
     ]
     if measures := plan.taking("weights"):
         with _dropping(plan, measures):
-            alone = weigh(eyes, measures, subject.task.tests[sets[0]]).measured()
+            origin = None if pretrained is None else _converted(pretrained.network, subject.config)
+            alone = weigh(replace(eyes, frozen=origin), measures, subject.task.tests[sets[0]]).measured()
     measures = plan.taking("predictions", "features", "styled predictions")
     for name in sets if measures or draws or examines else ():
         collection = look_at_set(eyes, name, [*measures, *(one for one in scored if one not in measures)], *more)
@@ -273,6 +276,14 @@ def look_at(
     )
 
 
+def _converted(network: nn.Module, config: RunConfig) -> nn.Module:
+    """Return a network with the layers that a run's transforms gave it, which is what the run began with."""
+    if any(each.changes_state for each in transforms_of(config)):
+        network = copy.deepcopy(network)
+        convert(network, config)
+    return network
+
+
 def _described(collection: Collection, measures: Sequence[str]) -> SetLook:
     images = collection.images
     return SetLook(
@@ -297,6 +308,7 @@ def _filled(subject: Subject) -> nn.Module:
     layers = last_layers(classifier)
     if not layers or all(map(is_fresh, layers.values())):
         raise ConfigError("its pretrained weights bring no ImageNet classifier, without which Acc_IN means nothing")
+    convert(classifier, subject.config)
     network = subject.student.network
     path = find_entry(network)
     heads = tuple(f"{head}." for head in find_classifiers(network))

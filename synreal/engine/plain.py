@@ -24,6 +24,7 @@ from synreal.engine import checkpoint
 from synreal.engine.inspecting import Subject
 from synreal.engine.subjects import imagenet_classifier
 from synreal.engine.trained import with_weights
+from synreal.engine.transforming import convert
 from synreal.errors import ConfigError, WeightsError, unknown_name
 from synreal.tasks.base import Task
 from synreal.tasks.batches import memory_format
@@ -101,11 +102,13 @@ def of_file(path: Path, plain: Plain, config: RunConfig) -> Subject:
     file = check_file(str(path))
     state = read_state(file)
     told = checkpoint.read_student_facts(file) if file.suffix.lower() == ".safetensors" else {}
+    config = config.updated(transforms=told.get("transforms", ()))  # what a run of synreal's says of its network
     said = told.get("classes")
     known = list(plain.classes) or (said if isinstance(said, list) else None)
     task = _task(plain, config, known)
     made = _Torchvision(task) if of_torchvision else _Tasks(task)
     network = made.bare()
+    convert(network, config)
     with_head = load_state(network, state, path.name, find_classifiers(network))
     unknown = None
     if not with_head:

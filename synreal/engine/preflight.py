@@ -14,6 +14,8 @@ from accelerate.utils import DistributedDataParallelKwargs
 from synreal import distributed, weights
 from synreal.config import RunConfig
 from synreal.data.labels import LABELS
+from synreal.engine.phases import Phase
+from synreal.engine.transforming import transforms_of
 from synreal.errors import ConfigError
 from synreal.figures import figures_of
 from synreal.measures import MEASURES, check_measures
@@ -48,8 +50,17 @@ def check(config: RunConfig) -> None:
                 "it of the finished run: synreal inspect RUN --measures --imagenet FOLDER."
             )
     figures_of((*config.task.figures, *config.testing.figures), config.task.label)
+    for transform in transforms_of(config):
+        if config.training.batch_size < transform.least_images:
+            raise ConfigError(
+                f"The transform {transform.name!r} compares the images of a batch and does nothing with batch_size "
+                f"{config.training.batch_size}. Set training.batch_size={transform.least_images} or more, or leave it "
+                "out."
+            )
     if config.reference is not None:
         weights.check(config.reference)
+    for phase in cast("tuple[Phase, ...]", config.phases):
+        phase.check(config)
 
 
 def accelerator(config: RunConfig) -> Accelerator:

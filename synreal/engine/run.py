@@ -26,6 +26,8 @@ from synreal.engine.run_folder import RunFacts
 from synreal.engine.signals import StopRequest, listening
 from synreal.engine.state import Job, RunState
 from synreal.engine.testing import score_run, score_shifted
+from synreal.engine.trained import Beginning, read_beginning
+from synreal.engine.transforming import recipe
 from synreal.errors import Interrupted, TrainingError
 from synreal.locking import Lock
 from synreal.measures import Collection
@@ -103,8 +105,23 @@ def _run(
     classes = None if stored is None else stored.classes
     phases = building.phases_of(config)
     snapshot = None if stored is None else checkpoint.load_latest(saving.checkpoints(path))
+    begin = None
+    if (start := config.student.start) is not None:
+        known = snapshot is not None and not config.testing.wise_ft and stored is not None
+        begin = Beginning(str(stored.weights.get("start")), None) if known and stored else read_beginning(start)
     try:
-        state = building.build(config, path, accelerator, phases, progress, request, lock, snapshot, classes)
+        state = building.build(
+            config,
+            path,
+            accelerator,
+            phases,
+            progress,
+            request,
+            lock,
+            snapshot,
+            classes,
+            begin=None if begin is None else begin.begin,
+        )
         files = _hashed(state) if config.data.strict else {}
     except Interrupted as stop:
         raise saving.unstarted(stop, path, resume=stored is not None) from None
@@ -185,7 +202,7 @@ def _finish(
             task=config.task.name,
             source=config.data.source.label,
             source_fingerprint=task.fingerprints["train"],
-            source_images=length(job.data),
+            source_images=length(job.source),
             image_size=config.data.image_size,
             views=job.views,
             evaluation=task.evaluation,
@@ -198,9 +215,10 @@ def _finish(
             processes=job.accelerator.num_processes,
             chance=task.chance,
             left_out=task.left_out,
-            phases=list(job.phases),
+            phases=[phase.name for phase in config.phases],
             seen_of_target=seen_of_target(phases_of(config)),
             real_images={name: images.fingerprint for name, images in task.lent.items()},
+            seen=list(job.seen),
             versions=environment.versions(),
         ),
         source_heldout=scores["source"],
@@ -225,7 +243,7 @@ def _finish(
             "classes": task.classes,
             "library": config.task.library,
             "statistics": job.student.statistics,
-            **task.recipe,
+            **recipe(task, config),
         }
         checkpoint.export_student(job.path / run_folder.STUDENT_FILE, job.model.student.state_dict(), metadata)
         for label, average in averaged.items():

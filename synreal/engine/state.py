@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +28,7 @@ from synreal.engine.schedule import BatchPlan
 from synreal.engine.signals import StopRequest
 from synreal.errors import TrainingError
 from synreal.locking import Lock
-from synreal.records import Change
+from synreal.records import Change, Seen
 from synreal.tasks.base import Task
 from synreal.weights import Student, WeightsOrigin
 
@@ -45,10 +45,12 @@ class Job:
         path: The run folder.
         lock: On the run folder; None in the processes that do not write.
         accelerator: Device, precision and the other processes.
-        phases: Names of the phases, in order.
+        phases: What progress calls each phase, in order.
         task: The task, with its data.
         views: How many views of a training image the regularizers ask for.
-        data: The source's training items, read by ``(epoch, index)``.
+        source: The source's training items, read by ``(epoch, index)``.
+        seen: Which real images phases train on.
+        data: What the present phase trains on, read likewise: the source's items, or its own.
         model: Student and regularizers.
         student: The network that is trained, where its weights came from, and how its images are normalised.
         reference: Where the weights came from of a teacher that is another network.
@@ -64,6 +66,8 @@ class Job:
     phases: tuple[str, ...]
     task: Task[Any]
     views: int
+    source: Dataset[Any]
+    seen: tuple[Seen, ...]
     data: Dataset[Any]
     model: RegularizedModel
     student: Student
@@ -95,23 +99,31 @@ class Job:
         """Names of what the run uses that a plugin may have brought, by the kind's plural."""
         return self.config.used
 
-    def plan(self, *, epochs: int, most: int | None = None) -> BatchPlan:
-        """Return batches of the source, as the configuration sizes and draws them.
+    def plan(self, *, epochs: int, most: int | None = None, fit: bool = False) -> BatchPlan:
+        """Return batches of ``data``, as the configuration sizes and draws them.
 
         Args:
-            epochs: Passes over the source.
+            epochs: Passes over the images.
             most: Greatest number of steps; None for no limit.
+            fit: Make batches smaller where there are fewer images than one step has.
         """
-        return source_plan(self.config, length(self.data), self.accelerator, epochs=epochs, most=most)
+        return source_plan(self.config, length(self.data), self.accelerator, epochs=epochs, most=most, fit=fit)
 
 
 def source_plan(
-    config: RunConfig, images: int, accelerator: Accelerator, *, epochs: int, most: int | None = None
+    config: RunConfig,
+    images: int,
+    accelerator: Accelerator,
+    *,
+    epochs: int,
+    most: int | None = None,
+    fit: bool = False,
 ) -> BatchPlan:
     """Return batches of so many training images, before there is a ``Job`` that does."""
+    size, share = config.training.batch_size, images // (config.training.accumulate * accelerator.num_processes)
     return BatchPlan(
         images,
-        config.training.batch_size,
+        min(size, share) if fit and share else size,
         epochs,
         config.training.seed,
         most=most,
@@ -133,6 +145,7 @@ class RunState:
         optimizer: The phase's optimizer, as Accelerate wraps it.
         rates: Learning rate of each of its groups, as the phase made it.
         wrapped: The model as Accelerate wraps it: what a phase calls.
+        to_train: Brings the model into the mode in which the phase trains it.
         frozen: Parameters that do not learn in this phase only.
         step: Steps made in this phase.
         history: The tests so far, in order.
@@ -154,6 +167,7 @@ class RunState:
     optimizer: Optimizer
     rates: tuple[float, ...]
     wrapped: nn.Module
+    to_train: Callable[[], None]
     frozen: tuple[nn.Parameter, ...]
     step: int
     history: list[Evaluation]

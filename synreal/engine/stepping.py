@@ -15,10 +15,10 @@ from synreal.engine.testing import note_memory, score_run
 
 
 def source_steps(state: RunState) -> Iterator[Iterator[Any]]:
-    """Give the batches of the source, ``(views, targets)``, of each step of the phase that is left.
+    """Give the batches of what the phase trains on, ``(views, targets)``, of each step of the phase that is left.
 
     A step has ``state.plan.accumulate`` batches, each loaded when it is asked for. Call ``step_made`` after each step.
-    The model is in train mode.
+    The model is in the mode that the phase trains it in.
 
     Raises:
         DataError: If an image cannot be used.
@@ -32,7 +32,7 @@ def source_steps(state: RunState) -> Iterator[Iterator[Any]]:
         raise saving.stop(state)
     if _test_due(state) and state.made not in [evaluation.step for evaluation in state.history]:
         score_run(state)  # the run was stopped before this test had ended
-    state.wrapped.train()
+    state.to_train()
     state.tick = environment.now(job.accelerator.device)
     loader = make_loader(job.data, job.config.data.workers, job.task.collate, batch_sampler=state.plan)
     left = batches(loader)
@@ -59,7 +59,9 @@ def step_made(state: RunState, row: Mapping[str, float]) -> None:
     state.follow()
     job.progress.step(state.step, {k: v for k, v in row.items() if k.startswith(("loss", "penalty"))})
     if state.made % job.config.output.log_every == 0 or state.done:
-        state.log(row)
+        noise = state.model.noise
+        left_out = 0 if noise is None else noise.left_out
+        state.log({**row, "noise_left_out": left_out} if left_out else row)
     if state.done or state.step % (job.config.output.checkpoint_every or state.plan.steps_per_epoch) == 0:
         note_memory(state)
         saving.save(state)  # before the test: it may take long, and is made again from here
@@ -67,7 +69,7 @@ def step_made(state: RunState, row: Mapping[str, float]) -> None:
         raise saving.stop(state)
     if _test_due(state):
         score_run(state)
-        state.wrapped.train()
+        state.to_train()
     state.tick = environment.now(job.accelerator.device)
 
 

@@ -15,12 +15,16 @@ from torch import Tensor, nn
 
 from synreal.averages import AVERAGES
 from synreal.config import RunConfig, make_config
+from synreal.core.regularized import RegularizedModel
 from synreal.engine import checkpoint, run_folder
-from synreal.engine.building import build_student, transform
+from synreal.engine.building import build_student
 from synreal.engine.run_folder import RunFacts
 from synreal.engine.saving import checkpoints
+from synreal.engine.transforming import transform
 from synreal.errors import CheckpointError, ConfigError, unknown_name
 from synreal.parsing import shortened
+from synreal.records import read_record
+from synreal.records.protocols import digest, identity
 from synreal.tasks.base import Task
 from synreal.views import derive_seed
 from synreal.weights import Student
@@ -70,7 +74,7 @@ class Trained:
             CheckpointError: If the weights are not this network's.
         """
         student = build_student(task, self.config)
-        transform(student, self.config)
+        transform(student.network, self.config)
         _load(student.network, self.state, self.file)
         return _prepared_as(student, self.told, self.file)
 
@@ -88,6 +92,53 @@ class Trained:
         """Where the pretrained weights come from, as it turned out: of ``auto`` the first place that had them."""
         wanted, found = self.config.student.weights, self.facts.weights.get("source")
         return found if wanted == "auto" and found in ("timm", "packaged") else wanted
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """A finished run whose student another run begins with.
+
+    Attributes:
+        name: What results call it: its regularizers and the name of its protocol, the same for all its seeds.
+        trained: The run; None where a run goes on that began with it.
+    """
+
+    name: str
+    trained: Trained | None
+
+    def begin(self, task: Task[Any], student: Student, model: RegularizedModel) -> Student:
+        """Give a student, and what is attached to it, the weights, and the normalisation that they were trained with.
+
+        Raises:
+            ConfigError: If the run learned other classes.
+            CheckpointError: If the weights are not this network's.
+        """
+        named = replace(student, origin=replace(student.origin, start=self.name))
+        if self.trained is None:
+            return named
+        then, now = self.trained.facts.classes, list(task.classes)
+        if then != now:
+            raise ConfigError(
+                f"Cannot start from {self.trained.path}: its student knows the classes {', '.join(then)}, and those of "
+                f"the source are {', '.join(now)}. Train on a source with the same classes in the same order."
+            )
+        try:
+            model.restart(self.trained.state)
+        except RuntimeError as error:
+            raise CheckpointError(f"{self.trained.file} does not fit the student of this run: {error}") from None
+        return _prepared_as(named, self.trained.told, self.trained.file)
+
+
+def read_beginning(path: Path) -> Beginning:
+    """Read the finished run that another one begins with.
+
+    Raises:
+        ConfigError: If the folder holds no finished run.
+        CheckpointError: If its weights cannot be read, or are not the run's.
+    """
+    trained = read_trained(path, "start from")
+    record = read_record(path)
+    return Beginning(f"{record.label}, protocol {digest(identity(record, []))}", trained)
 
 
 def began_as(task: Task[Any], config: RunConfig, origin: Mapping[str, Any], what: str) -> Student:

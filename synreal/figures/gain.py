@@ -122,12 +122,15 @@ def gain_scatter(
 def gains_of(board: Board) -> tuple[list[Gain], list[str], str]:
     """Return the gains of all methods of a board at their last epochs, the pairs of which there are none, and the unit.
 
+    Runs that saw something of the target are left out.
+
     Raises:
         ConfigError: If no pair has the baseline, the oracle and a method, or units differ.
     """
     parts = []
     left_out = []
-    for section in board.sections:
+    sections = [section for section in board.sections if section.rows[0].seen_of_target == "nothing"]
+    for section in sections:
         runs = {row.method: row for row in section.rows if row.kind == "run" and row.difference is not None}
         frozen = runs.pop(_FROZEN, None)
         runs.pop(str(section.baseline), None)
@@ -147,7 +150,7 @@ def gains_of(board: Board) -> tuple[list[Gain], list[str], str]:
     drawn = [section for section, _, _ in parts]
     names = [_pair_name(section, drawn) for section in drawn]
     gains = [_gain(name, row, frozen) for name, (_, frozen, rows) in zip(names, parts, strict=True) for row in rows]
-    return gains, [_pair_name(section, board.sections) for section in left_out], "points" if units == {"%"} else ""
+    return gains, [_pair_name(section, sections) for section in left_out], "points" if units == {"%"} else ""
 
 
 def _gain(pair: str, row: Row, frozen: Row) -> Gain:

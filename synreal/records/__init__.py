@@ -30,6 +30,7 @@ from synreal.records.record import (
     record_problem,
     write_json,
 )
+from synreal.records.seen import Seen
 from synreal.records.selection import RULES, Weighed, best_on_target, by_weight, select
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Protocol",
     "RunRecord",
     "Score",
+    "Seen",
     "SetHistory",
     "SetLook",
     "Unit",

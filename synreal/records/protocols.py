@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from synreal.errors import ConfigError
@@ -19,6 +19,7 @@ _FREE: Final = (
     "data.workers",
     "training.seed",
     "training.device",  # which one it was is in the cost
+    "student.start",  # which run it was is told with the weights
     "testing.measures",
     "testing.figures",
     "testing.look",
@@ -28,6 +29,9 @@ _FREE: Final = (
     "output",
 )
 """Settings, or sections, that move no number of the headline, or that rows of a table tell apart."""
+
+_TOLD_APART: Final = {"views": ("folder",), "phases": ("images",)}
+"""Settings of specs that name real images on a machine; a protocol tells by fingerprints which these were."""
 
 _TOLD: Final = ("synreal", "torch", "torchvision", "timm")
 """Packages whose next release may train another network; the others move the last bits at most, as a machine does."""
@@ -45,8 +49,6 @@ def identity(record: RunRecord, targets: Iterable[str]) -> dict[str, Any]:
         runs compare if, and only if, these are equal.
     """
     facts = record.protocol.model_dump(mode="json", exclude={"seed", "views", "left_out", "versions"})
-    if not facts["real_images"]:  # as of a record that is older than this fact
-        del facts["real_images"]
     facts |= {
         f"version of {name}": _release(version) for name, version in record.protocol.versions.items() if name in _TOLD
     }
@@ -61,14 +63,14 @@ def identity(record: RunRecord, targets: Iterable[str]) -> dict[str, Any]:
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a configuration that move a number, by dotted key; regularizers and seed are no part."""
     found = {key: value for key, value in leaves(config).items() if not _is_free(key)}
-    if isinstance(views := found.get("views"), (list, tuple)):
-        found["views"] = [_placeless(view) for view in views]
+    for section, keys in _TOLD_APART.items():
+        if isinstance(specs := found.get(section), (list, tuple)):
+            found[section] = [_without(spec, keys) for spec in specs]
     return found
 
 
-def _placeless(view: Any) -> Any:
-    """Return a view without the folder of its images: a fingerprint tells them, wherever a machine keeps them."""
-    return {key: value for key, value in view.items() if key != "folder"} if isinstance(view, Mapping) else view
+def _without(spec: Any, keys: Collection[str]) -> Any:
+    return {key: value for key, value in spec.items() if key not in keys} if isinstance(spec, Mapping) else spec
 
 
 def _is_free(key: str) -> bool:
@@ -136,7 +138,7 @@ def in_words(record: RunRecord) -> str:
         *([f"phases {', '.join(protocol.phases)}"] if protocol.phases != ["train"] else []),
         f"tested with {protocol.evaluation}{', mirrored too' if protocol.test_time_flips else ''}",
         f"on {record.cost.device}",
-        f"training saw {protocol.seen_of_target} of the target",
+        f"training saw {protocol.saw}",
         *([f"{' and '.join(protocol.real_images)} uses real images"] if protocol.real_images else []),
     ]
     return ", ".join(parts)

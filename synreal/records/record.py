@@ -8,13 +8,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from typing_extensions import Self
 
 from synreal import atomic
 from synreal.errors import ConfigError
 from synreal.reading import read_json
 from synreal.records.numbers import Unit, headline_of
+from synreal.records.seen import Seen
 
 SCHEMA_VERSION: Final = 4
 
@@ -155,7 +164,8 @@ class Protocol(BaseModel):
         phases: What the run consisted of, in order.
         seen_of_target: What training saw of the target; a result is zero-shot only where that is nothing.
         real_images: Fingerprints of real images, of no target, that views of training images took something of, by the
-            view's name.
+            view's name; not written where there are none.
+        seen: Which real images that were, phase by phase; not written where there are none.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -179,7 +189,19 @@ class Protocol(BaseModel):
     phases: list[str] = ["train"]
     seen_of_target: Literal["nothing", "images", "labels"] = "nothing"
     real_images: dict[str, str] = {}
+    seen: list[Seen] = []
     versions: dict[str, str]
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        # All runs that saw nothing have one form, whenever they were made.
+        return {key: value for key, value in values.items() if value or key not in ("real_images", "seen")}
+
+    @property
+    def saw(self) -> str:
+        """What training saw of the target, in words."""
+        return ", ".join(map(str, self.seen)) or f"{self.seen_of_target} of the target"
 
 
 class RunRecord(BaseModel):

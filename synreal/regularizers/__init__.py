@@ -11,6 +11,7 @@ from synreal.regularizers import (
     causal_invariance,  # noqa: F401
     csg,  # noqa: F401
     feature_l2,  # noqa: F401
+    ftp,  # noqa: F401
     gcisg,  # noqa: F401
     guidance,  # noqa: F401
     info_nce,  # noqa: F401
@@ -19,6 +20,7 @@ from synreal.regularizers import (
     miro,  # noqa: F401
     pyramid_consistency,  # noqa: F401
     si,  # noqa: F401
+    spd,  # noqa: F401
     texture,  # noqa: F401
     weight_l2,  # noqa: F401
 )

@@ -16,6 +16,7 @@ class NoRegularizer(Regularizer):
     name: ClassVar[str] = "none"
     summary: ClassVar[str] = "plain fine-tuning, the papers' source-only baseline"
     paper: ClassVar[str] = "baseline"
+    penalizes: ClassVar[bool] = False
 
     def build(self, site: Site) -> Term:
         """Build a term that adds nothing."""
@@ -32,6 +33,7 @@ class Oracle(Regularizer):
     name: ClassVar[str] = "oracle"
     summary: ClassVar[str] = "backbone frozen, only the head learns"
     paper: ClassVar[str] = "CSG, footnote 3"
+    penalizes: ClassVar[bool] = False
 
     def build(self, site: Site) -> Term:
         """Freeze the backbone and build a term that adds nothing."""

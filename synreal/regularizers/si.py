@@ -9,10 +9,11 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import Self
 
+from synreal.core.anchors import Bank
 from synreal.core.passes import Step
 from synreal.core.terms import REGULARIZERS, Regularizer, Site, Term
 from synreal.functional.distances import path_importance, weight_l2
-from synreal.regularizers.weight_l2 import AnchoredTerm, Bank
+from synreal.regularizers.weight_l2 import AnchoredTerm
 
 _INTERVAL = 500  # optimizer steps, where nobody says how many an epoch has
 

@@ -11,29 +11,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from synreal.core.anchors import Bank, held_parameters
 from synreal.core.passes import Step
 from synreal.core.teachers import Reference
 from synreal.core.terms import REGULARIZERS, Regularizer, Site, Term
 from synreal.errors import ConfigError, DataError
 from synreal.functional.distances import weight_l2
-
-
-class Bank(nn.Module):
-    """One buffer for each parameter, by the parameter's name.
-
-    Args:
-        values: Tensors by parameter name; they are copied.
-    """
-
-    def __init__(self, values: dict[str, Tensor]) -> None:
-        super().__init__()
-        self.keys = [name.replace(".", "/") for name in values]  # a buffer's name has no dots
-        for key, value in zip(self.keys, values.values(), strict=True):
-            self.register_buffer(key, value.detach().clone())
-
-    def tensors(self) -> list[Tensor]:
-        """Return the buffers in the order of the parameters."""
-        return [self.get_buffer(key) for key in self.keys]
 
 
 @REGULARIZERS.register
@@ -82,9 +65,7 @@ class AnchoredTerm(Term):
 
     def __init__(self, site: Site) -> None:
         super().__init__()
-        parameters = site.backbone_parameters()
-        if not parameters:
-            raise ConfigError("The backbone has no parameters that learn, so there are no weights to hold.")
+        parameters = held_parameters(site)
         # In a tuple, so that the student's parameters are not registered twice.
         self._weights: tuple[nn.Parameter, ...] = tuple(parameters.values())
         self.anchor = Bank(dict(parameters))

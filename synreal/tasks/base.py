@@ -120,6 +120,7 @@ class Task(ABC, Generic[S]):
     Attributes:
         classes: Class names that the network learns, or has learned.
         lent: Real images, of no target, of which a view of training images takes something, by the view's name.
+        real: Real images that phases of a run train on, by the name of the phase.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Task(ABC, Generic[S]):
         self.tests = dict(tests)
         self.lent: dict[str, Any] = {}
         self.classes: tuple[str, ...] = train.classes if classes is None else tuple(classes)
+        self.real: dict[str, Any] = {}
 
     @classmethod
     def load(cls, spec: S, setup: Setup) -> Self:
@@ -184,17 +186,27 @@ class Task(ABC, Generic[S]):
         return create_backbone(self.setup.backbone, num_classes=IMAGENET_CLASSES, weights=self.setup.weights)
 
     def training_data(self, views: int) -> Dataset[Any]:
-        """Return items ``(views, target)``, read by ``(epoch, index)``.
+        """Return items ``(views, target)`` of the source, read by ``(epoch, index)``.
 
         Raises:
             ConfigError: If the views do not suit the kind of label.
+        """
+        return self.items_of(self.train, views, self.setup.seed)
+
+    def items_of(self, images: Any, views: int, seed: int) -> Dataset[Any]:
+        """Return items ``(views, target)`` of any images with the network's classes, read by ``(epoch, index)``.
+
+        Args:
+            images: A set of ``synreal.data``.
+            views: How many views of each.
+            seed: Of what they draw.
         """
         from synreal.data.labels import LABELS
         from synreal.tasks.items import TrainingItems
         from synreal.views import ViewPipeline
 
         pipeline = ViewPipeline(self.setup.views, views, self.view_size, LABELS.get(self.spec.label)())
-        return TrainingItems(self.train, pipeline, self.target, self.setup.seed)
+        return TrainingItems(images, pipeline, self.target, seed)
 
     @property
     def view_size(self) -> int | None:
@@ -307,6 +319,17 @@ class Task(ABC, Generic[S]):
             "measure out, or give the task a method predict_sure."
         )
 
+    def probabilities(self, student: Student, images: Any, device: torch.device) -> list[Tensor]:
+        """Return the probability that the student, in eval mode, gives to each class; by default refused.
+
+        Returns:
+            Of each test image of a batch float32, (C,), or (C, H, W) in its own resolution, with sum 1 over classes.
+
+        Raises:
+            ConfigError: If the task has no such thing.
+        """
+        raise ConfigError(f"The task {self.spec.name!r} does not say how probable each class is.")
+
     def collection(self, name: str, more: Sequence[str] = ()) -> Collection:
         """Return the task's measures of one of ``tests``, and more by name, with nothing collected yet."""
         from synreal.measures import Collection
@@ -336,20 +359,15 @@ class Task(ABC, Generic[S]):
         """
         from synreal.figures import Outcome, figures_of
         from synreal.records import write_json
+        from synreal.tasks.shown import shown
 
         for end, content in collection.files().items():
             (folder / "predictions").mkdir(exist_ok=True)
             write_json(folder / "predictions" / f"{name}{end}.json", content)
-        images, targets, predictions = self.shown(name, student)
+        images, targets, predictions = shown(self, name, student)
         outcome = Outcome(name, title, self.classes, score, images, targets, predictions)
         for figure in figures_of((*self.spec.figures, *more), self.spec.label):
             figure.draw(outcome, figure.path(folder / "figures", name))
-
-    def shown(self, name: str, student: Student, indices: Sequence[int] | None = None) -> tuple[list[Any], ...]:
-        """Return images, targets and predictions of some items, one by one; by default of the few that figures show."""
-        from synreal.tasks.shown import shown
-
-        return shown(self, name, student, indices)
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -363,12 +381,14 @@ class Task(ABC, Generic[S]):
 
     @property
     def parts(self) -> dict[str, Any]:
-        """The sets of images: ``"train"``, unless a student is only tested, ``"source"`` and each target.
+        """The sets of images: ``"train"``, unless a student is only tested, ``"source"``, each target, and ``real``.
 
         Images that a view uses come last, e.g. as ``"view style_bank"``: no target can have such a name.
         """
+        tests = list(map(id, self.tests.values()))
+        real = {f"phase-{name}": images for name, images in self.real.items() if id(images) not in tests}
         lent = {f"view {name}": images for name, images in self.lent.items()}
-        return {**({} if self.train is None else {"train": self.train}), **self.tests, **lent}
+        return {**({} if self.train is None else {"train": self.train}), **self.tests, **real, **lent}
 
     @property
     @abstractmethod

@@ -112,9 +112,11 @@ class Classification(BatchTask[ClassificationSpec]):
         """Return scores, and the softmax of the class that scores highest; with a mirror image, the mean of both."""
         logits = self._logits(student, images, device)
         scores = self._scores(logits)
-        chances = [one.softmax(1) for one in logits]
-        softmax = chances[0] if len(chances) == 1 else (chances[0] + chances[1]) / 2
-        return scores, softmax.gather(1, scores.argmax(1, keepdim=True)).squeeze(1)
+        return scores, _softmax(logits).gather(1, scores.argmax(1, keepdim=True)).squeeze(1)
+
+    def probabilities(self, student: Student, images: Tensor, device: torch.device) -> list[Tensor]:
+        """Return the softmax of each image, float32, (C,); with a mirror image, the mean of both."""
+        return list(_softmax(self._logits(student, images, device)))
 
     def _logits(self, student: Student, images: Tensor, device: torch.device) -> list[Tensor]:
         """Return the logits of images, float32, (N, C), and of their mirror images, if those are tested too."""
@@ -160,6 +162,11 @@ class Classification(BatchTask[ClassificationSpec]):
                 f"nn.Linear(features, {width}), nn.ReLU(), nn.Linear({width}, {number})))"
             )
         return {"build": call}
+
+
+def _softmax(logits: list[Tensor]) -> Tensor:
+    chances = [one.softmax(1) for one in logits]
+    return chances[0] if len(chances) == 1 else (chances[0] + chances[1]) / 2
 
 
 def _cropped(transform: Callable[[Tensor], Tensor], index: int, image: Tensor, label: int) -> tuple[Tensor, int]:

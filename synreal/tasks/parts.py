@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from synreal import data
+from synreal.data import DataSet
 from synreal.data.aligned import aligned
 from synreal.data.class_names import Alignment, align_names, differences
 from synreal.data.files.copies import Resized
 from synreal.data.inspection.duplicates import duplicates
+from synreal.data.sets import ImageSet
 from synreal.errors import ConfigError, DataError
 from synreal.specs import unique_names
 from synreal.tasks.setup import Setup
@@ -101,9 +103,7 @@ def _targets(label: str, setup: Setup, classes: Sequence[str], train: Any) -> di
     """Read the targets with the classes of a network; ``train`` is what it was trained on, where that is there."""
     targets = {}
     for target in setup.targets:
-        images = data.load(target, "test", label=label, policy=setup.policy)
-        alignment = align_names(classes, images.classes)
-        _tell(f"Target {target.label!r}", alignment)
+        images, alignment = _matched(label, setup, target, "test", classes)
         if train is not None and (shared := duplicates(train, images)):
             warnings.warn(
                 f"{len(shared)} images of target {target.label!r} are also trained on, e.g. {shared[0][1]}: what "
@@ -114,6 +114,26 @@ def _targets(label: str, setup: Setup, classes: Sequence[str], train: Any) -> di
     return targets
 
 
+def real_images(label: str, setup: Setup, entry: DataSet, part: str, classes: Sequence[str]) -> Any:
+    """Read a part of real data with the classes of a network; a warning lists each difference.
+
+    Raises:
+        ConfigError: If the two share no class.
+        DataError: If data are missing or damaged.
+    """
+    images, alignment = _matched(label, setup, entry, part, classes)
+    return aligned(images, classes, alignment)
+
+
+def _matched(
+    label: str, setup: Setup, entry: DataSet, part: str, classes: Sequence[str]
+) -> tuple[ImageSet[Any], Alignment]:
+    images = data.load(entry, part, label=label, policy=setup.policy)
+    alignment = align_names(classes, images.classes)
+    _tell(f"Target {entry.label!r}", alignment)
+    return images, alignment
+
+
 def _tell(name: str, alignment: Alignment) -> None:
     for line in differences(alignment):
-        warnings.warn(f"{name} {line}.", stacklevel=3)
+        warnings.warn(f"{name} {line}.", stacklevel=4)

@@ -192,6 +192,11 @@ class Segmentation(BatchTask[SegmentationSpec]):
             confidences += best / 2 if self.spec.test_flip else (best - scores.logsumexp(1)).exp()
         return classes, confidences
 
+    def probabilities(self, student: Student, images: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+        """Return the probabilities of each pixel, float32, (C, H, W): the mean of those that are averaged."""
+        scored = self._scored(student, images, device)
+        return [one for scores in scored for one in (scores / 2 if self.spec.test_flip else scores.softmax(1))]
+
     def entry_tests(self, images: Sequence[Tensor], student: Student, device: torch.device) -> Iterator[Tensor]:
         """Go through whole images, padded as the network gets them, also where it is tested in windows."""
         for batch in super().entry_tests(images, student, device):

@@ -1,29 +1,41 @@
-"""The few items of each set that figures and pages show."""
+"""Some items of a set with what a student says of them: the fixed few that a run draws, or others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import torch
 
-if TYPE_CHECKING:
-    from synreal.weights import Student
+from synreal.weights import Student
 
 SHOWN: Final = 8
 """How many images of each set a run draws its predictions for."""
 
 
+class Tested(Protocol):
+    """What is asked of a task."""
+
+    def test_data(self, name: str) -> Any:
+        """Return the items of one of its tests."""
+
+    def collate_test(self, items: Sequence[Any]) -> Any:
+        """Make a batch of some."""
+
+    def predict(self, student: Student, images: Any, device: torch.device) -> Any:
+        """Return what a student says of a batch."""
+
+
 def shown(
-    task: Any, name: str, student: Student, indices: Sequence[int] | None = None
+    task: Tested, name: str, student: Student, indices: Sequence[int] | None = None
 ) -> tuple[list[Any], list[Any], list[Any]]:
-    """Return images, targets and predictions for some items of a set, one by one.
+    """Return images, targets and predictions for some items, one by one.
 
     Args:
-        task: A ``Task``.
-        name: One of its ``tests``.
-        student: The student; its mode stays.
-        indices: Which items; by default a fixed few, spread evenly over the set.
+        task: The task.
+        name: Which of its ``tests``.
+        student: The student; its network is afterwards in the mode that it was in.
+        indices: Which items; by default the fixed few that figures show.
     """
     tests: Any = task.test_data(name)
     network = student.network

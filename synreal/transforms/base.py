@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Final
+from typing import ClassVar, Final
 
 from torch import nn
 
+from synreal.core.regularized import ATTACHED, RegularizedModel
+from synreal.core.taps import tapped
+from synreal.errors import ConfigError
 from synreal.specs import Spec, SpecRegistry
 
 
@@ -16,7 +19,20 @@ class Transform(Spec):
     Subclasses set ``name`` and ``summary``, add their settings as fields and change the network in ``apply``. The
     frozen teacher stays as it was pretrained: where a regularizer compares with one, copy the network before ``apply``
     and pass the copy to ``attach`` as ``reference=``.
+
+    Attributes:
+        paper: Where it comes from, in the body of the class; may be left out.
+        least_images: The fewest images that it needs in a batch to do anything.
+        changes_state: Whether the network's state dict and what it computes in eval mode are others afterwards.
     """
+
+    paper: ClassVar[str]
+    changes_state: ClassVar[bool] = True
+
+    @property
+    def least_images(self) -> int:
+        """The fewest images in a batch that let it do anything."""
+        return 1
 
     @abstractmethod
     def apply(self, network: nn.Module) -> None:
@@ -32,6 +48,22 @@ class Transform(Spec):
         """
 
 
+def check_free(network: nn.Module, name: str) -> None:
+    """Refuse a network that is attached, compiled or wrapped already.
+
+    Args:
+        network: The network.
+        name: The transform, for the message.
+
+    Raises:
+        ConfigError: If it is.
+    """
+    if network in ATTACHED or tapped(network) or isinstance(network, RegularizedModel):
+        raise ConfigError(f"Regularizers are attached to this network already: apply {name} first, then attach.")
+    if hasattr(network, "_orig_mod") or isinstance(network, nn.parallel.DistributedDataParallel):
+        raise ConfigError(f"The network is compiled or wrapped already: apply {name} first, then compile, then wrap.")
+
+
 TRANSFORMS: Final[SpecRegistry[Transform]] = SpecRegistry(
-    "transform", "transforms", Transform, example="ibn(stages=(1, 2, 3))"
+    "transform", "transforms", Transform, example="ibn(variant=b)"
 )

@@ -93,6 +93,11 @@ class View(Spec):
         """Whether, with these settings, pixels may end up in another place; by default what ``moves`` says."""
         return self.moves
 
+    @property
+    def fixed(self) -> bool:
+        """Whether an image gives the same view each time."""
+        return False
+
     def dense(self) -> Self:
         """Return what the view becomes where labels say where something is; by default it stays what it is.
 

@@ -29,6 +29,11 @@ class CropView(View):
 
     place: Place = "random"
 
+    @property
+    def fixed(self) -> bool:
+        """Whether the square lies in the centre."""
+        return self.place == "center"
+
     def build(self, size: int | None) -> ImageChange:
         """Build the transform.
 

@@ -44,15 +44,18 @@ class WeightsOrigin:
             record holds no machine's paths.
         sha256: SHA-256 of the weights file in hex; None for random weights, and where timm keeps its file
             in a place that synreal does not know.
+        start: The run, of whatever seed, whose student the run began with; None where it began with these weights.
     """
 
     source: Literal["timm", "smp", "packaged", "file", "none"]
     detail: str
     sha256: str | None
+    start: str | None = None
 
     def as_dict(self) -> dict[str, str | None]:
-        """Return the three fields as a dict that JSON can hold."""
-        return asdict(self)
+        """Return the fields as a dict that JSON can hold, ``start`` where there is one."""
+        fields = asdict(self)
+        return fields if self.start else {key: value for key, value in fields.items() if key != "start"}
 
 
 @dataclass(frozen=True)

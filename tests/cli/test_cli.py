@@ -348,12 +348,14 @@ OTHER_VALUES = {
     "reference": "resnet18",
     "regularizers": "guidance",
     "views": "jitter",
+    "phases": "head_first",
     "data.source": "masks:/renders",
     "data.targets": "masks:/photos",
     "data.on_bad_image": "skip",
     "data.cache_size": "64",
     "student.backbone": "resnet18",
     "student.weights": "none",
+    "student.start": "runs/mine",
     "student.norm": "train",
     "student.memory_format": "contiguous",
     "training.max_steps": "5",
@@ -373,8 +375,8 @@ OTHER_VALUES = {
     "output.folder": "here",
     "output.checkpoint_every": "3",
 }
-# There is no transform, phase or figure of our own that a run does not have already.
-NOTHING_ELSE = {"student.transforms", "phases", "testing.figures"}
+# There is no transform or figure of our own that a run does not have already.
+NOTHING_ELSE = {"student.transforms", "testing.figures"}
 SETTINGS = [one for one in settings() if one.path not in NOTHING_ELSE]
 
 
@@ -429,6 +431,24 @@ def test_every_setting_is_an_option_a_bare_key_and_a_full_key(setting, given):
     assert made(f"{setting.key}={value}") == by_option
     if setting.path not in ("data.source", "data.targets"):  # which must fit each other
         assert found(by_option, setting.path) != found(made(), setting.path)
+
+
+def test_real_images_come_behind_all_phases(call):
+    data = [
+        "--source",
+        "imagefolder:/renders",
+        "--target",
+        "imagefolder(root='/photos', splits={'train': 'a', 'test': 'b'})",
+    ]
+    code, out, err = call("run", "--phase", "head_first", "--phase", "train", "--then-real", 3, *data, "--dry-run")
+    assert code == 0, err
+    phases = yaml.safe_load(out)["phases"]
+    assert [phase["name"] for phase in phases] == ["head_first", "train", "few_shot"]
+    assert phases[-1]["n"] == 3
+    code, _, err = call("run", "--then-real", 3, "--target", "mnist", "--dry-run")
+    assert (code, "all images of 'mnist' are" in " ".join(err.split())) == (2, True)
+    code, _, err = call("run", "--then-real", 3, "--resume", "runs/mine")
+    assert (code, "leave out --then-real" in err) == (2, True)
 
 
 # --- help ---

@@ -194,6 +194,26 @@ def test_si_refuses_fused_optimizers():
     synreal.attach(model.detach(), tiny("csg", stages=(4,)))
 
 
+class Polite(torch.optim.SGD):
+    """Calls the step of its parent, so that torch runs the hooks of both."""
+
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("name", ["causal_invariance", "si", "spd"])
+def test_a_step_that_calls_its_parents_is_one_step(name):
+    ended = []
+    for kind in (torch.optim.SGD, Polite):
+        torch.manual_seed(0)
+        model = synreal.attach(Toy(), tiny(name)).train()
+        optimizer = kind(learnable(model), lr=0.05, momentum=0.9)
+        model.bind(optimizer)
+        train(model, optimizer, 3)
+        ended.append(bits(model))
+    assert same_bits(*ended)
+
+
 # Wrappers and copies
 
 

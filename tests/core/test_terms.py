@@ -29,8 +29,15 @@ class Noting(Term):
     def before_step(self):
         self.log.append("before_step")
 
+    def move_weights(self):
+        self.log.append("move_weights")
+
     def after_step(self):
         self.log.append("after_step")
+
+    @property
+    def undecayed(self):
+        return (self.value,)
 
     @property
     def wants_images(self):
@@ -59,6 +66,13 @@ class Late(Plain):
 
     def after_step(self):
         """Count nothing."""
+
+
+class Moving(Plain):
+    """Moves weights alone."""
+
+    def move_weights(self):
+        """Move nothing."""
 
 
 class Built(Regularizer):
@@ -98,9 +112,11 @@ def test_a_sum_forwards_every_hook():
     logs = [], []
     total = summed(first=(1.0, Noting(3.0, logs[0])), second=(1.0, Noting(7.0, logs[1])))
     total(STEP)
-    for hook in ("before_step", "after_step", "forget", "release"):
+    hooks = ["before_step", "move_weights", "after_step", "forget", "release"]
+    for hook in hooks:
         getattr(total, hook)()
-    assert logs[0] == logs[1] == [("forward", True), "before_step", "after_step", "forget", "release"]
+    assert logs[0] == logs[1] == [("forward", True), *hooks]
+    assert [float(value) for value in total.undecayed] == [3.0, 7.0]
 
 
 def test_every_hook_of_a_term_is_forwarded_by_a_sum():
@@ -123,7 +139,7 @@ def test_a_sum_shows_images_to_the_parts_that_wait_for_them():
 
 @pytest.mark.parametrize(
     ("second", "stateful", "reads"),
-    [(Plain(), False, False), (Late(), True, False), (Noting(1.0, []), True, True)],
+    [(Plain(), False, False), (Late(), True, False), (Moving(), True, False), (Noting(1.0, []), True, True)],
 )
 def test_a_sum_is_what_one_of_its_parts_is(second, stateful, reads):
     total = summed(first=(1.0, Plain()), second=(1.0, second))

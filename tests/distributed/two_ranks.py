@@ -12,6 +12,7 @@ import synreal
 from synreal.core import queue_terms
 from synreal.distributed import all_gather_rows, all_reduce_sum, broadcast, rank, world_size
 from synreal.errors import TrainingError
+from synreal.transforms import MixStyle
 from tests.regularizers.contract import Toy, batch, bits, optimizer_of, tiny
 
 ROWS = 8
@@ -80,6 +81,21 @@ def gathered(*counts):
     return all_gather_rows(rows.requires_grad_())
 
 
+def noisy():
+    """Train with noise on features, each rank with a seed of its own; return the state and outputs of equal images."""
+    torch.manual_seed(0)
+    student = Toy()
+    torch.manual_seed(rank())
+    MixStyle(p=1).apply(student)
+    model = synreal.attach(student, tiny("csg", queue_size=20)).train()
+    wrapped = DistributedDataParallel(model, broadcast_buffers=False)
+    optimizer = optimizer_of(model)
+    view0, view1, target = batch(0, ROWS)
+    for _ in range(2):
+        take_step(wrapped, optimizer, (view0, view1), target)
+    return bits(model), wrapped(view0, view1)["output"].detach()
+
+
 def main(folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
@@ -92,6 +108,8 @@ def main(folder):
     result["wrapped"] = told("csg", wrap=True, steps=4)
     result["apart"] = told("csg", wrap=False, steps=4)
     result["one rank"] = told("weight_l2", wrap=False, steps=1, penalty=rank() == 0)
+
+    result["noisy"], result["noisy output"] = noisy()
 
     result["state"], result["after ragged batch"], result["not gathered"] = {}, {}, {}
     view0, view1, target = batch(5, 4)

@@ -132,8 +132,8 @@ def test_processes_meet_once_a_step(parts, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Accelerator, "no_sync", no_sync)
     stepped = []
-    step = Train.step
-    monkeypatch.setattr(Train, "step", lambda *given: (sums.clear(), step(*given), stepped.append(len(sums)))[1])
+    step = Train.make_step
+    monkeypatch.setattr(Train, "make_step", lambda *given: (sums.clear(), step(*given), stepped.append(len(sums)))[1])
     run(tmp_path / "run", **SHORT, batch_size=6 // parts, accumulate=parts, regularizers="none")
     assert batches == ([1] * (parts - 1) + [0]) * tiny.STEPS_PER_EPOCH
     assert stepped == [1] * tiny.STEPS_PER_EPOCH

@@ -18,6 +18,7 @@ SETTINGS = {
     "seed": 4,
     "averages": ["ema(decay=0.8)", "swa(start=0, every=2)", "swad(segment=2, n_start=1, n_end=2)", "wise_ft"],
 }
+LEARNED = {"phases": "learned_rates(shortest=1)", "schedule": "constant", "eval_every": 0, "epochs": 1}
 TWICE = {**SETTINGS, "eval_every": 0}  # two steps an epoch, of twelve images
 
 
@@ -27,7 +28,9 @@ def together(tmp_path_factory):
     folder = tmp_path_factory.mktemp("together")
     order = {"config": {"output": str(folder / "run"), "batch_size": 3, **SETTINGS}, "drop_rate": 0.0}
     accumulated = {"output": str(folder / "accumulated"), "batch_size": 3, "accumulate": 2, **TWICE}
-    orders = [{"config": accumulated, "drop_rate": 0.0}, {**order, "report": str(folder)}]
+    learned = {**order["config"], "output": str(folder / "learned"), "regularizers": "kl", **LEARNED}
+    orders = [{"config": one, "drop_rate": 0.0} for one in (accumulated, learned)]
+    orders.append({**order, "report": str(folder)})
     two_processes("-m", "tests.engine.tiny", json.dumps(orders))
     return folder
 
@@ -41,7 +44,9 @@ def alone(tmp_path_factory):
 
 
 def test_there_is_one_run_folder(together):
-    assert sorted(path.name for path in together.iterdir()) == ["accumulated", "rank0.json", "rank1.json", "run"]
+    assert sorted(path.name for path in together.iterdir()) == [
+        "accumulated", "learned", "rank0.json", "rank1.json", "run",
+    ]  # fmt: skip
     assert steps_saved(together / "run") == ["step-00000004", "step-00000008"]
     found = rows(together / "run")
     assert [row["step"] for row in found if "loss" in row] == list(range(1, 9))
@@ -142,3 +147,16 @@ def test_two_processes_with_two_batches_a_step_train_like_one_with_one(together,
         torch.testing.assert_close(value, theirs.model[name], rtol=1e-4, atol=1e-5, msg=name)
     rates = [[row["lr"] for row in rows(folder) if "lr" in row] for folder in (together / "accumulated", alone)]
     assert rates[0] == rates[1]
+
+
+def test_a_policy_of_rates_sees_what_all_processes_see(together, tmp_path, monkeypatch):
+    """The mean loss of both: with the same draws, rates and weights are those of one process."""
+    tiny.install(monkeypatch.setattr, drop_rate=0.0)
+    alone = tiny.run(tmp_path / "run", batch_size=6, **{**SETTINGS, "regularizers": "kl", **LEARNED}).folder
+    ours, theirs = (load_latest(folder / "checkpoints") for folder in (together / "learned", alone))
+    mine, other = (one.optimizer["param_groups"][0]["rates"] for one in (ours, theirs))
+    assert mine["shares"] == other["shares"] != [1.0] * 6
+    for one, two in zip(mine["observations"], other["observations"], strict=True):
+        assert one == pytest.approx(two, rel=1e-4, abs=1e-6)
+    for name, value in ours.model.items():
+        torch.testing.assert_close(value, theirs.model[name], rtol=1e-4, atol=1e-5, msg=name)

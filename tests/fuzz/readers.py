@@ -32,6 +32,7 @@ from synreal.data.rendered import stamp_files
 from synreal.engine import checkpoint, hashes, run_folder
 from synreal.engine.environment import Environment
 from synreal.locking import Holder, Lock
+from synreal.rates import RatePolicy
 from synreal.records import leaderboard, read_record
 from synreal.terminal import printable
 from synreal.weights import Student
@@ -560,6 +561,13 @@ def records(folder):
         leaderboard.as_csv(leaderboard.build(leaderboard.find([path])))
 
     return Subject(path, read, as_json=True)
+
+
+@reader
+def rate_policy(folder):
+    path = folder / "policy.safetensors"
+    RatePolicy().save(path, {"episodes": 1})
+    return Subject(path, lambda: RatePolicy.load(path).draw([1.0] * 11, 0))
 
 
 @reader

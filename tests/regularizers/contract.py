@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import synreal
 from synreal.regularizers import REGULARIZERS, get
 
-PENALTY_FREE = {"none", "oracle"}  # what they change is which parameters learn
+PENALTY_FREE = {name for name in REGULARIZERS.available() if not get(name).penalizes}
 
 # Fields that make a term large by default; a spec that has them gets these values.
 SMALL: dict[str, Any] = {"dim": 8, "queue_size": 12}
@@ -36,6 +36,7 @@ VARIANTS = [
     "causal_invariance(target_head=average, patches=2)",
     "csg(patches=2)",
     "feature_l2(spatial=true, stages=[3, 4], stage_weights=[1, 0.5])",
+    "ftp(annealing=0.5, radius_lr=0.1, weight=0.5)",
     "gcisg(guidance_stages=4, invariance_stages=[2, 3], adapter=true)",
     "guidance(adapter=true, norm=batch)",
     "info_nce(pooling=attentional)",
@@ -47,6 +48,7 @@ VARIANTS = [
     "miro(floor=0.01, stages=[0, 4])",
     "pyramid_consistency(sizes=[1, 2])",
     "si(interval=1)",
+    "spd(weight=2)",
     "texture(steps=9)",
 ]
 # Of these, those whose penalty of a batch is not the mean of its images' penalties: accumulated, they teach otherwise.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple
 
 from pydantic import field_validator
 
-from synreal.data.datasets import DATA, Domain, FolderData, Policy
+from synreal.data.datasets import DATA, DataSet, Domain, FolderData, Policy
 from synreal.data.files.paths import is_image, is_litter, subfolders
 from synreal.data.files.urban import NAMES, THING_NAMES
 from synreal.errors import DataError
@@ -87,6 +87,10 @@ class Cityscapes(FolderData):
                 "every measure would be wrong. Expected 'val' or 'train'"
             )
         return value
+
+    def training_part(self) -> tuple[DataSet, str] | None:
+        """Return the split ``"train"``, where ``"val"`` is tested on."""
+        return (self.model_copy(update={"split": "train"}), "test") if self.split == "val" else None
 
     def class_names(self, label: str) -> tuple[str, ...]:
         """The 19 classes; of boxes the 8 whose objects are told apart."""

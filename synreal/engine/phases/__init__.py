@@ -5,7 +5,7 @@ What phases share (batches, what is due between two steps) stands in ``synreal.e
 
 from synreal.engine.phases.base import PHASES, Phase, seen_of_target
 
-from synreal.engine.phases import train  # noqa: F401  # isort: skip
+from synreal.engine.phases import few_shot, head_first, learned_rates, self_train, train  # noqa: F401  # isort: skip
 
 __all__ = ["PHASES", "Phase", "available", "get", "register", "seen_of_target"]
 

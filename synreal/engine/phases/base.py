@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from torch.optim import Optimizer
+from torch.utils.data import Dataset
 
+from synreal.config import RunConfig
 from synreal.engine.schedule import BatchPlan
 from synreal.engine.state import Job, RunState
 from synreal.errors import ConfigError
+from synreal.records import Seen
 from synreal.specs import Spec, SpecRegistry
+from synreal.tasks.base import Task
 
 Sees: TypeAlias = Literal["nothing", "images", "labels"]
 
@@ -43,6 +47,55 @@ class Phase(Spec, ABC):
                 f"{cls.__qualname__}.sees is {given!r}; expected what the phase may see of the target: "
                 f"{', '.join(map(repr, get_args(Sees)))}."
             )
+
+    @property
+    def title(self) -> str:
+        """What progress and rows of metrics call it."""
+        return self.name
+
+    def stretches(self) -> Sequence[Phase]:
+        """Return the phases that it consists of, each with a plan and an optimizer of its own; by default itself."""
+        return (self,)
+
+    @property
+    def regularized(self) -> bool:
+        """Whether penalties are part of its loss; if not, the regularizers are told of none of its steps."""
+        return True
+
+    def check(self, config: RunConfig) -> None:
+        """Check what can be known without data, network or the machine that will run it.
+
+        Raises:
+            ConfigError: If the phase does not suit the run.
+        """
+
+    def read(self, task: Task[Any]) -> list[Seen]:
+        """Read the real images that the phase trains on into ``task.real``, before anything is trained.
+
+        Args:
+            task: The task, with the source and what is tested on.
+
+        Returns:
+            What results say of them.
+
+        Raises:
+            ConfigError: If there are none that may be seen.
+            DataError: If data are missing or damaged.
+        """
+        return []
+
+    def items(self, job: Job) -> Dataset[Any] | None:
+        """Return what the phase trains on, read by ``(epoch, index)``, as ``job.data``; None for the source as it is.
+
+        Args:
+            job: The run, with the source's items as its data.
+        """
+        return None
+
+    def to_train(self, job: Job) -> None:
+        """Bring the model into the mode in which the phase trains it; called before its steps and after each test."""
+        job.model.train(self.regularized)
+        job.student.network.train()
 
     @abstractmethod
     def make_plan(self, job: Job) -> BatchPlan:

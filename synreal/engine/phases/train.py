@@ -40,8 +40,25 @@ class Train(Phase):
 
     def make_optimizer(self, job: Job) -> Optimizer:
         """Return the configured optimizer, with a lower rate for the backbone."""
+        return self.optimizer(job, self.groups(job, job.config.training.lr))
+
+    def groups(self, job: Job, lr: float) -> list[dict[str, Any]]:
+        """Return what learns, the backbone at a lower rate; without penalties, the student's parameters alone.
+
+        Args:
+            job: The run.
+            lr: Rate of the head.
+        """
+        groups = parameter_groups(job.model, lr=lr, backbone_lr_scale=job.config.training.backbone_lr_scale)
+        if self.regularized:
+            return groups
+        own = {id(parameter) for parameter in job.student.network.parameters()}
+        return [{**group, "params": [p for p in group["params"] if id(p) in own]} for group in groups]
+
+    @staticmethod
+    def optimizer(job: Job, groups: list[dict[str, Any]]) -> Optimizer:
+        """Return the configured optimizer for groups of parameters, each with its rate."""
         config = job.config.training
-        groups = parameter_groups(job.model, lr=config.lr, backbone_lr_scale=config.backbone_lr_scale)
         if config.optimizer == "adamw":
             return torch.optim.AdamW(groups, betas=(config.momentum, 0.999), weight_decay=config.weight_decay)
         return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
@@ -54,16 +71,16 @@ class Train(Phase):
             Interrupted: If the run was asked to stop; it has a checkpoint.
         """
         for batches in source_steps(state):
-            step_made(state, self._step_that_counts(state, batches))
+            step_made(state, self.step_that_counts(state, batches))
 
-    def _step_that_counts(self, state: RunState, batches: Iterator[Any]) -> dict[str, float]:
+    def step_that_counts(self, state: RunState, batches: Iterator[Any]) -> dict[str, float]:
         """Make a step; one that the gradient scaler skips is none: it is made again with the smaller scale."""
         if state.job.accelerator.scaler is None:
-            return self.step(state, batches)
+            return self.make_step(state, batches)
         row: dict[str, float] = {}
         for _ in range(_MOST_SKIPPED):
             batches, attempt = itertools.tee(batches)
-            row = self.step(state, attempt)
+            row = self.make_step(state, attempt)
             if not state.job.accelerator.optimizer_step_was_skipped:
                 return row
             state.model.forget()  # its keys are made again
@@ -80,12 +97,22 @@ class Train(Phase):
         return warmup_poly(
             state.step,
             state.plan.total,
-            warmup=config.warmup_steps,
+            warmup=self.warmup(state),
             power=config.poly_power,
             until=config.poly_until,
         )
 
-    def step(self, state: RunState, batches: Iterable[Any]) -> dict[str, float]:
+    def warmup(self, state: RunState) -> int:
+        """Return the length of the warm-up, in steps."""
+        return state.job.config.training.warmup_steps
+
+    def set_rates(self, state: RunState) -> None:
+        """Give each group of the optimizer its rate for this step."""
+        factor = self.factor(state)
+        for group, rate in zip(state.optimizer.param_groups, state.rates, strict=True):
+            group["lr"] = rate * factor
+
+    def make_step(self, state: RunState, batches: Iterable[Any]) -> dict[str, float]:
         """Make one step: the mean of its batches' losses and penalties, and one step of the optimizer.
 
         Args:
@@ -99,9 +126,7 @@ class Train(Phase):
             TrainingError: If a loss or a gradient is not finite.
         """
         config, accelerator = state.job.config.training, state.job.accelerator
-        factor = self.factor(state)
-        for group, rate in zip(state.optimizer.param_groups, state.rates, strict=True):
-            group["lr"] = rate * factor
+        self.set_rates(state)
         row: dict[str, float] = {}
         losses: list[dict[str, Tensor]] = []
         for part, (views, targets) in enumerate(batches):
@@ -123,20 +148,25 @@ class Train(Phase):
         row["lr"] = state.optimizer.param_groups[-1]["lr"]
         return row
 
-    @staticmethod
-    def _loss(state: RunState, part: int, views: Any, targets: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def _loss(self, state: RunState, part: int, views: Any, targets: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what one of a step's batches is to teach, and its share of it by name, without gradient."""
         task, accelerator = state.job.task, state.job.accelerator
         # Dropout and its like draw from here: a function of seed, step, process and batch, which a resumed run repeats.
         draw = (state.job.config.training.seed, "step", state.made, accelerator.process_index)
         torch.manual_seed(derive_seed(*draw, *([part] if part else [])))
-        images, more = task.inputs(views, targets, state.job.student, accelerator.device)
-        if state.model.needs_targets and "targets" not in more:
-            more["targets"] = task.labels(targets, accelerator.device)
-        out = state.wrapped(*images, **more)
+        out = self.output(state, views, targets)
         loss = task.loss(out["output"], targets)
         penalties = {name: value.detach() for name, value in out.items() if name.startswith("penalty")}
-        return loss + out["penalty"], {"loss": loss.detach(), **penalties}
+        return loss + out["penalty"] if penalties else loss, {"loss": loss.detach(), **penalties}
+
+    def output(self, state: RunState, views: Any, targets: Any) -> dict[str, Any]:
+        """Run the model on a batch as the task collates it: what it says, and its penalties."""
+        task, device = state.job.task, state.job.accelerator.device
+        images, more = task.inputs(views, targets, state.job.student, device)
+        if state.model.needs_targets and "targets" not in more:
+            more["targets"] = task.labels(targets, device)
+        found: dict[str, Any] = state.wrapped(*images, **more)
+        return found
 
 
 def _mean(state: RunState, losses: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:

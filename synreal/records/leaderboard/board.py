@@ -175,7 +175,8 @@ def build(found: Iterable[Found], *, baseline: str = "none") -> Board:
     sections = []
     papers: dict[tuple[str, str], list[Row]] = {}
     for (pair, task), several in ordered.items():
-        several.sort(key=lambda group: -len(group.records))
+        # What saw the target comes last: others are compared with the pair's first protocol.
+        several.sort(key=lambda group: (group.records[0].protocol.seen_of_target != "nothing", -len(group.records)))
         sections += [group.section(several[0].facts, baseline) for group in several]
         if rows := published(pair, several[0].records[0], several[0].target):
             papers[pair, task] = rows

@@ -74,7 +74,7 @@ def _section(section: Section) -> Markup:
     row = section.rows[0]
     usual = {id(one.row) for one in section.shown()}
     every = section.shown(variants=True)
-    saw = f"saw {row.seen_of_target} of the target: not zero-shot"
+    saw = f"saw {row.saw}: not zero-shot"
     differs = f" It differs from the pair's first protocol in: {', '.join(section.differs)}."
     return h(
         "article",

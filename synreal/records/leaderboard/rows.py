@@ -51,6 +51,7 @@ class Row(BaseModel):
         consists_of: The protocol in words.
         seen_of_target: What training saw of the target; anything but ``"nothing"`` is no zero-shot result.
         real_images: Whether views of training images took something of real images, though of no target.
+        saw: The same in words, with the images that it saw.
         method: The regularizers, with what differs from their defaults.
         kind: What the row is of.
         detail: What tells it from other rows of its kind, e.g. the rule by which a weight was selected.
@@ -87,6 +88,7 @@ class Row(BaseModel):
     consists_of: str
     seen_of_target: str = "nothing"
     real_images: bool = False
+    saw: str = "nothing of the target"
     method: str
     kind: Kind
     detail: str | None = None
@@ -215,6 +217,7 @@ class RowMaker:
             "consists_of": in_words(record),
             "seen_of_target": record.protocol.seen_of_target,
             "real_images": bool(record.protocol.real_images),
+            "saw": record.protocol.saw,
             "measure": score.headings[score.headline_name],
             "unit": score.units[score.headline_name],
             "higher_is_better": self.higher_is_better,
@@ -294,7 +297,7 @@ class RowMaker:
 
 def _short(record: RunRecord, digest: str) -> str:
     protocol = record.protocol
-    seen = [] if protocol.seen_of_target == "nothing" else [f"saw {protocol.seen_of_target} of the target"]
+    seen = [] if protocol.seen_of_target == "nothing" else [f"saw {protocol.saw}"]
     seen += ["uses real images"] if protocol.real_images else []
     size = f"{protocol.image_size} px, {steps_in_words(record)}"
     return ", ".join([record.network, size, *seen, digest])

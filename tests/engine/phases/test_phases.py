@@ -1,7 +1,5 @@
 """Phases: what comes with the library, and one from a plugin file that runs before it."""
 
-import contextlib
-import importlib
 import json
 from typing import get_args
 
@@ -14,20 +12,19 @@ from synreal.engine.phases import PHASES, Phase
 from synreal.engine.phases.base import Sees
 from synreal.engine.phases.train import Train
 from synreal.engine.progress import RunProgress
-from synreal.engine.signals import StopRequest
-from synreal.errors import CheckpointError, ConfigError, Interrupted
+from synreal.errors import CheckpointError, ConfigError
 from synreal.plugins import load_plugin
 from synreal.records import read_record
 from synreal.tasks.classification import Classification
 from tests.distributed.launch import two_processes
 from tests.engine import tiny
+from tests.engine.phases.stopping import stop_after
 from tests.engine.tiny import outcome, rows, run, steps_saved
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning"),
     pytest.mark.usefixtures("own_registry"),
 ]
-running = importlib.import_module("synreal.engine.run")  # as an attribute of the package it is the function
 
 TOY = """\
 from typing import ClassVar
@@ -55,6 +52,12 @@ class Toy(Train):
         return 1.0
 """
 SHORT = {"eval_every": 0, "checkpoint_every": 3}
+RUNS = {  # of four steps of train, and as many of the phase
+    "train": ["train"],
+    "head_first": ["head_first(epochs=1)", "train"],
+    "few_shot": ["train", "few_shot(n=1, epochs=4, images=uci)"],
+    "self_train": ["train", "self_train(rounds=2, share=0.6, cap=1, source=(0.25, 0, 0.25), with_regularizer=True)"],
+}
 
 
 @pytest.fixture
@@ -65,25 +68,6 @@ def toy(tmp_path, monkeypatch):
     load_plugin(path)
     monkeypatch.setattr(tiny, "PHASES", ["toy", "train"])
     return path
-
-
-def stop_after(patch, calls):
-    """Ask the run to stop once so many steps are made."""
-    original, requests, made = RunProgress.step, [], []
-
-    @contextlib.contextmanager
-    def listening():
-        requests.append(StopRequest())
-        yield requests[-1]
-
-    def step(self, number, losses):
-        original(self, number, losses)
-        made.append(number)
-        if len(made) == calls:
-            requests[-1].exit_code = 143
-
-    patch.setattr(running, "listening", listening)
-    patch.setattr(RunProgress, "step", step)
 
 
 def weights_after(path, step):
@@ -165,14 +149,50 @@ def test_a_run_of_phases_stopped_and_resumed_gives_the_same_bits(name, calls, to
     settings = {**SHORT, "regularizers": name, "eval_every": 1}
     whole = run(tmp_path / "whole", **settings).folder
     path = tmp_path / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        stop_after(patch, calls)
-        with pytest.raises(Interrupted, match=f"Stopped at step {calls}; .*--plugin .*toy.py"):
-            run(path, **settings)
+    stop_after(calls, path, f"Stopped at step {calls}; .*--plugin .*toy.py", **settings)
     found = load_latest(path / "checkpoints")
     assert found.step == calls
     assert (found.facts.phase, found.facts.step) == ((0, calls) if calls <= 2 else (1, calls - 2))
     assert list(found.facts.plugins) == ["toy.py"]
+    run(path, resume=True, **settings)
+    assert outcome(path) == outcome(whole)
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def kill_after(calls, path, **settings):
+    """Make a run that ends after so many steps, before the last of them is saved."""
+    original, made = RunProgress.step, []
+
+    def step(self, number, losses):
+        made.append(number)
+        if len(made) == calls:
+            raise Killed
+        original(self, number, losses)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunProgress, "step", step)
+        with pytest.raises(Killed):
+            run(path, **settings)
+
+
+@pytest.mark.parametrize("name", PHASES.available())
+def test_a_run_that_is_killed_in_any_phase_gives_the_same_bits(name, tmp_path):
+    """In the middle of a phase, and of each of its rounds, with several batches a step."""
+    phases = RUNS.get(name, [name, "train"])
+    settings = {"eval_every": 1, "checkpoint_every": 1, "epochs": 1, "regularizers": "gcisg", "targets": ["mnist"]}
+    settings |= {"batch_size": 3, "accumulate": 2, "phases": phases}
+    whole = run(tmp_path / "whole", **settings).folder
+    found = [row.get("phase", "train") for row in rows(whole) if "loss" in row]
+    middles = [index + 2 for index in range(len(found) - 1) if found[index] == found[index + 1]]
+    inside = [index for index in middles if found[index - 1].startswith(name)][::2]
+    assert inside
+    path = tmp_path / "run"
+    kill_after(inside[0], path, **settings)
+    for calls in inside[1:]:
+        kill_after(calls - load_latest(path / "checkpoints").step, path, resume=True, **settings)
     run(path, resume=True, **settings)
     assert outcome(path) == outcome(whole)
 
@@ -195,10 +215,7 @@ def test_every_phase_runs_in_the_precision_that_was_asked_for(toy, tmp_path, mon
 
 def test_a_run_goes_on_with_its_own_phases_only(toy, tmp_path):
     path = tmp_path / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        stop_after(patch, 4)
-        with pytest.raises(Interrupted):
-            run(path, **SHORT)
+    stop_after(4, path, **SHORT)
     with pytest.raises(ConfigError, match=r"Cannot resume .* with another configuration:\n.*\n +phases "):
         run(path, resume=True, phases=["train"], **SHORT)
     facts = json.loads((path / "run.json").read_text())
@@ -207,6 +224,24 @@ def test_a_run_goes_on_with_its_own_phases_only(toy, tmp_path):
     (path / "config.yaml").unlink()
     with pytest.raises(CheckpointError, match=r"checkpoint in .* is of another configuration .*\n.*\n +phases "):
         run(path, resume=True, phases=["train"], **SHORT)
+
+
+def test_two_processes_go_through_all_phases(tmp_path, monkeypatch):
+    phases = [*RUNS["head_first"], *(RUNS[name][1] for name in ("few_shot", "self_train"))]
+    config = {"output": str(tmp_path / "together"), "batch_size": 3, "regularizers": "csg", "epochs": 1, **SHORT}
+    config |= {"phases": phases, "targets": ["mnist"]}
+    two_processes("-m", "tests.engine.tiny", json.dumps({"config": dict(config), "drop_rate": 0.0}))
+    tiny.install(monkeypatch.setattr, drop_rate=0.0)
+    del config["output"]
+    run(tmp_path / "alone", **{**config, "batch_size": 6})
+    ours, theirs = (load_latest(tmp_path / name / "checkpoints") for name in ("together", "alone"))
+    assert ours.step == theirs.step == 4 + 4 + 4 + 4
+    for name, value in ours.model.items():
+        torch.testing.assert_close(value, theirs.model[name], rtol=1e-3, atol=1e-4, msg=name)
+    told = [
+        json.loads((tmp_path / n / "pseudo_labels/round-02/labels.json").read_text()) for n in ("together", "alone")
+    ]
+    assert told[0]["labels"] == told[1]["labels"]
 
 
 def test_two_processes_go_from_phase_to_phase(toy, tmp_path):
