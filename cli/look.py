@@ -62,9 +62,20 @@ def look(
     figure: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help=f"Draw circle, gradcam or attention. {_SEVERAL}")
     ] = None,
+    html: Annotated[
+        bool,
+        typer.Option(
+            "--html", help="Write a page of scores, mistakes, pictures and measures that needs no other file."
+        ),
+    ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FOLDER", help="Where figures go. (default: RUN/figures, or figures)"),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER|FILE.html",
+            help="Where figures and the page go. (default: RUN/figures and RUN/insight.html, or here)",
+        ),
     ] = None,
     data: Annotated[
         str | None,
@@ -102,7 +113,7 @@ def look(
     plugins.load(plugin)
     import json
 
-    from synreal.engine import Plain, look_closely
+    from synreal.engine import Plain
     from synreal.errors import ConfigError
 
     plain = None
@@ -120,35 +131,17 @@ def look(
     studies = _studies(figure or [], what, plain)
     if measures and measure:
         raise ConfigError("--measures takes all of them, --measure one: give one of the two.")
-    only_drawn = bool(studies) and not measures and not measure
-    shared: dict[str, Any] = {"imagenet": imagenet, "draws": bool(studies)}
-    targets = tuple(target or ())
+    folder, page = _places(what if plain is None else Path(), output, html=html, draws=bool(studies))
+    only_drawn = bool(studies) and not measures and not measure and not html
     names = () if only_drawn else tuple(measure) if measure else None
-    found = [
-        look_closely(
-            what,
-            names,
-            targets=targets,
-            checkpoint=checkpoint,
-            plain=plain,
-            device=device,
-            keep=not only_drawn,
-            **shared,
-        )
-    ]
-    if against is not None:
-        theirs = targets or ((data,) if data is not None else ())
-        found.append(look_closely(against, names, targets=theirs, device=device, keep=not only_drawn, **shared))
-        if found[0].look.title == found[1].look.title:
-            found = [
-                one.titled(f"{one.look.title} ({where})") for one, where in zip(found, (what, against), strict=True)
-            ]
-    folder = output or (what / "figures" if plain is None else Path("figures"))
+    shared: dict[str, Any] = {"checkpoint": checkpoint, "imagenet": imagenet, "device": device}
+    shared |= {"draws": bool(studies), "keep": not only_drawn}
+    found = _look(what, names, against, page, targets=tuple(target or ()), plain=plain, **shared)
     drawn = _draw(studies, found, folder)
     if as_json:
         say(json.dumps([one.look.model_dump(mode="json") for one in found], indent=2))
         return
-    if not only_drawn:
+    if measures or measure or not (studies or html):
         from synreal.terminal import Console
 
         from .report import look_tables
@@ -158,8 +151,56 @@ def look(
         for one in found:
             for name, why in one.look.left_out.items():
                 say(f"{one.look.title}: {name} was left out: {why}.")
-    for path in drawn:
+    for path in (*drawn, *([page] if page is not None else [])):
         say(str(path))
+
+
+def _places(home: Path, output: Path | None, *, html: bool, draws: bool) -> tuple[Path, Path | None]:
+    """Return the folder of figures, and the file of the page if one is asked for, before anything is read."""
+    from synreal.engine.run_page import PAGE_FILE
+    from synreal.errors import ConfigError
+
+    folder = output or home / "figures"
+    if output is not None and output.suffix.lower() == ".html":
+        if not html or draws:
+            raise ConfigError(
+                f"--output {output} is one page, which --html writes"
+                f"{', and --figure writes other files: give a folder for both' if html else ''}."
+            )
+        page = output
+    else:
+        page = (output or home) / PAGE_FILE
+    if not html:
+        return folder, None
+    if page.is_dir() or any(parent.exists() and not parent.is_dir() for parent in page.parents):
+        raise ConfigError(f"Cannot write {page}: a folder, or a file in place of a folder, is in the way.")
+    return folder, page
+
+
+def _look(
+    what: Path,
+    names: tuple[str, ...] | None,
+    against: Path | None,
+    page: Path | None,
+    *,
+    targets: tuple[str, ...],
+    plain: Plain | None,
+    **shared: Any,
+) -> list[Insight]:
+    """Look into the network, and into the one that it stands beside; write the page if there is one."""
+    from synreal.engine import look_closely, look_page
+    from synreal.engine.inspecting import told_apart
+
+    if page is not None:
+        made = look_page(what, names, against=against, targets=targets, plain=plain, **shared)
+        made.write(page)
+        return list(made.insights)
+    found = [look_closely(what, names, targets=targets, plain=plain, **shared)]
+    if against is not None:
+        theirs = targets or (() if plain is None else (plain.data,))
+        shared.pop("checkpoint")
+        found.append(look_closely(against, names, targets=theirs, **shared))
+    return told_apart(found, [what, *([against] if against is not None else [])])
 
 
 def _studies(names: list[str], what: Path, plain: Plain | None) -> dict[str, Study]:

@@ -1,4 +1,7 @@
-"""A headless Chromium, spoken to over its debugging pipe: real clicks and keys in the page, and what comes of them."""
+"""A headless Chromium, spoken to over its debugging pipe: real clicks and keys in the page, and what comes of them.
+
+Beside it, what a page consists of, for those who need no browser.
+"""
 
 import base64
 import fcntl
@@ -8,10 +11,37 @@ import shutil
 import signal
 import tempfile
 import time
+from html.parser import HTMLParser
 from pathlib import Path
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 PATIENCE = 30  # seconds for an answer
+
+VOID = {"meta", "input", "br", "img"}
+
+
+class Outline(HTMLParser):
+    """What a page consists of; every element must be closed in its place."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.elements, self.texts = [], [], []
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def all(self, tag):
+        return [attributes for one, attributes in self.elements if one == tag]
 
 
 def find():

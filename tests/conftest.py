@@ -1,3 +1,4 @@
+import os
 import sys
 
 import pytest
@@ -7,6 +8,7 @@ from synreal_cli.app import main
 from synreal.errors import ConfigError
 from synreal.plugins import load_plugin
 from synreal.registry import FILE_MODULE, LOADED, REGISTRIES
+from tests import browser
 from tests.faults import Faults
 
 torch.set_num_threads(1)
@@ -64,3 +66,15 @@ def call(capsys):
         return stopped.value.code, out, err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A browser; without one these tests are skipped, but not where everything is to be checked."""
+    path = browser.find()
+    if path is None and not os.environ.get("CI"):
+        pytest.skip("needs Chromium: apt-get install chromium-headless-shell, or any of " + ", ".join(browser.NAMES))
+    assert path is not None, f"none of {', '.join(browser.NAMES)} is installed"
+    started = browser.Browser(path)
+    yield started
+    started.close()

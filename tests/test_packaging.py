@@ -13,6 +13,8 @@ PACKAGES = {"synreal": "synreal", "cli": "synreal_cli"}  # folder in the checkou
 
 BESIDES = {
     "py.typed",
+    "records/html/base.css",
+    "records/run_page/page.css",
     *(f"records/leaderboard/{name}" for name in ("page.css", "page.js", "papers.yaml")),
 }  # files of synreal that are no modules
 

@@ -9,5 +9,17 @@ from synreal.engine.look import look, look_closely
 from synreal.engine.plain import Plain
 from synreal.engine.rate_training import learn_rates
 from synreal.engine.run import RunResult, run
+from synreal.engine.run_page import RunPage, look_page
 
-__all__ = ["Insight", "Plain", "RunResult", "evaluate", "learn_rates", "look", "look_closely", "run"]
+__all__ = [
+    "Insight",
+    "Plain",
+    "RunPage",
+    "RunResult",
+    "evaluate",
+    "learn_rates",
+    "look",
+    "look_closely",
+    "look_page",
+    "run",
+]

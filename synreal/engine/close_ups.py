@@ -41,7 +41,7 @@ def looked(eyes: Eyes, name: str, rows: FeatureRows) -> Looked:
                 (entered,) = task.entry_tests(batch, student, eyes.device)
                 weights = attention_weights(maps(entered)[backbone.last.name])[0]
             attention.append((weights * weights.numel()).float().cpu())
-            heat.append(_heat(eyes, backbone, batch))
+            heat.append(heat_of(eyes, backbone, batch))
     return Looked(
         title=eyes.title,
         classes=task.classes,
@@ -55,7 +55,7 @@ def looked(eyes: Eyes, name: str, rows: FeatureRows) -> Looked:
     )
 
 
-def _heat(eyes: Eyes, backbone: Backbone, batch: Any) -> Tensor | None:
+def heat_of(eyes: Eyes, backbone: Backbone, batch: Any) -> Tensor | None:
     """Return Grad-CAM of one image, float32 (h, w), on the CPU; None if the task has no score for it."""
     stage = backbone.last
     seen: list[Tensor] = []

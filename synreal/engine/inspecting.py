@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,11 +18,12 @@ from synreal.core.task_heads import is_fresh, last_layers
 from synreal.data.files.imagenet import imagenet_images
 from synreal.engine import environment
 from synreal.engine.close_ups import looked
+from synreal.engine.examining import Examined, Shown, examine
 from synreal.engine.looking import Eyes, look_at_imagenet, look_at_set, weigh
 from synreal.engine.progress import RunProgress
 from synreal.engine.transforming import convert, transforms_of
 from synreal.errors import ConfigError, Interrupted, SynrealError
-from synreal.figures import Looked
+from synreal.figures import Looked, panels_of
 from synreal.measures import MEASURES, Collection, check_measures, fits
 from synreal.measures.energy import FeatureRows
 from synreal.records import Look, Measured, SetLook
@@ -67,15 +68,26 @@ class Insight:
     Attributes:
         look: The measures.
         looked: What figures draw, by set; empty unless it was asked for.
+        examined: What a page shows, by set; likewise.
     """
 
     look: Look
     looked: dict[str, Looked] = field(default_factory=dict)
+    examined: dict[str, Examined] = field(default_factory=dict)
 
     def titled(self, title: str) -> Insight:
         """Return the same under another title."""
         looked = {name: replace(one, title=title) for name, one in self.looked.items()}
-        return Insight(self.look.model_copy(update={"title": title}), looked)
+        return replace(self, look=self.look.model_copy(update={"title": title}), looked=looked)
+
+
+def told_apart(found: Sequence[Insight], places: Sequence[object]) -> list[Insight]:
+    """Return what was found in networks under titles that differ: where two are the same, with their places."""
+    if len({one.look.title for one in found}) == len(found):
+        return list(found)
+    titles = [f"{one.look.title} ({place})" for one, place in zip(found, places, strict=True)]
+    again = [f"{title[:-1]}, again)" if title in titles[:number] else title for number, title in enumerate(titles)]
+    return [one.titled(title) for one, title in zip(found, again, strict=True)]
 
 
 def check(names: Sequence[str] | None, label: str, imagenet: str | Path | None, *, draws: bool) -> None:
@@ -178,6 +190,8 @@ def look_at(
     *,
     imagenet: str | Path | None = None,
     draws: bool = False,
+    examines: bool = False,
+    follow: Mapping[str, Shown] | None = None,
 ) -> Insight:
     """Look into a network.
 
@@ -190,6 +204,8 @@ def look_at(
         stop: Called after each batch, equally often in all processes; it raises if work is to end.
         imagenet: Folder of ImageNet's images.
         draws: Whether figures are to be drawn.
+        examines: Whether a page is to be made.
+        follow: By set, the images that a page shows of another network; those of others are chosen by this one.
 
     Raises:
         SynrealError: If what was asked for by name cannot be done.
@@ -213,23 +229,35 @@ def look_at(
     found: dict[str, SetLook] = {}
     alone: dict[str, Measured] = {}
     drawn: dict[str, Looked] = {}
+    shown: dict[str, Examined] = {}
     sets = list(sets)
+    task = subject.task.spec
+    figure = panels_of(task.figures, task.label) if examines else None
+    scored = task.measures if examines and subject.unknown is None else ()
+    more: list[type[Any]] = [
+        *([FeatureRows] if draws else []),
+        *([figure.mistakes] if figure is not None and scored else []),
+    ]
     if measures := plan.taking("weights"):
         with _dropping(plan, measures):
             origin = None if pretrained is None else _converted(pretrained.network, subject.config)
             alone = weigh(replace(eyes, frozen=origin), measures, subject.task.tests[sets[0]]).measured()
     measures = plan.taking("predictions", "features", "styled predictions")
-    for name in sets if measures or draws else ():
-        collection = look_at_set(eyes, name, measures, *([FeatureRows] if draws else []))
-        found[name] = _described(collection)
+    for name in sets if measures or draws or examines else ():
+        collection = look_at_set(eyes, name, [*measures, *(one for one in scored if one not in measures)], *more)
+        found[name] = _described(collection, measures)
         if draws and accelerator.is_main_process:
             drawn[name] = looked(eyes, name, collection.also(FeatureRows))
+        if examines and accelerator.is_main_process:
+            score = collection.compute(scored) if scored else None
+            shown[name] = examine(eyes, name, collection, figure, score, (follow or {}).get(name))
     if measures := plan.taking("imagenet"):
         assert imagenet is not None
         with _dropping(plan, measures):
             classifier = _filled(subject).to(accelerator.device)
             images = imagenet_images(imagenet, imagenet_ids())
-            found["imagenet"] = _described(look_at_imagenet(eyes, measures, images, classifier, _size(classifier)))
+            looked_at = look_at_imagenet(eyes, measures, images, classifier, _size(classifier))
+            found["imagenet"] = _described(looked_at, measures)
     return Insight(
         Look(
             title=subject.title,
@@ -244,6 +272,7 @@ def look_at(
             versions=environment.versions(),
         ),
         drawn,
+        shown,
     )
 
 
@@ -255,14 +284,14 @@ def _converted(network: nn.Module, config: RunConfig) -> nn.Module:
     return network
 
 
-def _described(collection: Collection) -> SetLook:
+def _described(collection: Collection, measures: Sequence[str]) -> SetLook:
     images = collection.images
     return SetLook(
         data=images.name,
         split=images.split,
         fingerprint=images.fingerprint,
         images=len(images),
-        measures=collection.measured(),
+        measures=collection.measured(measures),
     )
 
 

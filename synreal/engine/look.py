@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import nn
 from synreal.config import make_config
 from synreal.distributed import lost_peers_told
 from synreal.engine import preflight, run_folder, saving
+from synreal.engine.examining import Shown
 from synreal.engine.inspecting import Insight, Subject, check, look_at
 from synreal.engine.loading import dead_workers_named
 from synreal.engine.plain import Plain, of_file, of_network
@@ -54,11 +55,13 @@ def look_closely(
     plain: Plain | None = None,
     frozen: nn.Module | None = None,
     draws: bool = False,
+    examines: bool = False,
+    follow: Mapping[str, Shown] | None = None,
     keep: bool = True,
     device: str = "auto",
     show_progress: bool = True,
 ) -> Insight:
-    """Look into a network, and return also what figures draw.
+    """Look into a network, and return also what figures draw and a page shows.
 
     Images go through the task's own test preparation, and the network is compared with what it was pretrained as. It
     is the same over any number of processes.
@@ -74,6 +77,8 @@ def look_closely(
         plain: Of a file or a network in memory: how it is to be understood, and the data.
         frozen: Of a network in memory: the same network as it was pretrained.
         draws: Whether figures are to be drawn.
+        examines: Whether a page is to be made: the task's own measures are taken, and its mistakes shown.
+        follow: By set, the images that a page shows of another network; by default they are chosen here.
         keep: Of a run: whether to keep what was found in its folder.
         device: Of a run: as in ``RunConfig``.
         show_progress: Write progress to stderr.
@@ -86,6 +91,7 @@ def look_closely(
         Interrupted: If the process was asked to stop.
     """
     measures = None if measures is None else tuple(measures)
+    shows: dict[str, Any] = {"draws": draws, "examines": examines, "follow": follow}
     if isinstance(what, nn.Module) or (path := Path(what)).is_file():
         if plain is None:
             raise ConfigError(
@@ -93,23 +99,23 @@ def look_closely(
                 "(plain=Plain(...))."
             )
         config = plain.config()
-        check(measures, config.task.label, imagenet, draws=draws)
+        check(measures, config.task.label, imagenet, draws=draws or examines)
         accelerator = preflight.accelerator(config)
         if isinstance(what, nn.Module):
             subject = of_network(what, plain, config, frozen)
         else:
             subject = of_file(path, plain, config)
-        return _looked_at(subject, measures, accelerator, imagenet, draws, show_progress)
+        return _looked_at(subject, measures, accelerator, imagenet, shows, show_progress)
     if plain is not None:
         raise ConfigError(f"{path} is no file. Give a state dict, or a run folder without what plain networks need.")
     given: dict[str, Any] = {"device": device, **({"targets": tuple(targets)} if targets else {})}
     config = make_config({**run_folder.read(path, "look into").config, **given})
-    check(measures, config.task.label, imagenet, draws=draws)
+    check(measures, config.task.label, imagenet, draws=draws or examines)
     trained = read_trained(path, "look into", checkpoint, **given)
     accelerator = preflight.accelerator(trained.config)
     task = trained.load_tests(source=False)
     subject = of_run(trained, task)
-    insight = _looked_at(subject, measures, accelerator, imagenet, draws, show_progress)
+    insight = _looked_at(subject, measures, accelerator, imagenet, shows, show_progress)
     if keep and checkpoint == LAST and accelerator.is_main_process:
         _keep(path, insight.look)
     return insight
@@ -120,7 +126,7 @@ def _looked_at(
     measures: Sequence[str] | None,
     accelerator: Accelerator,
     imagenet: str | Path | None,
-    draws: bool,
+    shows: Mapping[str, Any],
     show_progress: bool,
 ) -> Insight:
     subject.student.network.to(accelerator.device)
@@ -131,7 +137,7 @@ def _looked_at(
             if request.agreed(accelerator.device):
                 raise Interrupted("Stopped while looking; nothing is written.", request.exit_code)
 
-        return look_at(subject, measures, _sets(subject), accelerator, progress, stop, imagenet=imagenet, draws=draws)
+        return look_at(subject, measures, _sets(subject), accelerator, progress, stop, imagenet=imagenet, **shows)
 
 
 def _sets(subject: Subject) -> list[str]:

@@ -24,7 +24,7 @@ from synreal.engine.progress import RunProgress
 from synreal.engine.testing import most_batches, shared_batches
 from synreal.errors import StageError
 from synreal.functional.pooling import gap
-from synreal.measures import MEASURES, Collection, Glance
+from synreal.measures import Collection, Glance
 from synreal.tasks.base import Task
 from synreal.tasks.items import TestItems
 from synreal.views import View, classification_transform, to_float
@@ -149,18 +149,19 @@ def look_at_set(eyes: Eyes, name: str, measures: Sequence[str], *more: type[Any]
         collection.also(kind)
     lookers = collection.lookers
     changes = list(dict.fromkeys(one.change for one in lookers if one.change is not None))
-    sees = bool(more) or any(MEASURES.get(measure).needs == "features" for measure in measures)
+    sees = collection.reads_features
     data = _Together([task.test_data(name), *(task.test_data(name, change) for change in changes)])
     with torch.no_grad(), in_eval_mode(student.network, eyes.frozen), _pooled(eyes, sees) as pooled:
         for one in lookers:
             one.begin(pooled.widths)
         for indices, (plain, *changed) in eyes.batches(name, data, partial(_together, task.collate_test)):
             images, targets = plain
+            numbers = torch.tensor(indices)
             with eyes.accelerator.autocast():
-                _predict(eyes, collection, images, targets, changes, [other for other, _ in changed])
+                _predict(eyes, collection, numbers, images, targets, changes, [other for other, _ in changed])
             if sees:
                 seen = list(task.entry_tests(images, student, device))
-                glance = Glance(torch.tensor(indices), targets, pooled(0, seen), pooled(1, seen))
+                glance = Glance(numbers, targets, pooled(0, seen), pooled(1, seen))
                 for one in lookers:
                     one.see(glance)
     collection.gather(device)
@@ -168,7 +169,13 @@ def look_at_set(eyes: Eyes, name: str, measures: Sequence[str], *more: type[Any]
 
 
 def _predict(
-    eyes: Eyes, collection: Collection, images: Any, targets: Any, changes: Sequence[View], changed: Sequence[Any]
+    eyes: Eyes,
+    collection: Collection,
+    indices: Tensor,
+    images: Any,
+    targets: Any,
+    changes: Sequence[View],
+    changed: Sequence[Any],
 ) -> None:
     """Predict what measures of a batch need, of its images and of the changed ones."""
     task, student, device = eyes.task, eyes.student, eyes.device
@@ -181,6 +188,8 @@ def _predict(
     else:
         output = task.predict(student, images, device)
         collection.update(output, targets)
+    for one in collection.judging:
+        one.see_predicted(indices, output, targets)
     for change, others in zip(changes, changed, strict=True):
         again = task.predict(student, others, device)
         for one in collection.lookers:

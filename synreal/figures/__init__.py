@@ -1,7 +1,7 @@
 """Figures as files: one file per figure, and one line here that makes it known.
 
-What several figures draw with is in ``page``, ``colours``, ``series``, ``layout``, ``plots``, ``heat``, ``marks`` and
-``masks``. Numbers are computed in ``synreal.functional``, never here.
+What several figures draw with is in ``page``, ``colours``, ``series``, ``layout``, ``plots``, ``panels``, ``heat``,
+``marks`` and ``masks``. Numbers are computed in ``synreal.functional``, never here.
 """
 
 from synreal.figures import (
@@ -37,8 +37,9 @@ from synreal.figures.base import (
 from synreal.figures.circle import feature_circle
 from synreal.figures.curves import Line, history_curves
 from synreal.figures.gain import Gain, gain_scatter
-from synreal.figures.gradcam import gradcam_panels
+from synreal.figures.gradcam import gradcam_panels, heat_panel
 from synreal.figures.page import drawing_path, save_drawing
+from synreal.figures.panels import Panel, Panels, panels_of
 from synreal.figures.weights import Sweep, weight_curves
 
 __all__ = [
@@ -50,6 +51,8 @@ __all__ = [
     "Line",
     "Looked",
     "Outcome",
+    "Panel",
+    "Panels",
     "Sheet",
     "Study",
     "Sweep",
@@ -60,7 +63,9 @@ __all__ = [
     "figures_of",
     "gain_scatter",
     "gradcam_panels",
+    "heat_panel",
     "history_curves",
+    "panels_of",
     "register",
     "save_drawing",
     "sheet_of",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,21 +10,25 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from synreal.data.labels.boxes import Boxes
-from synreal.figures.base import FIGURES, Figure, Outcome
+from synreal.figures.base import FIGURES, Outcome
 from synreal.figures.colours import box_palette
 from synreal.figures.layout import lay_panels, legend_entries
-from synreal.figures.marks import draw_marks, found_marks, true_marks
-from synreal.figures.page import Frame, as_pixels, check_counts, draw_picture, plural
+from synreal.figures.marks import Mark, draw_marks, found_marks, true_marks
+from synreal.figures.page import Frame, Pixels, as_pixels, check_counts, draw_picture, new_page, picture_size, plural
+from synreal.figures.panels import Panel, Panels, rendered
+from synreal.measures.box_mistakes import LEAST_SCORE, BoxMistakes
+from synreal.measures.mistakes import Kind
 
 
 @FIGURES.register
-class BoxPanels(Figure):
+class BoxPanels(Panels):
     """Images beside their true and their predicted boxes."""
 
     name = "box_panels"
     summary = "images beside their true and their predicted boxes"
     labels = ("boxes",)
     stem = "predictions"
+    mistakes = BoxMistakes
 
     def draw(self, outcome: Outcome, path: Path) -> Path:
         """Draw; targets are pairs of an index and ``Boxes``, predictions as ``box_panels`` takes them."""
@@ -36,6 +41,43 @@ class BoxPanels(Figure):
             title=outcome.title,
         )
 
+    def panels(
+        self,
+        image: Tensor,
+        target: tuple[int, Boxes],
+        prediction: Mapping[str, Tensor],
+        classes: Sequence[str],
+        kind: Kind | None = None,
+    ) -> list[Panel]:
+        """Show the image with its objects, and with what was found."""
+        picture = as_pixels(image)
+        marks = {
+            "ground truth": true_marks(target[1], classes, "Truth"),
+            "prediction": found_marks(prediction, classes, LEAST_SCORE, "Prediction"),
+        }
+        return [Panel(name, _marked(picture, some, len(classes)), _named(some)) for name, some in marks.items()]
+
+
+_SIDE = 2.4  # inches, of a square panel
+_MOST_NAMED = 6  # boxes of a panel
+
+
+def _marked(picture: Pixels, marks: Sequence[Mark], classes: int) -> Pixels:
+    """Return a picture with boxes over it."""
+    width, height = picture_size([picture], _SIDE)
+    page, axes = new_page(width, height)
+    frame = draw_picture(axes, picture, Frame(0, 0, width, height))
+    draw_marks(axes, frame, picture.shape[1], marks, box_palette(classes))
+    return rendered(page)
+
+
+def _named(marks: Sequence[Mark]) -> str:
+    """Name boxes as they are labelled."""
+    names = Counter(mark.text for mark in marks)
+    said = [name if count == 1 else f"{count} × {name}" for name, count in names.items()]
+    more = [f"{len(said) - _MOST_NAMED} more"] if len(said) > _MOST_NAMED else []
+    return ", ".join([*said[:_MOST_NAMED], *more]) or "no box"
+
 
 def box_panels(
     path: str | Path,
@@ -45,7 +87,7 @@ def box_panels(
     classes: Sequence[str],
     *,
     title: str,
-    threshold: float = 0.5,
+    threshold: float = LEAST_SCORE,
 ) -> Path:
     """Show images beside their true and their predicted boxes, with classes and scores.
 

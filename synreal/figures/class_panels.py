@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from synreal.errors import DataError
-from synreal.figures.base import FIGURES, Figure, Outcome
+from synreal.figures.base import FIGURES, Outcome
 from synreal.figures.page import (
     MARGIN,
     RIGHT,
@@ -27,16 +28,20 @@ from synreal.figures.page import (
     text_width,
     write,
 )
+from synreal.figures.panels import Panel, Panels, shrunk
+from synreal.measures.mistakes import ClassMistakes, Kind
 
 
 @FIGURES.register
-class ClassPanels(Figure):
+class ClassPanels(Panels):
     """Images with their class and the one that a network takes them for."""
 
     name = "class_panels"
     summary = "images with their class and the one that the network takes them for"
     labels = ("classes",)
     stem = "predictions"
+    mistakes = ClassMistakes
+    examples = 4
 
     def draw(self, outcome: Outcome, path: Path) -> Path:
         """Draw; predictions are scores, (C,) each."""
@@ -48,6 +53,12 @@ class ClassPanels(Figure):
             outcome.classes,
             title=outcome.title,
         )
+
+    def panels(
+        self, image: Tensor, target: Any, prediction: Tensor, classes: Sequence[str], kind: Kind | None = None
+    ) -> list[Panel]:
+        """Show the image with its class."""
+        return [Panel("image", shrunk(as_pixels(image)), classes[int(target)])]
 
 
 def class_panels(

@@ -21,10 +21,13 @@ from synreal.figures.page import (
     Pixels,
     draw_picture,
     fitting,
+    new_page,
+    picture_size,
     rectangle,
     save_drawing,
     write,
 )
+from synreal.figures.panels import rendered
 from synreal.figures.plots import SMALL
 
 _SCALE = Scale(0.0, 1.0, (0.0, 0.5, 1.0), "Share of the image's largest heat. The line is drawn at half of it.")
@@ -120,6 +123,32 @@ def gradcam_panels(
         scale=_SCALE,
         caption=0.26 if labels is not None else 0.08,
     )
+
+
+def heat_panel(image: Tensor, heat: Tensor) -> Pixels:
+    """Return one image with Grad-CAM over it, as ``gradcam_panels`` draws it.
+
+    Args:
+        image: uint8, (3, H, W), RGB.
+        heat: Float, (h, w), in [0, 1].
+
+    Returns:
+        uint8, (H', W', 3).
+    """
+    ((picture,), ((heats,),)) = checked([image], {"a network": [heat]}, "Grad-CAM")
+    width, height = picture_size([picture], _PANEL_SIDE)
+    page, axes = new_page(width, height)
+    frame = draw_picture(axes, _over(picture, heats), Frame(0, 0, width, height))
+    _half_line(axes, frame, heats)
+    return rendered(page)
+
+
+def heat_scale() -> tuple[Pixels, str]:
+    """Return the colours of heat from 0 to 1, uint8 (8, 128, 3), and what they stand for."""
+    return np.asarray(_SCALE.shades(np.tile(np.linspace(0, 1, 128), (8, 1))), np.uint8), _SCALE.meaning
+
+
+_PANEL_SIDE = 1.8  # inches, of a square panel
 
 
 def _predictions(

@@ -169,6 +169,9 @@ class Looker(Collector):
     def see(self, glance: Glance) -> None:
         """Add the features of one batch."""
 
+    def see_predicted(self, indices: Tensor, output: Any, targets: Any) -> None:
+        """Add one batch of what the task predicts, of images with these indices, int64, (N,)."""
+
     def see_changed(self, output: Any, changed: Any, targets: Any) -> None:
         """Add one batch of what the task predicts for images, and for the same images after ``change``."""
 

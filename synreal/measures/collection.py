@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 
 from synreal.data.sets import ImageSet
-from synreal.measures.base import Collector, Looker, Sum, check_number, measures_of
+from synreal.measures.base import Collector, Looker, Measure, Sum, check_number, measures_of
 from synreal.records import Measured, Score
 
 C = TypeVar("C", bound=Collector)
@@ -59,7 +59,17 @@ class Collection:
     @property
     def reads_predictions(self) -> bool:
         """Whether a collector reads what the task predicts and how it compares with the labels."""
-        return len(self.lookers) < len(self._collectors)
+        return len(self.lookers) < len(self._collectors) or bool(self.judging)
+
+    @property
+    def judging(self) -> list[Looker]:
+        """The collectors that are told which images predictions are of."""
+        return [one for one in self.lookers if type(one).see_predicted is not Looker.see_predicted]
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether a collector reads features."""
+        return any(type(one).see is not Looker.see for one in self.lookers)
 
     def update(self, output: Any, targets: Any) -> None:
         """Add one batch: what ``Task.predict`` gave, and the targets as the test loader gave them."""
@@ -88,14 +98,18 @@ class Collection:
         for collector in self._collectors.values():
             collector.gather(device)
 
-    def compute(self) -> Score:
+    def compute(self, names: Sequence[str] | None = None) -> Score:
         """Return the score; the same on all processes once ``gather`` was called.
+
+        Args:
+            names: Of which measures, the headline first; by default of all.
 
         Raises:
             TrainingError: If not every image was counted, or one twice.
         """
         check_number(int(self.seen.value), self.images)
-        taken = [(measure, self._collectors[measure.collector]) for measure in self.measures]
+        measures = self._named(names)
+        taken = [(measure, self._collectors[measure.collector]) for measure in measures]
         first, collected = taken[0]
         per_class = [_or_none(value) for value in first.per_class(collected)]
         counting = next((one for _, one in taken if one.confusion is not None), None)
@@ -105,10 +119,10 @@ class Collection:
             fingerprint=self.images.fingerprint,
             images=len(self.images),
             measures={measure.name: _or_none(measure.compute(one)) for measure, one in taken},
-            headings={measure.name: measure.heading for measure in self.measures},
-            units={measure.name: measure.unit for measure in self.measures},
-            higher_is_better={measure.name: measure.higher_is_better for measure in self.measures},
-            parts={measure.name: measure.part for measure in self.measures if measure.part is not None},
+            headings={measure.name: measure.heading for measure in measures},
+            units={measure.name: measure.unit for measure in measures},
+            higher_is_better={measure.name: measure.higher_is_better for measure in measures},
+            parts={measure.name: measure.part for measure in measures if measure.part is not None},
             per_class=dict(zip(self.images.classes, per_class, strict=True)) if per_class else {},
             per_class_heading=(first.per_class_heading or first.heading) if per_class else None,
             confusion=None if counting is None or counting.confusion is None else counting.confusion.tolist(),
@@ -119,17 +133,26 @@ class Collection:
         """Return what a run writes beside the score, ready for ``json.dump``, by the end of the file's name."""
         return {end: content for one in self._collectors.values() for end, content in one.files().items()}
 
-    def measured(self) -> dict[str, Measured]:
+    def measured(self, names: Sequence[str] | None = None) -> dict[str, Measured]:
         """Return each measure with what a reader needs to know of it; once ``gather`` was called, as ``compute``.
+
+        Args:
+            names: Which measures; by default all.
 
         Raises:
             TrainingError: If not every image was counted, or one twice.
         """
         check_number(int(self.seen.value), self.images)
-        return dict(self._measured())
+        return dict(self._measured(self._named(names)))
 
-    def _measured(self) -> Iterator[tuple[str, Measured]]:
-        for measure in self.measures:
+    def _named(self, names: Sequence[str] | None) -> list[Measure[Any]]:
+        if names is None:
+            return self.measures
+        by_name = {measure.name: measure for measure in self.measures}
+        return [by_name[name] for name in names]
+
+    def _measured(self, measures: Sequence[Measure[Any]]) -> Iterator[tuple[str, Measured]]:
+        for measure in measures:
             collected = self._collectors[measure.collector]
             yield (
                 measure.name,

@@ -87,6 +87,25 @@ def written(values: Sequence[float], unit: Unit) -> str:
     return f"{mean:.3f}" if spread is None else f"{mean:.3f} ± {spread:.3f}"
 
 
+def value_text(value: float | None, unit: Unit, *, signed: bool = False, digits: int | None = None) -> str:
+    """Write a headline or a difference of two, without its unit; ``"n/a"`` where it is not defined.
+
+    Args:
+        value: The value.
+        unit: How it is written.
+        signed: Whether what is positive has a plus.
+        digits: Behind the point; by default one of percent, three of plain numbers.
+    """
+    if value is None:
+        return "n/a"
+    sign = "+" if signed else ""
+    if unit == "%":
+        text = f"{100 * value:{sign}.{1 if digits is None else digits}f}"
+    else:
+        text = f"{value:{sign}.{3 if digits is None else digits}f}"
+    return text.lstrip("+-") if not float(text) else text
+
+
 def with_unit(text: str, unit: Unit) -> str:
     """Put a unit behind a number or a heading: ``"mIoU %"``."""
     return f"{text} {unit}".rstrip()

@@ -1,4 +1,4 @@
-"""What two runs must share for their numbers to compare."""
+"""What two runs must share for their numbers to compare, and how a protocol reads in words."""
 
 from __future__ import annotations
 
@@ -115,3 +115,30 @@ def leaves(config: Mapping[str, Any], within: str = "") -> dict[str, Any]:
         name = f"{within}{key}"
         found |= leaves(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
     return found
+
+
+def steps_in_words(record: RunRecord) -> str:
+    """Say how many steps a run has, and of how many images on each process."""
+    protocol, training = record.protocol, record.config.get("training")
+    batches = training.get("accumulate", 1) if isinstance(training, Mapping) else 1
+    return f"{protocol.steps} steps of {protocol.batch_size if batches == 1 else f'{batches} x {protocol.batch_size}'}"
+
+
+def in_words(record: RunRecord) -> str:
+    """Say what the protocol of a run consists of, as far as people want to read it."""
+    protocol, config = record.protocol, record.config
+    views = [str(view["name"]) for view in config.get("views", ()) if isinstance(view, Mapping) and "name" in view]
+    rate = config["training"].get("lr") if isinstance(config.get("training"), Mapping) else None
+    parts = [
+        f"{record.network} with weights from {record.weights.get('detail') or record.weights.get('source')}",
+        f"{protocol.image_size} pixels",
+        steps_in_words(record),
+        *([f"rate {rate:g}"] if isinstance(rate, (int, float)) else []),
+        *([f"views {' and '.join(views)}"] if views else []),
+        *([f"phases {', '.join(protocol.phases)}"] if protocol.phases != ["train"] else []),
+        f"tested with {protocol.evaluation}{', mirrored too' if protocol.test_time_flips else ''}",
+        f"on {record.cost.device}",
+        f"training saw {protocol.saw}",
+        *([f"{' and '.join(protocol.real_images)} uses real images"] if protocol.real_images else []),
+    ]
+    return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""The fixed few items of each set that a run draws."""
+"""Some items of a set with what a student says of them: the fixed few that a run draws, or others."""
 
 from __future__ import annotations
 
@@ -26,22 +26,27 @@ class Tested(Protocol):
         """Return what a student says of a batch."""
 
 
-def shown(task: Tested, name: str, student: Student) -> tuple[list[Any], list[Any], list[Any]]:
-    """Return images, targets and predictions for the fixed few items that figures show, one by one.
+def shown(
+    task: Tested, name: str, student: Student, indices: Sequence[int] | None = None
+) -> tuple[list[Any], list[Any], list[Any]]:
+    """Return images, targets and predictions for some items, one by one.
 
     Args:
         task: The task.
         name: Which of its ``tests``.
         student: The student; its network is afterwards in the mode that it was in.
+        indices: Which items; by default the fixed few that figures show.
     """
     tests: Any = task.test_data(name)
     network = student.network
     device = next(network.parameters()).device
-    spread = [index * len(tests) // SHOWN for index in range(SHOWN)] if len(tests) > SHOWN else range(len(tests))
+    if indices is None:
+        few = min(SHOWN, len(tests))
+        indices = [place * len(tests) // few for place in range(few)]
     images, targets, predictions = [], [], []
     was_training = network.training
     network.eval()
-    for index in spread:
+    for index in indices:
         batch, target = task.collate_test([tests[index]])
         with torch.no_grad():
             predictions.append(task.predict(student, batch, device)[0])

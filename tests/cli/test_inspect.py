@@ -110,9 +110,35 @@ def test_figures_alone_take_no_measure(here, call):
     assert not (here / "none" / "insight.json").exists()
 
 
+def test_a_page_is_written_into_the_run_or_where_it_is_asked_for(here, call):
+    code, out, err = call("inspect", "none", "--html", "--measure", "drift", "--against", "oracle", "--device", "cpu")
+    assert code == 0, err
+    assert out.splitlines()[-1] == "none/insight.html"
+    assert "drift % (lower is better)" in out  # what is asked for besides is done as without a page
+    page = (here / "none" / "insight.html").read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert "oracle, seed 0" in page
+    assert list(json.loads((here / "none" / "insight.json").read_text())["measures"]) == ["drift"]
+    code, out, err = call(
+        "inspect", *PLAIN, "--weights", "none", "--html", "--figure", "gradcam", "--output", "new", "--json"
+    )
+    assert code == 0, err
+    assert json.loads(out)[0]["title"] == "model"
+    assert sorted(path.name for path in (here / "new").iterdir()) == ["gradcam-mnist.png", "insight.html"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["none", "--figure", "circle", "--output", "a.html"], "a.html is one page, which --html writes."),
+        (
+            ["none", "--figure", "circle", "--html", "-o", "a.html"],
+            "--figure writes other files: give a folder for both",
+        ),
+        (["none", "--html", "--output", "none/run.json"], "Cannot write none/run.json/insight.html"),
+        (["none", "--html", "--against", "nowhere"], "Cannot look into nowhere"),
+        (["nowhere", "--html"], "Cannot look into nowhere"),
+        (["none/model.safetensors", "--html"], "say what to look at with --data"),
         (["nowhere", "--measures"], "Cannot look into nowhere: it holds no run.json, so it is not a run folder"),
         (["none", "--measure", "ckaa"], "Unknown measure 'ckaa'. Did you mean 'cka'?"),
         (["none", "--measure", "mean_iou"], "'mean_iou' compares masks, but this task predicts classes"),

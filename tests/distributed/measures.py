@@ -12,6 +12,8 @@ from synreal.distributed import all_reduce_sum, rank, world_size
 from synreal.errors import TrainingError
 from synreal.functional import cka_numbers, cka_of_sums, cka_sums, energy_of_tiles, energy_tiles
 from synreal.measures import Collection, Rows, Sum
+from synreal.measures.box_mistakes import BoxMistakes
+from synreal.measures.mistakes import ClassMistakes, PixelMistakes
 from synreal.plugins import load_plugin
 from tests.reference.coco import random_boxes
 
@@ -88,6 +90,27 @@ def scores(kind, size, batch_size):
     return result
 
 
+JUDGES = {"accuracy": ClassMistakes, "masks": PixelMistakes, "boxes": BoxMistakes}
+
+
+def judged(outcome, indices, batch_size):
+    """Judge the predictions of some images, batch by batch."""
+    judge = JUDGES[outcome.name](outcome)
+    indices = list(indices)
+    for start in range(0, len(indices), batch_size):
+        part = indices[start : start + batch_size]
+        judge.see_predicted(torch.tensor(part), *outcome.batch(part))
+    return judge
+
+
+def mistakes(kind, size):
+    """What is worst, as every process knows it."""
+    judge = judged(Outcome(kind, size), range(rank(), size, world_size()), 3)
+    judge.gather(torch.device("cpu"))
+    worst = [[one.kind, one.count, one.total, one.images] for one in judge.worst(99)]
+    return json.loads(json.dumps([worst, judge.most_and_least(4)]))
+
+
 def shared_features():
     """Energies whose tiles, and CKA whose images two processes share, as hexadecimal digits and as a number."""
     generator = torch.Generator().manual_seed(0)
@@ -133,6 +156,7 @@ def main(folder):
         result[f"{kind} padded"] = refused(kind, [[0, 2], [1, 0]][rank()], gathers=1)
         result[f"{kind} gathered twice"] = refused(kind, [[0, 2], [1]][rank()], gathers=2)
         result[f"{kind} missing"] = refused(kind, [[0], [1]][rank()], gathers=1)
+    result |= {f"mistakes of {kind} {size}": mistakes(kind, size) for kind in JUDGES for size in SIZES}
     result["features"] = shared_features()
     result["boxes swapped"] = refused("boxes", [[0, 1], [1]][rank()], gathers=1)
     (Path(folder) / f"rank{rank()}.json").write_text(json.dumps(result))

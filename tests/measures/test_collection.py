@@ -49,6 +49,13 @@ def test_two_processes_score_exactly_as_one(ranks, kind):
                 assert result[f"{kind} {size} {batch_size}"] == alone
 
 
+@pytest.mark.parametrize("kind", measures.JUDGES)
+def test_two_processes_know_the_mistakes_of_one(ranks, kind):
+    for size in measures.SIZES:
+        for result in ranks:
+            assert result[f"mistakes of {kind} {size}"] == measures.mistakes(kind, size)
+
+
 def test_two_processes_share_features_exactly(ranks):
     """Energies to the bit; CKA to rounding, since it adds up in another order."""
     alone = measures.shared_features()

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synreal.records import bootstrap_interval
+from synreal.records.numbers import value_text
 
 VALUES = st.floats(min_value=-1, max_value=1, allow_nan=False).map(lambda value: round(value, 3))
 
@@ -37,3 +38,18 @@ def test_many_values_are_drawn_from_and_always_alike():
     mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(30)
     assert low == pytest.approx(mean - 1.96 * error, abs=0.05)
     assert high == pytest.approx(mean + 1.96 * error, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "signed", "text"),
+    [
+        (0.1234, "%", False, "12.3"),
+        (0.1234, "%", True, "+12.3"),
+        (-0.1234, "%", True, "-12.3"),
+        (-0.00001, "%", True, "0.0"),
+        (1.5, "", False, "1.500"),
+        (None, "%", True, "n/a"),
+    ],
+)
+def test_numbers_are_written_for_people(value, unit, signed, text):
+    assert value_text(value, unit, signed=signed) == text

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from synreal.records.html import Markup, h, joined, number
 from synreal.records.leaderboard.board import Curve
-from synreal.records.leaderboard.elements import Markup, h, joined, number
 from synreal.records.leaderboard.rows import Row
 from synreal.records.leaderboard.texts import difference_text
 from synreal.records.numbers import Unit

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from synreal.records.html import Markup, h, number
 from synreal.records.leaderboard.board import Board, Section
-from synreal.records.leaderboard.elements import Markup, h, number
 from synreal.records.leaderboard.rows import Row
 from synreal.records.leaderboard.texts import mean_text
 from synreal.records.numbers import with_unit

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from importlib import resources
 
+from synreal.records.html import Markup, document, h, resource
 from synreal.records.leaderboard import tables
 from synreal.records.leaderboard.board import Board, Section
-from synreal.records.leaderboard.elements import Markup, h
 from synreal.records.leaderboard.glance import glance
 from synreal.records.leaderboard.wording import opening, reading, verdict
 
 
 def as_html(board: Board) -> str:
     """Write a leaderboard as a page."""
-    style, script = (_resource(name) for name in ("page.css", "page.js"))
-    # Nothing but the page's own script and style can run or load, whatever a record holds.
-    policy = f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; form-action 'none'"
-    head = h(
-        "head",
-        h("meta", charset="utf-8"),
-        h("meta", http_equiv="Content-Security-Policy", content=policy),
-        h("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        h("title", "synreal leaderboard"),
-        h("style", Markup(style)),
-    )
-    body = h(
-        "body",
+    return document(
+        "synreal leaderboard",
         h("header", h("h1", "Leaderboard"), h("p", opening(board), class_="lead")),
         h(
             "main",
@@ -38,17 +24,9 @@ def as_html(board: Board) -> str:
             *(_pair(place, board) for place in range(len(board.pairs))),
             h("p", "Nothing fits these filters.", id="nothing", hidden=True),
         ),
-        h("script", Markup(script)),
+        style=resource(__package__, "page.css"),
+        script=resource(__package__, "page.js"),
     )
-    return f"<!DOCTYPE html>\n{h('html', head, body, lang='en')}\n"
-
-
-def _resource(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _filters(board: Board) -> Markup:

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict
 
 from synreal.records.numbers import Unit, bootstrap_interval, headline_of, mean_and_spread
+from synreal.records.protocols import in_words, steps_in_words
 from synreal.records.record import Chosen, RunRecord
 from synreal.records.selection import shifted
 
@@ -298,32 +299,5 @@ def _short(record: RunRecord, digest: str) -> str:
     protocol = record.protocol
     seen = [] if protocol.seen_of_target == "nothing" else [f"saw {protocol.saw}"]
     seen += ["uses real images"] if protocol.real_images else []
-    size = f"{protocol.image_size} px, {_steps(record)}"
+    size = f"{protocol.image_size} px, {steps_in_words(record)}"
     return ", ".join([record.network, size, *seen, digest])
-
-
-def _steps(record: RunRecord) -> str:
-    """Say how many steps a run has, and of how many images on each process."""
-    protocol, training = record.protocol, record.config.get("training")
-    batches = training.get("accumulate", 1) if isinstance(training, Mapping) else 1
-    return f"{protocol.steps} steps of {protocol.batch_size if batches == 1 else f'{batches} x {protocol.batch_size}'}"
-
-
-def in_words(record: RunRecord) -> str:
-    """Say what the protocol of a run consists of, as far as people want to read it."""
-    protocol, config = record.protocol, record.config
-    views = [str(view["name"]) for view in config.get("views", ()) if isinstance(view, Mapping) and "name" in view]
-    rate = config["training"].get("lr") if isinstance(config.get("training"), Mapping) else None
-    parts = [
-        f"{record.network} with weights from {record.weights.get('detail') or record.weights.get('source')}",
-        f"{protocol.image_size} pixels",
-        _steps(record),
-        *([f"rate {rate:g}"] if isinstance(rate, (int, float)) else []),
-        *([f"views {' and '.join(views)}"] if views else []),
-        *([f"phases {', '.join(protocol.phases)}"] if protocol.phases != ["train"] else []),
-        f"tested with {protocol.evaluation}{', mirrored too' if protocol.test_time_flips else ''}",
-        f"on {record.cost.device}",
-        f"training saw {protocol.saw}",
-        *([f"{' and '.join(protocol.real_images)} uses real images"] if protocol.real_images else []),
-    ]
-    return ", ".join(parts)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from synreal.records.html import Markup, h, joined, number, scrolling
 from synreal.records.leaderboard import drawing
 from synreal.records.leaderboard.board import Curve, Section, Shown
-from synreal.records.leaderboard.elements import Markup, h, joined, number
 from synreal.records.leaderboard.rows import Row
 from synreal.records.leaderboard.texts import (
     CHANGED_WORDS,
@@ -76,11 +76,6 @@ def ranking(shown: Sequence[Shown], section: Section, *, caption: str, variants:
     body = [_row(one, columns, section, hidden=id(one.row) in hidden) for one in shown]
     table = h("table", h("caption", caption), h("thead", h("tr", *heads)), h("tbody", *body), class_="sortable")
     return scrolling(table, f"{caption}, {section.pair}")
-
-
-def scrolling(table: Markup, label: str) -> Markup:
-    """Put a table where it can be scrolled sideways, by keys too."""
-    return h("div", table, class_="scroll", tabindex=0, role="region", aria_label=label)
 
 
 def _head(heading: str, look: str, *, order: str = "none", under: Markup | None = None) -> Markup:

@@ -11,7 +11,7 @@ from typing import Final
 
 from synreal.records.leaderboard.board import Board, Curve, Point, Section, Shown
 from synreal.records.leaderboard.rows import Row
-from synreal.records.numbers import Unit, with_unit
+from synreal.records.numbers import Unit, value_text, with_unit
 
 CHANGED: Final = "†"
 """Marks seeds of which some run went on under other conditions than it began with."""
@@ -23,15 +23,6 @@ CHANGED_WORDS: Final = (
 
 RULE_NAMES: Final = {"heldout": "held-out source", "shifted": "shifted held-out source"}
 """What the rules look at, in words."""
-
-
-def value_text(value: float | None, unit: Unit, *, signed: bool = False) -> str:
-    """Write a headline or a difference of two, without its unit; ``"n/a"`` where it is not defined."""
-    if value is None:
-        return "n/a"
-    sign = "+" if signed else ""
-    text = f"{100 * value:{sign}.1f}" if unit == "%" else f"{value:{sign}.3f}"
-    return text.lstrip("+-") if not float(text) else text
 
 
 def mean_text(row: Row) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from synreal.records.html import Markup, h, joined, number
 from synreal.records.leaderboard.board import Board, Section, Shown
-from synreal.records.leaderboard.elements import Markup, h, joined, number
 from synreal.records.leaderboard.rows import Row
 from synreal.records.leaderboard.texts import CHANGED, CHANGED_WORDS, kind_text, mean_text
 from synreal.records.numbers import with_unit

@@ -1,6 +1,4 @@
-import os
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -8,36 +6,9 @@ from PIL import Image
 
 from synreal.records.leaderboard import as_html, build
 from synreal.records.leaderboard.glance import _first
-from tests import browser
+from tests.browser import Outline
 from tests.records.leaderboard import boards
 from tests.records.made import made
-
-VOID = {"meta", "input", "br"}
-
-
-class Outline(HTMLParser):
-    """What a page consists of; every element must be closed in its place."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.open, self.elements, self.texts = [], [], []
-        self.feed(page)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.texts.append(data)
-
-    def all(self, tag):
-        return [attributes for one, attributes in self.elements if one == tag]
-
 
 # --- without a browser ---
 
@@ -103,18 +74,6 @@ def test_names_stay_texts():
 
 
 # --- in a browser ---
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """A browser; without one these tests are skipped, but not where everything is to be checked."""
-    path = browser.find()
-    if path is None and not os.environ.get("CI"):
-        pytest.skip("needs Chromium: apt-get install chromium-headless-shell, or any of " + ", ".join(browser.NAMES))
-    assert path is not None, f"none of {', '.join(browser.NAMES)} is installed"
-    started = browser.Browser(path)
-    yield started
-    started.close()
 
 
 @pytest.fixture

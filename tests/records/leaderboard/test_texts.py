@@ -7,7 +7,6 @@ import pytest
 
 from synreal.records import Change
 from synreal.records.leaderboard import Found, Row, as_csv, as_html, as_json, as_markdown, build
-from synreal.records.leaderboard.texts import value_text
 from tests.records.leaderboard import boards
 from tests.records.made import made
 
@@ -18,21 +17,6 @@ def lines(text, start):
 
 def cells(line):
     return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-
-
-@pytest.mark.parametrize(
-    ("value", "unit", "signed", "text"),
-    [
-        (0.1234, "%", False, "12.3"),
-        (0.1234, "%", True, "+12.3"),
-        (-0.1234, "%", True, "-12.3"),
-        (-0.00001, "%", True, "0.0"),
-        (1.5, "", False, "1.500"),
-        (None, "%", True, "n/a"),
-    ],
-)
-def test_numbers_are_written_for_people(value, unit, signed, text):
-    assert value_text(value, unit, signed=signed) == text
 
 
 def test_markdown_is_a_compact_table_for_each_pair_and_protocol():

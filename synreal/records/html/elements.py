@@ -5,10 +5,9 @@ from __future__ import annotations
 import html
 from typing import Final
 
-from synreal.records.leaderboard.texts import value_text
-from synreal.records.numbers import Unit
+from synreal.records.numbers import Unit, value_text
 
-_VOID: Final = frozenset({"meta", "input", "br"})
+_VOID: Final = frozenset({"meta", "input", "br", "img"})
 
 
 class Markup(str):
@@ -47,6 +46,11 @@ def _text(value: str | float) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def number(value: float | None, unit: Unit, *, signed: bool = False) -> str:
-    """Write a number as print does, with a minus; nothing where it is not known."""
-    return "" if value is None else value_text(value, unit, signed=signed).replace("-", "−")
+def number(value: float | None, unit: Unit, *, signed: bool = False, digits: int | None = None) -> str:
+    """Write a number as print does, with a minus; nothing where it is not known. See ``value_text``."""
+    return "" if value is None else value_text(value, unit, signed=signed, digits=digits).replace("-", "−")
+
+
+def scrolling(table: Markup, label: str) -> Markup:
+    """Put a table where it can be scrolled sideways, by keys too."""
+    return h("div", table, class_="scroll", tabindex=0, role="region", aria_label=label)
