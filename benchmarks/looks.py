@@ -175,12 +175,11 @@ def _ranks(runs: Sequence[LookedRun]) -> list[str]:
 
 
 def _correlation(points: Sequence[tuple[float, float]]) -> str:
-    """Spearman's coefficient and its two-sided p-value; blank for fewer than four points, or values all alike."""
+    """Spearman's coefficient; blank for fewer than four points, or values all alike."""
     points = [point for point in points if not any(map(math.isnan, point))]
     if len(points) < FEWEST or any(len(set(values)) == 1 for values in zip(*points, strict=True)):
         return ""
-    found = spearmanr(*zip(*points, strict=True))
-    return f"{found.statistic:+.2f} (p {found.pvalue:.2g})"
+    return f"{spearmanr(*zip(*points, strict=True)).statistic:+.2f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

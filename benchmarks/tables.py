@@ -63,6 +63,7 @@ FILES = (
     "docs/averages.md",
     "docs/data.md",
     "docs/guide.md",
+    "docs/insight.md",
     "docs/library.md",
     "docs/reproduce.md",
     "docs/results.md",
@@ -401,6 +402,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "data-pipeline": lambda: measured("data"),
     "fingerprints": lambda: measured("fingerprints"),
     "insight": lambda: measured("insight"),
+    "looks-cartoon": lambda: section("looks-cartoon", "pacs-cartoon: measures"),
+    "ranks-cartoon": lambda: section("looks-cartoon", "pacs-cartoon: ranks"),
     **{f"own-loop-{title}": functools.partial(section, "own-loop", title) for title in OWN_LOOPS},
     "make-run": lambda: output("digits-classification", "csg", 0),
 }

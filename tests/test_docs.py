@@ -38,6 +38,7 @@ ELSEWHERE = (
     "python benchmarks/queue_loss.py",
     "python benchmarks/own_loop.py ",
     "python -m benchmarks.figures",
+    "python -m benchmarks.looks",
     "SYNREAL_FUZZ=",
     "SYNREAL_SOAK=",
 )

@@ -127,7 +127,7 @@ def without_pretrained_weights():
         (["--measure", "mean_iou"], "The measure 'mean_iou' compares masks, but this task predicts classes"),
         (["--figure", "class_sheet"], "The figure 'class_sheet' draws data sets"),
         (["--phase", "tran"], "Unknown phase 'tran'. Did you mean 'train'?"),
-        (["--transform", "ibn"], "Unknown transform 'ibn'"),
+        (["--transform", "ibnn"], "Unknown transform 'ibnn'"),
         (["--set", "training.lrr=1"], "Unknown setting of training 'lrr'. Did you mean 'lr'?"),
         (["--set", "jitter=0.1"], "jitter is a view: write views.jitter.strength for a setting of it"),
         (["--set", "crop=center"], "crop is a view: write views.crop.place for a setting of it"),

@@ -177,7 +177,7 @@ def test_batches_that_a_phase_leaves_out_are_not_the_next_steps(tmp_path, monkey
         firsts.append(seen[before:])
         return {"loss": 0.0}
 
-    monkeypatch.setattr(Train, "_step_that_counts", first_only)
+    monkeypatch.setattr(Train, "step_that_counts", first_only)
     run(tmp_path / "run", **SHORT, **THREE, regularizers="none")
     plan = BatchPlan(24, 2, 1, 0, accumulate=3)
     assert firsts == [plan.at(step)[0] for step in range(plan.total)]
