@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,6 +71,11 @@ class Sum(State):
         """Add up over all processes."""
         if world_size() > 1:
             self.value = all_reduce_sum(self.value.to(device)).cpu()
+
+    def share(self) -> float:
+        """Return the first of two numbers over the second; NaN where that is 0."""
+        part, whole = self.value.tolist()
+        return part / whole if whole else math.nan
 
 
 class Rows(State):

@@ -40,5 +40,4 @@ class ImageNetAccuracy(Measure[RightImages]):
 
     def compute(self, collected: RightImages) -> float:
         """Return the share; NaN if there is no image."""
-        right, number = collected.counts.value.tolist()
-        return right / number if number else float("nan")
+        return collected.counts.share()

@@ -89,5 +89,4 @@ class MatchRate(Measure[Survivors]):
 
     def compute(self, collected: Survivors) -> float:
         """Return the share; NaN if nothing counts."""
-        same, number = collected.counts.value.tolist()
-        return same / number if number else float("nan")
+        return collected.counts.share()
