@@ -54,7 +54,8 @@ def read_call(text: str, example: str) -> tuple[str, dict[str, Any]]:
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"{expected} ({error})") from None
+        quotes = "a text of more than a word, such as a path, needs quotes"
+        raise ConfigError(f"{expected} ({quotes if isinstance(error, SyntaxError) else error})") from None
     return name.strip(), settings
 
 
