@@ -53,8 +53,10 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: Instead of the process's own.
     """
+    from synreal.heap import keep_freed_memory
     from synreal.streams import unfailing
 
+    keep_freed_memory()
     word_warnings()
     with unfailing("stderr"):
         sys.exit(_exit_code(lambda: app(arguments, standalone_mode=True)))

@@ -6,12 +6,14 @@ import torch
 from synreal_cli.app import main
 
 from synreal.errors import ConfigError
+from synreal.heap import keep_freed_memory
 from synreal.plugins import load_plugin
 from synreal.registry import FILE_MODULE, LOADED, REGISTRIES
 from tests import browser
 from tests.faults import Faults
 
 torch.set_num_threads(1)
+keep_freed_memory()
 
 
 def pytest_addoption(parser):

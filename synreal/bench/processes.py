@@ -15,10 +15,6 @@ from synreal.bench.cells import Cell
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
-_MALLOC = {"MALLOC_TOP_PAD_": 1 << 28, "MALLOC_MMAP_THRESHOLD_": 1 << 30, "MALLOC_TRIM_THRESHOLD_": 1 << 31}
-# glibc gives large blocks back to the system after each layer and asks for them again; kept, training on a CPU is
-# faster by a fifth to a third, with the same bits.
-
 _LAST_LINES = 5
 
 
@@ -42,10 +38,9 @@ def environment(threads: int, own: Mapping[str, str] = os.environ) -> dict[str, 
 
     Args:
         threads: What each library may use.
-        own: The environment of this process; what it says of malloc stays.
+        own: The environment of this process.
     """
-    malloc = {key: str(value) for key, value in _MALLOC.items()} if sys.platform == "linux" else {}
-    return {**malloc, **own, **{name: str(threads) for name in THREAD_VARIABLES}}
+    return {**own, **{name: str(threads) for name in THREAD_VARIABLES}}
 
 
 class Worker:

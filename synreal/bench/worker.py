@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 from synreal.errors import SynrealError
+from synreal.heap import keep_freed_memory
 from synreal.streams import unfailing
 from synreal.terminal import printable, word_warnings
 
@@ -27,6 +28,7 @@ def main(order: Path, plugins: list[Path]) -> int:
         The exit code.
     """
     threading.Thread(target=_stop_with_parent, daemon=True).start()
+    keep_freed_memory()
     word_warnings()
     with unfailing("stderr"):  # its log may lie on a disk that is full
         return _run(order, plugins)
