@@ -78,6 +78,7 @@ def run(
         return
     import json
 
+    from synreal import distributed
     from synreal.engine import run as run_engine
     from synreal.engine import run_folder
     from synreal.streams import unfailing
@@ -93,6 +94,7 @@ def run(
     if stream.lost is not None and not isinstance(stream.lost, BrokenPipeError):
         where = result.folder / run_folder.RESULT_FILE
         say(f"The result could not be printed ({stream.lost}); it is in {where}.", err=True)
+    distributed.leave()
 
 
 def _warn_of_missing(config: RunConfig) -> None:

@@ -52,6 +52,16 @@ def rank() -> int:
     return dist.get_rank() if is_distributed() else 0
 
 
+def leave() -> None:
+    """Wait for the other processes and end the group, if there is one; called once, when nothing more is shared.
+
+    A process that ends with its group up takes threads down that may still serve another one.
+    """
+    if is_distributed():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
 @torch.no_grad()
 def all_gather_rows(rows: Tensor) -> Tensor:
     """Concatenate every rank's rows in rank order.

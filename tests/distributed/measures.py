@@ -8,7 +8,7 @@ import torch
 from torch import distributed as dist
 
 from synreal.data.labels.boxes import Boxes
-from synreal.distributed import all_reduce_sum, rank, world_size
+from synreal.distributed import all_reduce_sum, leave, rank, world_size
 from synreal.errors import TrainingError
 from synreal.functional import cka_numbers, cka_of_sums, cka_sums, energy_of_tiles, energy_tiles
 from synreal.measures import Collection, Rows, Sum
@@ -160,7 +160,7 @@ def main(folder):
     result["features"] = shared_features()
     result["boxes swapped"] = refused("boxes", [[0, 1], [1]][rank()], gathers=1)
     (Path(folder) / f"rank{rank()}.json").write_text(json.dumps(result))
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import synreal
 from synreal.core import queue_terms
-from synreal.distributed import all_gather_rows, all_reduce_sum, broadcast, rank, world_size
+from synreal.distributed import all_gather_rows, all_reduce_sum, broadcast, leave, rank, world_size
 from synreal.errors import TrainingError
 from synreal.transforms import MixStyle
 from tests.regularizers.contract import Toy, batch, bits, optimizer_of, tiny
@@ -126,7 +126,7 @@ def main(folder):
         if any("queue" in key for key in result["state"][name]):
             result["not gathered"][name] = bits(train(name, steps=1)[0])
     torch.save(result, Path(folder) / f"rank{rank()}.pt")
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

@@ -190,9 +190,7 @@ def main(order):
     warnings.simplefilter("ignore", UntrainedTeacherWarning)
     for one in order if isinstance(order, list) else [order]:
         single(one)
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()  # who leaves first closes connections that another one still reads
-        torch.distributed.destroy_process_group()
+    distributed.leave()
 
 
 def single(order):
