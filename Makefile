@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test check fmt docs clean
+.PHONY: run test slow check fmt docs clean
 
 run: $(READY)  ## install, train on synthetic digits with CSG, test on real handwriting
 	$(BIN)/synreal run --regularizer csg --task cls
 
-test: $(READY)  ## every test, two at a time
+test: $(READY)  ## the tests, two at a time
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope
+
+slow: $(READY)  ## the tests that start several processes or whole grids
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope -m slow
 
 check: $(READY)  ## lint, types, layers
 	$(BIN)/ruff check .

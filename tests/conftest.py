@@ -1,3 +1,4 @@
+import gc
 import os
 import sys
 
@@ -80,3 +81,9 @@ def chromium():
     started = browser.Browser(path)
     yield started
     started.close()
+
+
+def pytest_collection_finish():
+    """Spare the collector what lives as long as the tests: modules and the tests themselves."""
+    gc.collect()
+    gc.freeze()

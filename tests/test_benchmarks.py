@@ -94,6 +94,7 @@ def test_the_sides_of_the_queue_benchmark_compute_the_same():
         torch.testing.assert_close(ours, plain)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is read where Linux tells it")
 def test_the_queue_benchmark_leaves_records_and_a_table(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(queue_loss, "RESULTS", tmp_path)
@@ -138,6 +139,7 @@ def small_loops(monkeypatch, tmp_path):
     return ["--source", str(tmp_path / "drawn"), "--target", str(tmp_path / "photo")]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore::synreal.core.teachers.UntrainedTeacherWarning",
     "ignore::synreal.core.task_heads.WildHeadWarning",

@@ -166,6 +166,7 @@ def test_the_pages_file_fulfils_the_contract(attention):
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 15, done.stdout
 
 
+@pytest.mark.slow
 def test_the_pages_package_is_found_once_it_is_installed(attention, tmp_path):
     source = tmp_path / "source"
     written(source / "pyproject.toml", block("toml"))

@@ -135,6 +135,7 @@ def test_a_grid_is_run_recorded_and_not_run_again(folder, like, monkeypatch, cap
     assert deviations(again.rows, again.ledger) == {}
 
 
+@pytest.mark.slow
 def test_stopped_and_killed_a_grid_ends_equal(folder, plugin):
     # The same grid whole, in this process.
     whole = cells_of(grid(folder, regularizers=["slow"], seeds=[0, 1], output=str(folder / "whole")))
@@ -171,6 +172,7 @@ def test_stopped_and_killed_a_grid_ends_equal(folder, plugin):
     assert [outcome(cell.folder) for cell in cells] == [outcome(cell.folder) for cell in whole]
 
 
+@pytest.mark.slow
 def test_a_run_that_dies_costs_itself_alone(folder, plugin, monkeypatch, capfd):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     found = grid(folder, regularizers=["slow(dies=2)", "slow(dies=100)"], records="all.json")
@@ -183,6 +185,7 @@ def test_a_run_that_dies_costs_itself_alone(folder, plugin, monkeypatch, capfd):
     assert [row.state for row in plan(found).rows] == ["started", "done"]
 
 
+@pytest.mark.slow
 def test_the_end_of_a_failed_runs_log_is_kept(folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (folder / "drawn" / next((folder / "drawn").iterdir()).name / "000.png").write_bytes(b"not an image")
@@ -218,6 +221,7 @@ def test_a_worker_has_its_share_of_threads_and_all_else_of_its_parent():
     assert made["HOME"] == "x"
 
 
+@pytest.mark.slow
 def test_a_job_array_runs_one_cell_a_task(folder, like):
     path = write_grid(folder, regularizers=["none", "oracle"], records="all.json")
     planned = plan(grid(folder, regularizers=["none", "oracle"], records="all.json"))

@@ -73,6 +73,7 @@ def test_a_signal_to_the_group_saves_and_ends_every_process(tmp_path, whole, num
     assert outcome(output) == outcome(whole())
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_the_run_at_once(tmp_path):
     output, marker = tmp_path / "run", tmp_path / "held"
     # Held in step 5 the first signal is heard, but the step does not end before the second one.
@@ -85,6 +86,7 @@ def test_a_second_signal_ends_the_run_at_once(tmp_path):
     assert load_latest(output / "checkpoints").step == 4
 
 
+@pytest.mark.slow
 def test_data_loading_processes_do_not_outlive_a_killed_run(tmp_path):
     output = tmp_path / "run"
     marker = tmp_path / "held"

@@ -120,6 +120,7 @@ def together(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_two_processes_train_and_score_as_one_does(task, together):
     record = read_record(together / task)

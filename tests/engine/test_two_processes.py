@@ -79,6 +79,7 @@ def test_a_set_smaller_than_the_number_of_processes_is_tested_once(together):
         assert images == {"source": 10, "mnist": 11, "uci": 1}
 
 
+@pytest.mark.slow
 def test_a_stop_that_one_process_hears_in_a_test_ends_both_with_a_checkpoint(tmp_path):
     output = tmp_path / "run"
     order = {"config": {"output": str(output), "batch_size": 3, **SETTINGS}, "stop_in_test": str(tmp_path)}
@@ -106,6 +107,7 @@ def test_a_loss_that_is_not_finite_in_the_first_batch_of_a_step_of_one_process_e
     assert said[0].count("of digits (train)") == 3
 
 
+@pytest.mark.slow
 def test_an_image_that_one_process_cannot_read_ends_both_and_is_named(tmp_path):
     config = {"output": str(tmp_path / "run"), "batch_size": 3, "regularizers": "none"}
     with pytest.raises(AssertionError, match=r"Root Cause[^=]* rank *: 1 .*\n *exitcode *: 2 "):

@@ -39,6 +39,7 @@ def ranks(tmp_path_factory):
     return [json.loads((folder / f"rank{number}.json").read_text()) for number in (0, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_score_exactly_as_one(ranks, kind):
     for size in measures.SIZES:
@@ -49,6 +50,7 @@ def test_two_processes_score_exactly_as_one(ranks, kind):
                 assert result[f"{kind} {size} {batch_size}"] == alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", measures.JUDGES)
 def test_two_processes_know_the_mistakes_of_one(ranks, kind):
     for size in measures.SIZES:
@@ -56,6 +58,7 @@ def test_two_processes_know_the_mistakes_of_one(ranks, kind):
             assert result[f"mistakes of {kind} {size}"] == measures.mistakes(kind, size)
 
 
+@pytest.mark.slow
 def test_two_processes_share_features_exactly(ranks):
     """Energies to the bit; CKA to rounding, since it adds up in another order."""
     alone = measures.shared_features()
@@ -64,6 +67,7 @@ def test_two_processes_share_features_exactly(ranks):
         assert result["features"]["cka"] == pytest.approx(alone["cka"], rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("case", "count"), [("padded", 4), ("gathered twice", 6), ("missing", 2)], ids=lambda value: str(value)
@@ -73,6 +77,7 @@ def test_two_processes_notice_images_that_are_missing_or_counted_twice(ranks, ki
         assert result[f"{kind} {case}"].startswith(f"{kind} (test): {count} images were tested of 3.")
 
 
+@pytest.mark.slow
 def test_two_processes_notice_one_image_in_place_of_another(ranks):
     for result in ranks:
         assert "some twice and others not at all" in result["boxes swapped"]

@@ -226,6 +226,7 @@ def test_a_run_goes_on_with_its_own_phases_only(toy, tmp_path):
         run(path, resume=True, phases=["train"], **SHORT)
 
 
+@pytest.mark.slow
 def test_two_processes_go_through_all_phases(tmp_path, monkeypatch):
     phases = [*RUNS["head_first"], *(RUNS[name][1] for name in ("few_shot", "self_train"))]
     config = {"output": str(tmp_path / "together"), "batch_size": 3, "regularizers": "csg", "epochs": 1, **SHORT}
@@ -244,6 +245,7 @@ def test_two_processes_go_through_all_phases(tmp_path, monkeypatch):
     assert told[0]["labels"] == told[1]["labels"]
 
 
+@pytest.mark.slow
 def test_two_processes_go_from_phase_to_phase(toy, tmp_path):
     config = {
         "output": str(tmp_path / "together"),
