@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from synreal.regularizers.gcisg import GCISG as GCISG
     from synreal.regularizers.guidance import Guidance as Guidance
     from synreal.regularizers.info_nce import InfoNCE as InfoNCE
+    from synreal.regularizers.isw import ISW as ISW
     from synreal.regularizers.kl import KLDistillation as KLDistillation
     from synreal.regularizers.masked_feature_l2 import MaskedFeatureL2 as MaskedFeatureL2
     from synreal.regularizers.miro import MIRO as MIRO
@@ -49,6 +50,7 @@ _HOME = {
     "CausalInvariance": "synreal.regularizers.causal_invariance",
     "FeatureL2": "synreal.regularizers.feature_l2",
     "GCISG": "synreal.regularizers.gcisg",
+    "ISW": "synreal.regularizers.isw",
     "Guidance": "synreal.regularizers.guidance",
     "InfoNCE": "synreal.regularizers.info_nce",
     "KLDistillation": "synreal.regularizers.kl",

@@ -132,6 +132,12 @@ class RunConfig(Section):
                     f"{spec.name} needs {spec.needs_own_loop}, which synreal run does not make. Leave that setting "
                     "out, or train in a loop of your own."
                 )
+            known = [transform.name for transform in self.student.transforms]
+            if spec.needs_transform is not None and spec.needs_transform not in known:
+                raise ConfigError(
+                    f"{spec.name} reads the layers that the transform {spec.needs_transform} puts into a network. Add "
+                    f"--transform {spec.needs_transform}, or name other layers as {spec.name}(stages=...)."
+                )
         patched = [spec.name for spec in self.terms if spec.aligned]
         wild = [view.name for view in self.setup.views if view.moving and view.drawn != "once"]
         if patched and wild:

@@ -71,6 +71,7 @@ def attach(
         raise ConfigError("The network is compiled or wrapped already: attach first, then compile, then wrap in DDP.")
     if student in ATTACHED or tapped(student) or isinstance(student, RegularizedModel):
         raise ConfigError("Regularizers are attached to this network already: give all of them to one attach().")
+    specs = [spec.on(student) for spec in specs]
     known = {str(name): path for name, path in (stages or {}).items()}
     wanted = [name for spec in specs for name in spec.wanted_stages]
     anatomy = Anatomy.of(student, wanted, entry=entry, known=known)
@@ -115,14 +116,15 @@ def _frozen_reference(
             )
         return None, anatomy.stages
     reading = list(dict.fromkeys(spec.name for spec in specs if spec.needs_classifier))
+    shared = [str(name) for spec in specs if spec.needs_reference for name in spec.wanted_stages]
     teacher, theirs = student, anatomy
     if reference is not None:
         modules = dict(reference.named_modules())
         own = {name: path for name, path in known.items() if path in modules}
-        teacher, theirs = reference, Anatomy.of(reference, anatomy.stages, known=own)
+        teacher, theirs = reference, Anatomy.of(reference, shared, known=own)
     if reading:
         _check_classifier(theirs, reading)
-    if not anatomy.stages.keys() <= theirs.stages.keys():
+    if not set(shared) <= theirs.stages.keys():
         raise StageError(
             f"A regularizer reads the input of the classifier, which {theirs.kind}, the reference, does not have. Pass "
             "a reference with a classifier."

@@ -89,6 +89,8 @@ class RegularizedModel(Watched):
         averaged = [any(needed.average is not None for needed in spec.passes) for spec in specs]
         self.stateful_terms = [n for (n, term), a in zip(terms.items(), averaged, strict=True) if a or term.stateful]
         self.extra_runs = tuple(runs)
+        passes = dict(zip(terms, (spec.passes for spec in specs), strict=True))
+        self._asking = [[name for name in terms if passes[name] & set(run.serves)] for run in self.extra_runs]
         self.views = max(spec.views for spec in specs)
         self.needs_targets = any(spec.needs_targets for spec in specs)
         stages = list(anatomy.stages.values())
@@ -147,7 +149,9 @@ class RegularizedModel(Watched):
             if self.needs_targets:
                 targets = self.anatomy.targets(self.student, views[0], targets, drawn)
                 size = (entry_input.shape[-2], entry_input.shape[-1])
-            for run in self.extra_runs:
+            for run, asking in zip(self.extra_runs, self._asking, strict=True):
+                if not any(self._terms()[name].awake for name in asking):
+                    continue
                 # At the entry, view 0 is what the student's entry saw: a detector resizes at random before it.
                 images = self.anatomy.batch(self.student, run.shared.view, views, entry_input, drawn)
                 maps.update(run.maps(self._run(run.shared, images)))

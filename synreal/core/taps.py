@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from synreal.core.stages import Stage, as_map
+from synreal.core.whitening import Whitening
 from synreal.errors import StageError
 
 
@@ -32,18 +33,22 @@ class _OutputHook:
         self.store = store
         self.name = name
 
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> Tensor | None:
         outputs = self.store.outputs
         if outputs is None:
-            return
+            return None
         if self.name in outputs:
             raise StageError(
                 f"Stage {self.name} ran twice in one recorded forward. One call of the model is one view; run other "
                 "images through model.student outside the training forward."
             )
         outputs[self.name] = output
+        if isinstance(module, Whitening):
+            apart: Tensor = output.clone()  # the activation behind it may work in place
+            return apart
         if not torch.compiler.is_compiling() and isinstance(output, Tensor):
             self.store.versions[self.name] = output._version
+        return None
 
 
 class _BeforeHook:

@@ -88,6 +88,11 @@ class Term(nn.Module, ABC):
         return ()
 
     @property
+    def awake(self) -> bool:
+        """Whether the spec's further passes are to run in this step; a number that Python knows, not a tensor's."""
+        return True
+
+    @property
     def wants_images(self) -> bool:
         """Whether the term must still see images (``calibrate``) before the first step."""
         return False
@@ -206,6 +211,22 @@ class Regularizer(Spec):
     def needs_own_loop(self) -> str | None:
         """What the term needs that ``synreal run`` does not make, in words; None if nothing."""
         return None
+
+    @property
+    def needs_transform(self) -> str | None:
+        """The transform whose layers the term reads; None if it needs none."""
+        return None
+
+    def on(self, network: nn.Module) -> Self:
+        """Return the spec with what follows from the network filled in, such as its layers; ``attach`` asks.
+
+        Args:
+            network: The student.
+
+        Raises:
+            StageError: If it lacks what the term reads.
+        """
+        return self
 
     def scheduled(self, steps_per_epoch: int, steps: int) -> Self:
         """Return the spec with what follows from the length of an epoch or of the run filled in.
@@ -341,6 +362,11 @@ class SumTerm(Term):
     def undecayed(self) -> tuple[nn.Parameter, ...]:
         """What some part does not want to be decayed."""
         return tuple(parameter for term in self.parts.values() for parameter in term.undecayed)
+
+    @property
+    def awake(self) -> bool:
+        """Whether a part's further passes are to run."""
+        return any(term.awake for term in self.parts.values())
 
     @property
     def wants_images(self) -> bool:

@@ -15,6 +15,7 @@ from synreal.regularizers import (
     gcisg,  # noqa: F401
     guidance,  # noqa: F401
     info_nce,  # noqa: F401
+    isw,  # noqa: F401
     kl,  # noqa: F401
     masked_feature_l2,  # noqa: F401
     miro,  # noqa: F401

@@ -18,8 +18,7 @@ class InstanceWhitening(Transform):
     """InstanceNorm without scale and shift in the stem and behind the last sum of stages 1 and 2.
 
     In the stem it takes the place of BatchNorm, whose scale and shift are lost; of a stem of three convolutions the
-    first two are exchanged. ``synreal.core.whitening.whitening_layers`` finds the layers, and ``WhitenedMaps`` reads
-    what they give: that is what RobustNet's whitening losses penalise.
+    first two are exchanged. RobustNet's whitening losses, the regularizer ``isw``, penalise what these layers give.
     """
 
     name: ClassVar[str] = "instance_whitening"

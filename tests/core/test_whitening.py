@@ -1,11 +1,8 @@
-import copy
-import pickle
-
 import pytest
 import torch
 
 import synreal
-from synreal.core.whitening import InstanceNorm, WhitenedMaps, Whitening, whitening_layers
+from synreal.core.whitening import InstanceNorm, Whitening, whitening_layers
 from synreal.errors import StageError
 from synreal.transforms import InstanceWhitening
 from tests.regularizers.contract import batch, network
@@ -23,45 +20,6 @@ def test_instance_norm_keeps_the_order_in_memory_and_refuses_one_position():
         with pytest.raises(StageError, match="InstanceNorm gets a map of one position"):
             layer.train(mode)(torch.rand(2, 3, 1, 1))
     assert list(Whitening(3).parameters()) == []
-
-
-def test_a_term_reads_what_the_layers_gave_in_the_tasks_own_pass():
-    student = network()
-    with pytest.raises(StageError, match=r"has no whitening layers.*--transform instance_whitening"):
-        WhitenedMaps(student)
-    InstanceWhitening().apply(student)
-    layers = whitening_layers(student)
-    maps = WhitenedMaps(student)
-    assert maps.paths == tuple(layers)
-    first, second, _ = batch(0)
-    student.train()(first)
-    with torch.no_grad():
-        student(second)
-    student(second)  # a further pass with gradient
-    found = maps.take()
-    assert list(found) == list(layers)
-    other = copy.deepcopy(student)
-    seen = {}
-    for path, layer in whitening_layers(other).items():
-        layer.register_forward_hook(lambda _m, _a, out, path=path: seen.update({path: out.clone()}))
-    other(first)
-    assert len(found) == 4
-    for path, value in found.items():
-        assert value.requires_grad
-        assert torch.equal(value, seen[path])
-        torch.testing.assert_close(value.mean((2, 3)), torch.zeros(value.shape[:2]), rtol=0, atol=1e-4)
-    with pytest.raises(StageError, match="did not run in this forward pass"):
-        maps.take()
-    student.eval()(first)
-    with pytest.raises(StageError, match="did not run in this forward pass"):
-        maps.take()
-    student.train()(first)
-    pickle.loads(pickle.dumps(student)).train()(first)
-    maps.remove()
-    maps.take()
-    student(first)
-    with pytest.raises(StageError, match="did not run"):
-        maps.take()
 
 
 def test_a_whitened_student_can_be_attached():

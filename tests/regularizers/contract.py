@@ -22,6 +22,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "info_nce": {"weight": 1.0, "momentum": 0.9},
     "causal_invariance": {"momentum": 0.9},
     "gcisg": {"momentum": 0.9},
+    "isw": {"weight": 10.0, "stages": (1, 2), "images": 1, "clusters": 2},  # maps of any network
     "kl": {"weight": 10.0},
     "masked_feature_l2": {"weight": 1.0, "stages": (2,)},  # fine enough for the objects of small images
     "miro": {"weight": 1.0},
@@ -41,6 +42,8 @@ VARIANTS = [
     "guidance(adapter=true, norm=batch)",
     "info_nce(pooling=attentional)",
     "info_nce(teacher=average, queue_start=random)",
+    "isw(variant=irw)",
+    "isw(variant=iw)",
     "kl(adapter=true)",
     "kl(stage=4)",
     "masked_feature_l2(squared=true, stages=[3, 4], stage_weights=[1, 0.5])",
