@@ -13,9 +13,10 @@ from synreal.core.norm_stats import never_trained
 from synreal.core.passes import Plan
 from synreal.core.regularized import ATTACHED, RegularizedModel
 from synreal.core.stages import Stage
+from synreal.core.sums import build_terms
 from synreal.core.taps import tapped
 from synreal.core.teachers import AveragedNetwork, Reference, UntrainedTeacherWarning
-from synreal.core.terms import REGULARIZERS, Regularizer, Site, build_terms
+from synreal.core.terms import REGULARIZERS, Regularizer, Site
 from synreal.errors import ConfigError, StageError
 from synreal.specs import unique_names
 

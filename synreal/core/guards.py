@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -21,9 +21,37 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from synreal import distributed
 from synreal.core.binding import other_parameters, trained_by
 from synreal.core.queues import FeatureQueue
+from synreal.core.terms import Regularizer
 from synreal.errors import TrainingError
 
 _MOST = 2  # steps without what every step should have
+
+
+def check_given(specs: Sequence[Regularizer], views: Sequence[Any], targets: Any) -> None:
+    """Check that a call of the model has what its terms read.
+
+    Args:
+        specs: The regularizers.
+        views: The views that were given.
+        targets: The targets; None if none were given.
+
+    Raises:
+        TrainingError: If a view is missing, or targets are.
+    """
+    needed = max(spec.views for spec in specs)
+    if len(views) < needed:
+        asking = [spec.name for spec in specs if spec.views > len(views)]
+        shown = ", ".join(f"view{number}" for number in range(needed))
+        raise TrainingError(
+            f"{', '.join(asking)} needs {needed} views, got {len(views)}. Call model({shown}) with "
+            "independently augmented views of the same images (synreal.views.MultiView makes them)."
+        )
+    asking = [spec.name for spec in specs if spec.needs_targets]
+    if asking and targets is None:
+        raise TrainingError(
+            f"{', '.join(asking)} needs the targets of view 0: call model(view0, targets=targets) with classes "
+            "(N,), masks (N, H, W), or a detector's list of boxes and labels."
+        )
 
 
 class UnboundWarning(UserWarning):

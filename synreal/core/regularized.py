@@ -17,7 +17,7 @@ from typing_extensions import Self
 from synreal import distributed
 from synreal.core.anatomy import Anatomy
 from synreal.core.binding import check_optimizer, hook_steps, undecayed_groups
-from synreal.core.guards import LoopGuard, UnboundWarning, Watched, unwatch, watch
+from synreal.core.guards import LoopGuard, UnboundWarning, Watched, check_given, unwatch, watch
 from synreal.core.noise import HeldNoise, noise_of
 from synreal.core.norm_stats import (
     freeze_norm_stats,
@@ -27,10 +27,11 @@ from synreal.core.norm_stats import (
     small_batches_told,
 )
 from synreal.core.passes import STUDENT, Pass, Run, Step
+from synreal.core.sums import calibrate
 from synreal.core.taps import FeatureTap
 from synreal.core.task_heads import WILD, WildHeadWarning, excess_over_chance, is_fresh
 from synreal.core.teachers import Average, AveragedNetwork, Reference
-from synreal.core.terms import Regularizer, Term, calibrate
+from synreal.core.terms import Regularizer, Term
 from synreal.errors import StageError, TrainingError
 
 ATTACHED: Final[weakref.WeakSet[nn.Module]] = weakref.WeakSet()
@@ -241,19 +242,7 @@ class RegularizedModel(Watched):
         return maps
 
     def _check(self, views: Sequence[Any], targets: Any) -> None:
-        if len(views) < self.views:
-            asking = [spec.name for spec in self.specs if spec.views > len(views)]
-            shown = ", ".join(f"view{number}" for number in range(self.views))
-            raise TrainingError(
-                f"{', '.join(asking)} needs {self.views} views, got {len(views)}. Call model({shown}) with "
-                "independently augmented views of the same images (synreal.views.MultiView makes them)."
-            )
-        if self.needs_targets and targets is None:
-            asking = [spec.name for spec in self.specs if spec.needs_targets]
-            raise TrainingError(
-                f"{', '.join(asking)} needs the targets of view 0: call model(view0, targets=targets) with classes "
-                "(N,), masks (N, H, W), or a detector's list of boxes and labels."
-            )
+        check_given(self.specs, views, targets)
         self.anatomy.check_views(views[: self.views])
         if not torch.is_grad_enabled():
             raise TrainingError("The model is in train mode without gradient; call model.eval() to predict.")

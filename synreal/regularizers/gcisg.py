@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from synreal.core.passes import Pass
-from synreal.core.terms import REGULARIZERS, Site, Stages, SumTerm, Term
+from synreal.core.sums import SumTerm
+from synreal.core.terms import REGULARIZERS, Site, Stages, Term
 from synreal.functional.pooling import Pooling
 from synreal.regularizers.causal_invariance import CausalInvariance
 from synreal.regularizers.guidance import Guidance

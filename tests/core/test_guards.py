@@ -18,7 +18,7 @@ from tests.regularizers.contract import PENALTY_FREE, Toy, batch, bits, optimize
 pytestmark = pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 
 NAMES = synreal.list_regularizers()
-STATEFUL = ["csg", "info_nce", "causal_invariance", "gcisg", "si", "spd", "ftp"]
+STATEFUL = ["csg", "info_nce", "causal_invariance", "gcisg", "isw", "si", "spd", "ftp"]
 LEARNING = [name for name in NAMES if name not in PENALTY_FREE]
 
 

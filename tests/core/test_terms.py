@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from synreal.core.passes import Step
-from synreal.core.terms import NoPenalty, Regularizer, Site, SumTerm, Term, build_terms, calibrate
+from synreal.core.sums import SumTerm, build_terms, calibrate
+from synreal.core.terms import NoPenalty, Regularizer, Site, Term
 
 STEP = Step({})
 
