@@ -29,6 +29,7 @@ ELSEWHERE = (
     "make test",
     "make check",
     "make docs",
+    "make slow",
     "synreal bench benchmarks/",
     "synreal leaderboard benchmarks/",
     "python benchmarks/costs.py",
@@ -46,6 +47,9 @@ IN_OTHER_TESTS = (
     "python examples/",
     "pytest tests/regularizers/test_contract.py",
 )  # test_examples, test_plugins
+OF_RENDERS = (
+    "README.md", "docs/your-data.md", "docs/library.md", "docs/guide.md", "docs/insight.md", "docs/reproduce.md",
+)  # fmt: skip
 FILE = re.compile(r"# (\w+\.(?:py|yaml))\n")  # the first line of a block that is a file, named there
 
 
@@ -59,7 +63,7 @@ def commands(page):
 
 def write_files(page):
     """Put the files that a page shows into the working directory, and the folders that it speaks of."""
-    if page in ("docs/your-data.md", "docs/library.md", "docs/guide.md", "docs/insight.md", "docs/reproduce.md"):
+    if page in OF_RENDERS:
         simple_trees.imagefolder_tree(Path("renders"))
         simple_trees.imagefolder_tree(Path("photos"), seed=1)
     if page == "docs/views.md":
