@@ -7,6 +7,7 @@ from synreal.engine.evaluate import evaluate
 from synreal.engine.inspecting import Insight
 from synreal.engine.look import look, look_closely
 from synreal.engine.plain import Plain
+from synreal.engine.predicting import find_images, predict, tell
 from synreal.engine.rate_training import learn_rates
 from synreal.engine.run import RunResult, run
 from synreal.engine.run_page import RunPage, look_page
@@ -17,9 +18,12 @@ __all__ = [
     "RunPage",
     "RunResult",
     "evaluate",
+    "find_images",
     "learn_rates",
     "look",
     "look_closely",
     "look_page",
+    "predict",
     "run",
+    "tell",
 ]
