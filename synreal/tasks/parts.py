@@ -12,6 +12,7 @@ from synreal.data.aligned import aligned
 from synreal.data.class_names import Alignment, align_names, differences
 from synreal.data.files.copies import Resized
 from synreal.data.inspection.duplicates import duplicates
+from synreal.data.inspection.teaching import check_teaches
 from synreal.data.sets import ImageSet
 from synreal.errors import ConfigError, DataError
 from synreal.specs import unique_names
@@ -31,9 +32,10 @@ def to_train_and_test(
 
     Raises:
         ConfigError: If source and target share no class, or a setting does not fit the source's classes.
-        DataError: If data are missing or damaged.
+        DataError: If data are missing or damaged, or the source can teach nothing.
     """
     train, heldout = (_part(label, setup, part) for part in ("train", "heldout"))
+    check_teaches(train)
     # Parts of one data set may lie in files of their own, which number classes as they please.
     heldout = aligned(heldout, train.classes, align_names(train.classes, heldout.classes))
     check(train.classes, setup.source.label)

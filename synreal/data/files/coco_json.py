@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -15,7 +15,9 @@ from synreal.data.files.paths import some
 from synreal.errors import DataError
 from synreal.reading import read_json
 
-_KEYS: Final = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation")
+_ANNOTATION: Final = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation")
+_KEYS: Final = (*_ANNOTATION, "file_name", "height", "width", "name")  # images and categories may have an image_id, too
+_LINKED: Final = "an object with image_id and category_id"
 
 
 class Record(NamedTuple):
@@ -94,6 +96,8 @@ def _shape(path: Path, entry: Mapping[str, Any]) -> Shape | None:
             return Shape(key, runs=runs, size=(int(height), int(width)))
         rings = given if isinstance(given[0], list) else [given]
         polygons = [np.array(ring, dtype=np.float64) for ring in rings]
+        if len(polygons) > 2 and all(ring.shape == (2,) for ring in polygons):
+            raise ValueError("it is one list of pairs [x, y]; join them to [[x, y, x, y, ...]]")
         usable = tuple(ring for ring in polygons if ring.size >= 6)
         if any(ring.ndim != 1 or ring.size % 2 for ring in usable) or not all(
             np.isfinite(ring).all() for ring in usable
@@ -105,6 +109,40 @@ def _shape(path: Path, entry: Mapping[str, Any]) -> Shape | None:
             f"{path}: the segmentation of annotation {key!r} is neither polygons [[x, y, x, y, ...], ...] "
             f"nor run lengths {{'size': [height, width], 'counts': ...}}: {error}."
         ) from None
+
+
+def key_in(entry: Any, name: str, where: str, expected: str) -> int | str:
+    """Return an id of an entry: a whole number, which may be written as 1.0, or a text.
+
+    Args:
+        entry: The entry.
+        name: What holds the id.
+        where: File and place, for messages.
+        expected: What every entry is.
+
+    Raises:
+        DataError: If it is none.
+    """
+    if not isinstance(entry, dict):
+        raise DataError(f"{where} is {entry!r}, expected {expected}.")
+    key = entry.get(name)
+    if isinstance(key, float) and key.is_integer():  # pandas writes a column of numbers like this
+        return int(key)
+    if isinstance(key, (int, str)) and not isinstance(key, bool):
+        return key
+    said = f"the {name} {key!r}, expected a whole number or a text" if name in entry else f"no {name}"
+    raise DataError(f"{where} has {said}. Expected is {expected}; it is {entry!r}.")
+
+
+def _check_twin(where: str, name: str, given: int | str, known: Collection[Any], what: str) -> None:
+    """Raise ``DataError`` if an id that is not known differs from one in being text or number alone."""
+    other = str(given) if isinstance(given, int) else int(given) if given.isdecimal() else None
+    if other in known:
+        kinds = ("a number", "a text") if isinstance(given, int) else ("a text", "a number")
+        raise DataError(
+            f"{where} has the {name} {given!r}, {kinds[0]}, but {what} have the id {other!r}, {kinds[1]}, so they do "
+            "not match. Write both alike."
+        )
 
 
 def read_records(path: Path, images: Sequence[Any], max_pixels: int) -> list[Record]:
@@ -120,10 +158,11 @@ def read_records(path: Path, images: Sequence[Any], max_pixels: int) -> list[Rec
     """
     records: list[Record] = []
     for index, entry in enumerate(images):
-        key = entry.get("id") if isinstance(entry, dict) else None
-        file = entry.get("file_name") if isinstance(entry, dict) else None
-        if not isinstance(key, (int, str)) or not isinstance(file, str) or not file:
-            raise DataError(f"{path}: images[{index}] is {entry!r}, expected an object with id and file_name.")
+        where = f"{path}: images[{index}]"
+        key = key_in(entry, "id", where, "an object with id and file_name")
+        file = entry.get("file_name")
+        if not isinstance(file, str) or not file:
+            raise DataError(f"{where} is {entry!r}, expected an object with id and file_name.")
         height, width = entry.get("height"), entry.get("width")
         size: tuple[int, int] | None = None
         if height is not None and width is not None:
@@ -156,6 +195,16 @@ def _real(value: Any) -> float:
         return math.nan
 
 
+def _crowd(path: Path, key: Any, given: Any) -> bool:
+    """Read ``iscrowd``, which some tools write as text: then "0" is not true."""
+    if given is None or given == "":
+        return False
+    try:
+        return {0.0: False, 1.0: True}[float(given)]
+    except (TypeError, ValueError, KeyError, OverflowError):
+        raise DataError(f"{path}: iscrowd of annotation {key!r} is {given!r}, expected 0 or 1.") from None
+
+
 def by_image(
     path: Path,
     annotations: Sequence[Any],
@@ -167,13 +216,14 @@ def by_image(
     places = {record.key: index for index, record in enumerate(records)}
     found: list[list[Object]] = [[] for _ in records]
     for index, entry in enumerate(annotations):
-        image, category = (entry.get("image_id"), entry.get("category_id")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(image, (int, str)) or not isinstance(category, (int, str)):
-            raise DataError(f"{path}: annotations[{index}] has no image_id or no category_id.")
+        where = f"{path}: annotations[{index}]"
+        image, category = (key_in(entry, name, where, _LINKED) for name in ("image_id", "category_id"))
         if image not in places:
+            _check_twin(where, "image_id", image, places, "images")
             dropped["annotations of images that the JSON does not list left out"] += 1
             continue
         if category not in used:
+            _check_twin(where, "category_id", category, used, "categories")
             known = some([str(number) for number in used], 20)
             raise DataError(
                 f"{path}: annotation {entry.get('id', index)!r} has category_id {category!r}, which is not among "
@@ -183,9 +233,8 @@ def by_image(
         if not uses:
             dropped["objects of classes that are not used left out"] += 1
             continue
-        area = entry.get("area")
-        area = _real(area)
         key = entry.get("id", index)
+        crowd = _crowd(path, key, entry.get("iscrowd"))
         shape = entry.get("segmentation")
-        found[places[image]].append(Object(key, uses, entry.get("bbox"), area, bool(entry.get("iscrowd")), shape))
+        found[places[image]].append(Object(key, uses, entry.get("bbox"), _real(entry.get("area")), crowd, shape))
     return found

@@ -19,6 +19,7 @@ from synreal.data.files.fingerprints import hash_list
 from synreal.data.inspection.duplicates import duplicates
 from synreal.data.inspection.scan import Effect, Scan, effect_of, scan
 from synreal.data.inspection.store import Store
+from synreal.data.inspection.teaching import nothing_taught
 from synreal.data.sets import ImageSet
 from synreal.errors import ConfigError, DataError
 
@@ -249,8 +250,8 @@ def _check_part(
     elif found.images - len(skipped) == 1:
         findings.append(Finding("one image only", where, "A single image is not a data set.", "note"))
     kind = images.label_kind
-    if part == "train" and (why := kind.teaches(found.counts)) is not None:
-        findings.append(Finding("teaches nothing", where, f"{where} can teach nothing: {why}.", "note"))
+    if part == "train" and (why := nothing_taught(images, found.counts)) is not None:
+        findings.append(Finding("teaches nothing", where, why, "stops"))
     background = kind.background and images.classes[0] == "background"
     for number, name in enumerate(images.classes):
         if found.class_images[number] == 0 and not (background and number == 0):

@@ -68,7 +68,7 @@ class Scan(Kept):
         class_images: For each class in how many images it occurs.
         class_labels: For each class its images, pixels or boxes.
         ignored: Pixels that are ignored, or boxes around crowds.
-        small: Boxes that are too small to be learned from.
+        small: Boxes, or pixels, that are too little to be learned from.
         unlabelled: Images without any object; of masks, those whose pixels are all ignored.
         encodings: Image files by how they are stored.
         label_encodings: Label files by how they are stored; empty where labels lie in no image file.

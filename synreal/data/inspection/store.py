@@ -15,7 +15,7 @@ from synreal.data.sets import ImageSet
 from synreal.errors import ConfigError
 from synreal.reading import read_bytes
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Raised when a scan looks for more, or says it differently: what was kept of older ones is not read."""
 
 Model = TypeVar("Model", bound=BaseModel)

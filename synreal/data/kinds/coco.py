@@ -108,15 +108,16 @@ class Coco(NamedData):
 
     def _classes(self, split: str, path: Path, categories: Any, label: str) -> tuple[tuple[str, ...], dict[Any, Uses]]:
         """Return class names, and by category id what its objects stand for."""
+        from synreal.data.files.coco_json import key_in
+
         listed: dict[Any, str] = {}
         for index, entry in enumerate(categories):
-            name = entry.get("name") if isinstance(entry, dict) else None
-            if not isinstance(name, (str, int)) or not isinstance(entry.get("id"), (int, str)):  # BlenderProc: numbers
+            key = key_in(entry, "id", f"{path}: categories[{index}]", "an object with id and name")
+            name = entry.get("name")
+            if not isinstance(name, (str, int)):  # BlenderProc: numbers
                 raise DataError(f"{path}: categories[{index}] is {entry!r}, expected an object with id and name.")
-            if listed.setdefault(entry["id"], str(name)) != str(name):
-                raise DataError(
-                    f"{path}: categories {listed[entry['id']]!r} and {str(name)!r} have the same id {entry['id']!r}."
-                )
+            if listed.setdefault(key, str(name)) != str(name):
+                raise DataError(f"{path}: categories {listed[key]!r} and {str(name)!r} have the same id {key!r}.")
         # Two categories may share a name: Roboflow lists the name of the project besides its classes.
         names = tuple(dict.fromkeys(listed[key] for key in sorted(listed, key=lambda key: (isinstance(key, str), key))))
         if not names:

@@ -53,6 +53,8 @@ class ImageFolder(OwnData):
                 f"{self.label} ({split}): no image in the class folders of {folder}: {some(classes, 12)}. "
                 f"Read are {', '.join(SUFFIXES)}."
             )
+        if self.classes is None and len(there) == 1:
+            self._check_depth(folder / next(iter(there.values())), split)
         warn_of_empty(f"{self.label}, {folder}", classes, labels)
         kept = self.part(files, split)
         return LabelFiles(
@@ -64,6 +66,17 @@ class ImageFolder(OwnData):
             classes,
             dropped=_left_out(folder, [there[name] for name in there if name not in classes]),
             max_pixels=self.max_pixels,
+        )
+
+    def _check_depth(self, folder: Path, split: str) -> None:
+        """Refuse a single folder that holds folders alone: as a rule it is one around those of the classes."""
+        inner = subfolders(folder)
+        if len(inner) < 2 or _loose_images(folder):
+            return
+        raise DataError(
+            f"{self.label} ({split}): the only class folder, {folder}, holds the folders {some(inner)} and no image "
+            f"of its own. If those are the classes, give that folder: {self.kind}:{folder}. If {folder.name} is the "
+            f"only class, say so: classes=[{folder.name!r}]."
         )
 
     def _alone(self, folder: Path) -> str:

@@ -26,7 +26,7 @@ class Counts(NamedTuple):
     Attributes:
         labels: Images, pixels or boxes by class: int64, (C,).
         ignored: Pixels without a class, or boxes around crowds.
-        small: Boxes that are too small to be learned from.
+        small: Boxes, or pixels, that are too little to be learned from.
     """
 
     labels: NDArray[np.int64]

@@ -110,9 +110,10 @@ class Objects(LabelKind[Boxes]):
         """Say that there is no object, that all are crowds, or that all are below a pixel."""
         total = int(counts.labels.sum())
         if not total:
-            crowds = "all boxes stand for crowds, which are not trained on"
+            crowds = "all boxes stand for crowds (iscrowd, or names to ignore), which are not trained on"
             return crowds if counts.ignored else "there is no object"
-        return "every box has a side below one pixel" if counts.small == total else None
+        small = "every box has a side below one pixel, as where shares of width and height are read as pixels"
+        return small if counts.small == total else None
 
     def digest(self, label: Boxes) -> bytes:
         """Return the fields, one after the other."""

@@ -45,8 +45,11 @@ class Classes(LabelKind[int]):
         return f"label {int(label)}, expected 0..{len(classes) - 1} for {len(classes)} classes."
 
     def teaches(self, counts: Counts) -> str | None:
-        """Say that there is one class only."""
-        return "all images are of one class" if np.count_nonzero(counts.labels) == 1 else None
+        """Say that there is one class only, or none."""
+        shown = np.count_nonzero(counts.labels)
+        if not shown:
+            return "there is no image"
+        return "all images are of one class, and it takes two to tell apart" if shown == 1 else None
 
     def digests(self, labels: Iterable[int]) -> Iterator[bytes]:
         """Return the classes, int64, at once."""

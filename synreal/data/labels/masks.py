@@ -49,9 +49,11 @@ class Masks(LabelKind[Tensor]):
         return moved
 
     def count(self, label: Tensor, classes: int) -> Counts:
-        """Count pixels."""
+        """Count pixels; small is a single pixel that is not of the image's most frequent class."""
         counts = np.bincount(label.numpy().ravel(), minlength=IGNORE + 1)
-        return Counts(counts[:classes], int(counts[IGNORE]))
+        pixels = counts[:classes]
+        rest = int(pixels.sum() - pixels.max(initial=0))
+        return Counts(pixels, int(counts[IGNORE]), rest if rest == 1 else 0)
 
     def problem(self, label: Tensor, image_size: tuple[int, int] | None, classes: Sequence[str]) -> str | None:
         """Say what does not fit: dtype, shape or classes."""
@@ -71,10 +73,14 @@ class Masks(LabelKind[Tensor]):
         return "mask ignored", f"All pixels of {place} are ignored."
 
     def teaches(self, counts: Counts) -> str | None:
-        """Say that every pixel is ignored, or that there is one class only."""
+        """Say that every pixel is ignored, that there is one class only, or that no object has more than a pixel."""
         if not counts.labels.any():
             return "all pixels are ignored"
-        return "all pixels are of one class" if np.count_nonzero(counts.labels) == 1 else None
+        if np.count_nonzero(counts.labels) == 1:
+            return "all pixels are of one class"
+        if counts.small == counts.labels.sum() - counts.labels.max():
+            return "no image shows more than one pixel of an object, as where shares of its size are drawn as pixels"
+        return None
 
     def encode(self, label: Tensor) -> dict[str, NDArray[Any]]:
         """Return the mask as a PNG."""

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from synreal import stopping
 from synreal.config import RunConfig
+from synreal.data.inspection.teaching import check_teaches
 from synreal.engine.loading import length
 from synreal.engine.phases.base import PHASES, Sees
 from synreal.engine.phases.real_images import (
@@ -86,6 +87,7 @@ class FewShot(Train):
 
         Raises:
             ConfigError: If a class has too few images, or some of the part are tested on.
+            DataError: If the part can teach nothing.
         """
         entry, part = part_of(self.images, task.setup.targets)
         pool = load_real(task, entry, part)
@@ -94,6 +96,7 @@ class FewShot(Train):
                 f"few_shot would draw from images that {shared[0]!r} is tested on ({shared[1]}). Give it a part of "
                 "the target, or other real data, that shares none: few_shot(images=...)."
             )
+        check_teaches(pool)
         task.real[self.name] = pool.subset(drawn(pool, self.n, task.setup.seed))
         return [Seen(data=entry.label, split=pool.split, fingerprint=pool.fingerprint, tested=False, labels=self.n)]
 

@@ -368,7 +368,7 @@ def test_polygons_without_area_are_counted(tmp_path: Path) -> None:
 
 
 def test_annotations_of_unknown_images_are_counted(tmp_path: Path) -> None:
-    root = small(tmp_path, BOX, {**BOX, "image_id": 5}, {**BOX, "image_id": "1"})
+    root = small(tmp_path, BOX, {**BOX, "image_id": 5}, {**BOX, "image_id": "x"})
     with pytest.warns(UserWarning, match="2 annotations of images that the JSON does not list left out"):
         assert len(boxes_of(root).labels) == 1
 
@@ -377,8 +377,17 @@ def test_annotations_of_unknown_images_are_counted(tmp_path: Path) -> None:
     ("damage", "message"),
     [
         ({"category_id": 9}, r"annotation 0 has category_id 9, which is not among categories: 1, 2"),
-        ({"category_id": None}, r"annotations\[0\] has no image_id or no category_id"),
-        ({"image_id": [1]}, r"annotations\[0\] has no image_id or no category_id"),
+        ({"category_id": None}, r"annotations\[0\] has the category_id None, expected a whole number or a text"),
+        ({"image_id": [1]}, r"annotations\[0\] has the image_id \[1\], expected a whole number or a text"),
+        ({"image_id": 1.5}, r"annotations\[0\] has the image_id 1\.5, expected a whole number or a text"),
+        ({"image_id": float("nan")}, r"annotations\[0\] has the image_id nan, expected a whole number or a text"),
+        ({"image_id": "1"}, r"annotations\[0\] has the image_id '1', a text, but images have the id 1, a number"),
+        (
+            {"category_id": "2"},
+            r"annotations\[0\] has the category_id '2', a text, but categories have the id 2, a number.*Write both",
+        ),
+        ({"iscrowd": 2}, "iscrowd of annotation 0 is 2, expected 0 or 1"),
+        ({"iscrowd": "no"}, "iscrowd of annotation 0 is 'no', expected 0 or 1"),
         ({"bbox": [1, 2, 3]}, r"the bbox of annotation 0 is \[1, 2, 3\], expected \[x, y, width, height\]"),
         ({"bbox": "1 2 3 4"}, r"the bbox of annotation 0 is '1 2 3 4'"),
         ({"bbox": None, "segmentation": []}, r"the bbox of annotation 0 is None"),
@@ -415,6 +424,45 @@ def test_damaged_segmentations_are_named(tmp_path: Path, segmentation: Any, mess
         mask_of(root)
 
 
+@pytest.mark.parametrize("key", [1.0, "1", "a"], ids=repr)
+def test_ids_may_be_texts_or_whole_numbers_of_any_type(tmp_path: Path, key: Any) -> None:
+    root = small(tmp_path, {**BOX, "image_id": key, "category_id": key}, id=key)
+    edit(root, categories=[{"id": key, "name": "car"}])
+    assert len(boxes_of(root).labels) == 1
+    edit(root, annotations=[{**BOX, "image_id": 1, "category_id": key}])
+    if key == "1":
+        with pytest.raises(DataError, match="image_id 1, a number, but images have the id '1', a text"):
+            boxes_of(root)
+
+
+def test_ids_that_are_numbers_of_two_types_match(tmp_path: Path) -> None:
+    root = small(tmp_path, {**BOX, "image_id": 1.0, "category_id": 2.0})
+    assert boxes_of(root).labels.tolist() == [1]
+
+
+@pytest.mark.parametrize("label", ["boxes", "masks"])
+def test_images_and_categories_may_have_an_image_id_too(tmp_path: Path, label: str) -> None:
+    root = small(tmp_path, {**BOX, "segmentation": [[2, 2, 8, 2, 8, 8, 2, 8]]}, image_id=1)
+    edit(root, categories=[{"id": 1, "name": "car", "image_id": 0}])
+    images = load(f"coco:{root}", "test", label=label)
+    assert (images.size(0), images.classes[-1]) == (SIZE[::-1], "car")
+
+
+@pytest.mark.parametrize(
+    ("given", "crowd"),
+    [(0, False), (1, True), ("0", False), ("1", True), (True, True), (0.0, False), (None, False), ("", False)],
+)
+def test_a_crowd_may_be_said_in_text(tmp_path: Path, given: Any, crowd: bool) -> None:
+    assert boxes_of(small(tmp_path, {**BOX, "iscrowd": given})).crowd.tolist() == [crowd]
+
+
+@pytest.mark.parametrize("label", ["boxes", "masks"])
+def test_a_polygon_of_pairs_is_refused(tmp_path: Path, label: str) -> None:
+    root = small(tmp_path, {"bbox": None, "segmentation": [[2, 3], [8, 3], [8, 7], [2, 7]]})
+    with pytest.raises(DataError, match=r"annotation 0 is neither.*it is one list of pairs \[x, y\]; join them"):
+        load(f"coco:{root}", "test", label=label)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -423,6 +471,9 @@ def test_damaged_segmentations_are_named(tmp_path: Path, segmentation: Any, mess
         ({"categories": []}, "lists no categories"),
         ({"categories": [{"id": 1}]}, r"categories\[0\] is \{'id': 1\}, expected an object with id and name"),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "'a' and 'b' have the same id 1"),
+        ({"images": [{"file_name": "a.png"}]}, r"images\[0\] has no id. Expected is an object with id and file_name"),
+        ({"images": [{"id": 1.5, "file_name": "a.png"}]}, r"images\[0\] has the id 1\.5, expected a whole number"),
+        ({"images": ["a.png"]}, r"images\[0\] is 'a\.png', expected an object with id and file_name"),
         ({"images": [{"id": 1}]}, r"images\[0\] is \{'id': 1\}, expected an object with id and file_name"),
         ({"images": [{"id": 1, "file_name": n} for n in ("a.png", "b.png")]}, "lists 2 images with the id 1"),
         ({"images": [{"id": n, "file_name": "a.png"} for n in (1, 2)]}, r"2 images with the file_name 'a\.png'"),

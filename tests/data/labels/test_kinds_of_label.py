@@ -123,7 +123,11 @@ def test_masks_and_boxes_move_with_the_image():
 
 def test_what_is_ignored_and_what_is_small_is_counted():
     counts = Masks().count(EXAMPLES["masks"][0], 3)
-    assert (counts.labels.tolist(), counts.ignored) == ([6, 6, 6], 6)
+    assert (counts.labels.tolist(), counts.ignored, counts.small) == ([6, 6, 6], 6, 0)
+    for other, small in ((1, 1), (2, 0)):  # pixels that are not of the class of nearly all
+        mask = torch.zeros(SIZE, dtype=torch.uint8)
+        mask[0, :other] = 1
+        assert Masks().count(mask, 3).small == small
     objects = boxes((0, 0, 0.5, 3), (0, 0, 2, 0.25), (0, 0, 3, 3), (1, 1, 1.5, 2), labels=[0, 1, 1, 2])
     crowd = Boxes(objects.boxes, objects.labels, torch.tensor([False, False, False, True]), objects.area)
     counts = Objects().count(crowd, 3)
@@ -138,8 +142,11 @@ def test_what_is_ignored_and_what_is_small_is_counted():
     [
         (Classes(), ([3, 1], 0, 0), None),
         (Classes(), ([3, 0], 0, 0), "all images are of one class"),
+        (Classes(), ([0, 0], 0, 0), "there is no image"),
         (Masks(), ([3, 1], 9, 0), None),
         (Masks(), ([3, 0], 9, 0), "all pixels are of one class"),
+        (Masks(), ([30, 3], 9, 3), "no image shows more than one pixel of an object"),
+        (Masks(), ([30, 4], 9, 3), None),
         (Masks(), ([0, 0], 9, 0), "all pixels are ignored"),
         (Objects(), ([3, 0], 0, 0), None),
         (Objects(), ([3, 1], 3, 0), None),

@@ -16,6 +16,7 @@ from synreal import data
 from synreal.data.aligned import aligned
 from synreal.data.class_names import align_names
 from synreal.data.files.copies import Resized
+from synreal.data.inspection.teaching import check_teaches
 from synreal.data.labels import LABELS
 from synreal.errors import ConfigError, DataError
 from synreal.plugins import load_plugin
@@ -187,8 +188,10 @@ def test_a_part_that_teaches_nothing_is_told(plugin, root, call):
     for path in root.glob("*.npy"):
         np.save(path, np.full((20, 30), np.nan, np.float32))
     code, out, _ = call("data", "check", f"lidar:{root}", "--plugin", plugin, "--as", "source")
-    assert code == 0
+    assert code == 1
     assert "lidar (train) can teach nothing: no pixel has a distance." in out
+    with pytest.raises(DataError, match=r"lidar \(train\) can teach nothing: no pixel has a distance"):
+        check_teaches(data.load(f"lidar:{root}", "train", "depth"), cache=root / "cache")
 
 
 def test_it_is_listed(plugin, call):
