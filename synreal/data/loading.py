@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from synreal.data.datasets import STRICT, DataSet, Policy
+from synreal.data.files.paths import some
 from synreal.data.registry import check_labels, find
-from synreal.errors import ConfigError
+from synreal.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from synreal.data.sets import BoxedImages, ImageSet, LabelledImages, SegmentedImages
@@ -104,6 +106,8 @@ def load(
             f"Data set {entry.label!r} gave {images.label_kind.name} where {label} were asked for: its kind, "
             f"{entry.kind}, declares label_kinds ({', '.join(entry.label_kinds)}) that its read() does not tell apart."
         )
+    if policy.bad_image == "error":
+        _check_links(images)
     if "skip" in policy:
         from synreal.data.inspection.scan import usable
 
@@ -112,3 +116,14 @@ def load(
         counts = ", ".join(f"{number} {what}" for what, number in images.dropped.items())
         warnings.warn(f"{entry.label} ({split}): {counts}.", stacklevel=2)
     return images
+
+
+def _check_links(images: ImageSet[Any]) -> None:
+    """Raise ``DataError`` if files are links that lead nowhere, which a scan of folders lists like others."""
+    files = (file for index in range(len(images)) for file in (images.path(index), images.label_path(index)))
+    gone = [str(file) for file in files if file is not None and os.path.islink(file) and not os.path.exists(file)]
+    if gone:
+        raise DataError(
+            f"{images.name} ({images.split}): {len(gone)} files are links that lead nowhere, e.g. {some(gone)}, to "
+            f"{os.readlink(gone[0])}. Restore what they lead to, or leave them out with on_bad_image: skip."
+        )

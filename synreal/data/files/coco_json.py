@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from synreal.data.files.paths import some
+from synreal.data.files.paths import not_utf8, some
 from synreal.errors import DataError
 from synreal.reading import read_json
 
@@ -72,6 +72,8 @@ def parse(path: Path, masks: bool) -> dict[str, Any]:
         raise DataError(f"Cannot read {path}: {error.strerror}.") from None
     except DataError:
         raise
+    except UnicodeDecodeError as error:
+        raise DataError(not_utf8(path, error)) from None
     except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}. It may be truncated; export it again.") from None
     expected = ("images", "annotations", "categories")

@@ -21,7 +21,7 @@ _FAR: Final = 8  # corners of polygons farther out than this many sides of the i
 
 
 def boxes_of(path: Path, size: tuple[int, int], objects: Sequence[Object], dropped: Counter[str]) -> Boxes:
-    """Return the objects of an image of this height and width, and count those without area."""
+    """Return the objects of an image of this height and width, and count those that are left out."""
     corners: list[tuple[float, float, float, float]] = []
     areas: list[float] = []
     for each in objects:
@@ -38,11 +38,10 @@ def boxes_of(path: Path, size: tuple[int, int], objects: Sequence[Object], dropp
             ) from None
         corners.append((x, y, x + width, y + height))
         areas.append(math.nan if area is None else float(area))
-    boxes, empty = named_boxes(
+    boxes, lost = named_boxes(
         corners, [each.uses for each in objects], size, crowd=[each.crowd for each in objects], area=areas
     )
-    if empty:
-        dropped["boxes without area left out"] += empty
+    dropped.update(lost)
     return boxes
 
 

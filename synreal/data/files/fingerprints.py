@@ -87,6 +87,9 @@ def _states(start: str, names: Sequence[str]) -> tuple[bytes, int]:
         try:
             found = os.stat(start + name)
         except OSError as error:
+            if os.path.islink(start + name):  # one that leads nowhere is a file that cannot be opened
+                lines.append(f"{name}\0-\n")
+                continue
             raise DataError(f"{start}{name}: {error.strerror}.") from None
         latest = max(latest, found.st_mtime_ns, found.st_ctime_ns)
         lines.append(f"{name}\0{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_dev} {found.st_ino}\n")

@@ -14,8 +14,13 @@ from synreal.errors import DataError
 from synreal.parsing import shortened
 from synreal.reading import name_problem, read_bytes
 
-SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
+SUFFIXES: Final = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".gif"),
+)
 """File endings that a scan of a folder takes for images, in lower case."""
+
+_NOT_READ = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".tga")  # photographs and renders in formats that are refused
 
 _LITTER = {"thumbs.db", "desktop.ini", ".ds_store", "__macosx"}
 
@@ -73,13 +78,15 @@ class Inside:
         real = os.path.join(self._folders[folder], name)
         if name in ("", ".", "..") or os.path.islink(real):
             real = os.path.realpath(real)
+        up = ".." in plain.split("/")
         if real != self._base and not real.startswith(self._base.rstrip(os.sep) + os.sep):
-            linked = "" if ".." in plain.split("/") else f" through a symbolic link to {real}"
+            linked = "" if up else f" through a symbolic link to {real}"
             raise DataError(
                 f"{where}: the path {relative!r} leads out of {self.root}{linked}. Paths stay in that folder; give a "
                 "root that holds all files."
             )
-        return joined
+        # "../parts/a.png" of a root "parts" is "a.png": labels are looked for by that name.
+        return os.path.normpath(os.path.join(self.root, os.path.relpath(real, self._base))) if up else joined
 
     def _check_name(self, plain: str, relative: str, where: str) -> None:
         if not plain.strip():
@@ -108,15 +115,18 @@ def read_lines(path: Path, *, empty: bool = False) -> list[tuple[int, str]]:
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}.") from None
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8: byte {error.object[error.start]:#04x} at {error.start}. Save it as UTF-8."
-        ) from None
+        raise DataError(not_utf8(path, error)) from None
     # Not splitlines: it also ends lines at characters that file names may hold.
     rows = enumerate(re.split("\r\n|\r|\n", text), 1)
     lines = [(number, line.strip()) for number, line in rows if line.strip()]
     if not lines and not empty:
         raise DataError(f"{path} lists nothing.")
     return lines
+
+
+def not_utf8(path: Path, error: UnicodeDecodeError) -> str:
+    """Say that a file is in another encoding."""
+    return f"{path} is not UTF-8: byte {error.object[error.start]:#04x} at {error.start}. Save it as UTF-8."
 
 
 def without_duplicates(rows: Sequence[tuple[int, str]], path: Path) -> list[tuple[int, str]]:
@@ -142,8 +152,19 @@ def scan_images(folder: Path) -> list[str]:
 
     Raises:
         DataError: If a folder cannot be read.
+
+    Warns:
+        UserWarning: If images lie there in formats that are not read; counts them.
     """
-    return _scan(folder, SUFFIXES)
+    found = _scan(folder, (*SUFFIXES, *_NOT_READ))
+    other = [name for name in found if name.lower().endswith(_NOT_READ)]
+    if other:
+        warnings.warn(
+            f"{folder}: {len(other)} images are in formats that are not read and left out, e.g. {some(other)}. Convert "
+            "them to PNG or JPEG.",
+            stacklevel=3,
+        )
+    return [name for name in found if not name.lower().endswith(_NOT_READ)]
 
 
 def scan_files(folder: Path, suffix: str) -> list[str]:

@@ -90,8 +90,8 @@ class Coco(NamedData):
 
     def _json(self, split: str) -> Path:
         given = self.place(split, self.annotations)
-        found = [path for folder in ("", "*/") for path in sorted(self.root.glob(f"{folder}*.json"))]
-        found = [path for path in found if not is_litter(path.name)]
+        found = [path for folder in ("", "*/") for path in sorted(self.root.glob(f"{folder}*.*"))]
+        found = [path for path in found if path.suffix.lower() == ".json" and not is_litter(path.name)]
         names = some([path.relative_to(self.root).as_posix() for path in found], 12) or "none"
         if given is not None:
             if os.path.isfile(self.root / given):

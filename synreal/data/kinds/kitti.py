@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
@@ -26,6 +27,7 @@ _PAIRS = (
 )
 _DEPTH = 2  # folders below the root that are looked into, e.g. scene/Camera
 _NUMBERS = 7  # truncated, occluded, alpha, left, top, right, bottom; what follows is of three dimensions
+_LAYOUTS = (7, 14, 15)  # up to the box alone, KITTI's labels, and predictions, with a score
 _DONT_CARE = "dontcare"
 
 
@@ -190,15 +192,34 @@ def _read(path: Path, dont_care: str | None) -> tuple[Annotation, int]:
 def _fields(line: str, where: str) -> tuple[str, list[float]]:
     """Split a line into a name, which may hold spaces, and the numbers after it."""
     words = line.split()
-    first = next((index for index, word in enumerate(words) if index and _is_number(word)), len(words))
+    # The name ends at the last word that is no number, or, as in "Type 2", at a number after which the rest fits.
+    first = 1 + max((index for index, word in enumerate(words) if not _is_number(word)), default=0)
+    longer = [at for at in range(first, len(words)) if len(words) - at in _LAYOUTS and _fits(words[at:])]
+    whole = not any(map(_is_number, words[1:first])) or first in longer
+    if whole and longer and first not in longer and not _fits(words[first:]):
+        first = longer[0]
     numbers = words[first:]
-    if len(numbers) < _NUMBERS or not all(map(_is_number, numbers)):
+    if len(numbers) < _NUMBERS or not whole:
         yolo = " This looks like YOLO: format yolo." if len(words) == 5 and _is_number(words[0]) else ""
         raise DataError(
             f"{where}: expected a name and at least {_NUMBERS} numbers (truncated, occluded, alpha, left, top, right, "
             f"bottom), got {line!r}.{yolo}"
         )
     return " ".join(words[:first]), [float(word) for word in numbers]
+
+
+def _fits(numbers: Sequence[str]) -> bool:
+    """Tell whether numbers are what KITTI writes behind a name: shares, whole numbers, angles, ordered corners."""
+    if len(numbers) < _NUMBERS:
+        return False
+    truncated, _, alpha, left, top, right, bottom = map(float, numbers[:_NUMBERS])
+    return (
+        (0 <= truncated <= 1 or truncated == -1)
+        and re.fullmatch("-1|[0-3]", numbers[1]) is not None
+        and -10 <= alpha <= 7
+        and left <= right
+        and top <= bottom
+    )
 
 
 def _is_number(word: str) -> bool:

@@ -179,23 +179,17 @@ class MaskFolders(OwnData):
         return paths
 
     def _held(self, masks: Sequence[str]) -> set[Code]:
-        """Return numbers, or colours, that the first masks hold."""
-        import numpy as np
-
-        from synreal.data.files.decoding import opened, read_channel, read_colours, read_ids
-
+        """Return numbers, or colours, that the first masks hold of those that can be read."""
         held: set[Code] = set()
-        for name in masks[:_LOOKED_AT]:
-            if self.channel is not None:
-                held |= set(np.unique(read_channel(self.root / name, self.channel)).tolist())
-                continue
-            with opened(self.root / name, decode=False) as image:
-                coloured = image.mode in ("RGB", "RGBA")
-            if coloured:
-                pixels = read_colours(self.root / name).reshape(-1, 3)
-                held |= {(int(r), int(g), int(b)) for r, g, b in np.unique(pixels, axis=0)}
-            else:
-                held |= set(np.unique(read_ids(self.root / name)).tolist())
+        failed: list[DataError] = []
+        first = masks[:_LOOKED_AT]
+        for name in first:
+            try:
+                held |= _codes_in(self.root / name, self.channel)
+            except DataError as error:  # it is named, or left out, when it is its turn
+                failed.append(error)
+        if len(failed) == len(first):
+            raise failed[0]
         return held
 
     def _meaning(self, pairs: Sequence[tuple[str, Code]], where: str) -> tuple[tuple[str, ...], dict[Code, int]]:
@@ -333,6 +327,21 @@ class MaskFolders(OwnData):
             f"Data set {self.label!r}: no folder of {what} found in {self.root}: it holds the folders "
             f"{some(seen, 12) or 'none'}. Name it with {what}, e.g. {what}: my-{what}."
         )
+
+
+def _codes_in(path: Path, channel: Channel | None) -> set[Code]:
+    import numpy as np
+
+    from synreal.data.files.decoding import opened, read_channel, read_colours, read_ids
+
+    if channel is not None:
+        return set(np.unique(read_channel(path, channel)).tolist())
+    with opened(path, decode=False) as image:
+        coloured = image.mode in ("RGB", "RGBA")
+    if coloured:
+        pixels = np.unique(read_colours(path).reshape(-1, 3), axis=0)
+        return {(int(r), int(g), int(b)) for r, g, b in pixels}
+    return set(np.unique(read_ids(path)).tolist())
 
 
 def _listed_keys(rows: Sequence[tuple[int, str]], listed: Path, root: Path, images: Mapping[str, str]) -> set[str]:

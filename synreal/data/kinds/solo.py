@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from synreal.data.datasets import DATA, Policy
-from synreal.data.files.paths import inside, subfolders
+from synreal.data.files.paths import inside, not_utf8, subfolders
 from synreal.data.naming import NamedData, Naming
 from synreal.errors import DataError
 from synreal.reading import read_json
@@ -194,6 +194,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = read_json(path)
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise DataError(not_utf8(path, error)) from None
     except ValueError as error:
         raise DataError(
             f"{path} is not JSON: {error}. The simulation may have been stopped; delete the frame."
@@ -263,7 +265,6 @@ def _boxes(shot: _Shot, size: tuple[int, int], naming: Naming, dropped: Counter[
     if not all(uses):
         dropped["objects of classes that are not used left out"] += sum(not use for use in uses)
     corners = [(x, y, x + width, y + height) for _, (x, y, width, height) in shot.labels]
-    boxes, empty = boxes_of(corners, uses, size)
-    if empty:
-        dropped["boxes without area left out"] += empty
+    boxes, lost = boxes_of(corners, uses, size)
+    dropped.update(lost)
     return boxes

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
+from xml.etree.ElementTree import Element
 
 from pydantic import model_validator
 from typing_extensions import Self
 
 from synreal.data.datasets import DATA, FolderData, Policy
 from synreal.data.files.paths import by_stem, find_tree, inside, is_litter, read_lines, scan_files, scan_images, some
+from synreal.data.files.xml_trees import parse_xml
 from synreal.data.naming import NamedData, Naming
 from synreal.errors import DataError
 from synreal.reading import read_bytes
@@ -54,7 +55,7 @@ def read_annotation(path: Path) -> Annotation:
         raise DataError(f"Cannot read {path}: {error.strerror}.") from None
     if len(raw) > _MOST_BYTES:
         raise DataError(f"{path} is {len(raw):,} bytes long; the annotation of an image has at most {_MOST_BYTES:,}.")
-    root = _parse(raw, path)
+    root = parse_xml(raw, path)
     if root.tag != "annotation":
         raise DataError(f"{path} holds <{root.tag}>, expected <annotation>: it is not an annotation of Pascal VOC.")
     names, corners = [], []
@@ -68,27 +69,6 @@ def read_annotation(path: Path) -> Annotation:
         x0, y0, x1, y1 = (_number(box, key, where) for key in ("xmin", "ymin", "xmax", "ymax"))
         corners.append((x0, y0, x1, y1))
     return Annotation((root.findtext("filename") or "").strip(), _size(root, path), names, corners)
-
-
-def _parse(raw: bytes, path: Path) -> Element:
-    builder = TreeBuilder()
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
-
-    def refuse(name: str, *_: object) -> None:
-        raise DataError(f"{path} declares the entity {name!r}, which no annotation needs. It is not read.")
-
-    parser.EntityDeclHandler = refuse
-    try:
-        parser.Parse(raw, True)
-    except (expat.ExpatError, LookupError, ValueError) as error:  # the latter two of encodings that nobody knows
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} is not XML: {error}. It may be truncated; export it again.") from None
-    return builder.close()
 
 
 def _number(box: Element, key: str, where: str) -> float:
@@ -144,7 +124,8 @@ def read_boxes(
 
     others: dict[str, int] = {}
     files, boxes, sizes = [], [], []
-    without_area = unreadable = 0
+    lost: Counter[str] = Counter()
+    unreadable = 0
     found = sizes_of(
         [root / file for file in annotated],
         [annotation.size for annotation in annotated.values()],
@@ -158,22 +139,23 @@ def read_boxes(
         if size is None:
             unreadable += 1
             continue
-        objects, empty = boxes_of(annotation.corners, [naming.uses.get(name, ()) for name in annotation.names], size)
-        without_area += empty
+        objects, out = boxes_of(annotation.corners, [naming.uses.get(name, ()) for name in annotation.names], size)
+        lost.update(out)
         files.append(file)
         boxes.append(objects)
         sizes.append(annotation.size)
-    if files and split != "heldout" and all(objects.crowd.all() for objects in boxes):  # those may be few
-        raise DataError(
-            f"{data.label} ({split}): no image has a box of {', '.join(naming.classes)}. Other names found: "
-            f"{some(sorted(others), 12) or 'none'}."
-        )
     counts = {
         **(dropped or {}),
         f"objects of other classes ({some(sorted(others))}) left out": sum(others.values()),
-        "boxes without area left out": without_area,
+        **lost,
         "images that cannot be read left out": unreadable,
     }
+    if files and split != "heldout" and all(objects.crowd.all() for objects in boxes):  # those may be few
+        raise DataError(
+            f"{data.label} ({split}): no image has a box of {', '.join(naming.classes)}. Other names found: "
+            f"{some(sorted(others), 12) or 'none'}. Left out: "
+            f"{', '.join(f'{count} {what}' for what, count in counts.items() if count) or 'nothing'}."
+        )
     return BoxFiles(
         data.label,
         split,

@@ -211,7 +211,8 @@ def _base(root: Path, file: Path, given: object) -> Path:
     there = os.path.isdir(path)  # unlike Path's, no error where no folder can have this name
     if there:
         if path.resolve().is_relative_to(root.resolve()):
-            return path
+            # As "../parts" leads back to a root "parts"; files are named below the root, as labels are.
+            return root / path.resolve().relative_to(root.resolve()) if ".." in path.parts else path
     elif PurePosixPath(str(given)).name in ("", ".", root.name):  # as it was called where it was made
         return root
     raise DataError(
@@ -288,8 +289,10 @@ def _label_files(root: Path, files: Sequence[str]) -> tuple[list[str | None], in
     Raises:
         DataError: If no image has one.
     """
-    there = set(scan_files(root, ".txt"))
-    labels = [next((place for place in _label_places(file) if place in there), None) for file in files]
+    there: dict[str, str] = {}
+    for name in scan_files(root, ".txt"):  # of a.txt and a.TXT the former
+        there[name[:-4] + ".txt"] = name
+    labels = [next((there[place] for place in _label_places(file) if place in there), None) for file in files]
     if files and not any(labels):
         raise DataError(
             f"{root}: none of {len(files)} images has a label file, e.g. {files[0]} neither "
@@ -297,7 +300,7 @@ def _label_files(root: Path, files: Sequence[str]) -> tuple[list[str | None], in
         )
     folders = {PurePosixPath(place).parent for file in files for place in _label_places(file)[:1]}
     taken = {place for file in scan_images(root) for place in _label_places(file)}
-    alone = [file for file in there - taken if PurePosixPath(file).parent in folders]
+    alone = [file for file in there.keys() - taken if PurePosixPath(file).parent in folders]
     return labels, sum(PurePosixPath(file).name != _NAMES for file in alone)
 
 
@@ -383,6 +386,6 @@ def _boxes(path: Path, size: tuple[int, int], numbers: _Numbers, keypoints: bool
         # Rounded shares reach out of the image by less than half a pixel.
         out = max(-x0 * width, -y0 * height, (x1 - 1) * width, (y1 - 1) * height)
         dropped["boxes clipped that reach out of their image"] += out > 0.5
-    objects, empty = boxes_of(corners, uses, size)
-    dropped["boxes without area left out"] += empty
+    objects, lost = boxes_of(corners, uses, size)
+    dropped.update(lost)
     return objects

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
@@ -146,7 +147,7 @@ def boxes_of(
     *,
     crowd: Sequence[bool] | None = None,
     area: ArrayLike | None = None,
-) -> tuple[Boxes, int]:
+) -> tuple[Boxes, Counter[str]]:
     """Make boxes of objects that stand for none, one or several classes; see ``usable_boxes``.
 
     Args:
@@ -158,10 +159,10 @@ def boxes_of(
         area: Pixels of each object's visible mask.
 
     Returns:
-        The boxes, one for each object and class, and how many objects were left out.
+        The boxes, one for each object and class, and how many objects were left out, by why.
     """
     given = [index for index, use in enumerate(uses) if use]
-    plain, empty = usable_boxes(
+    plain, lost = usable_boxes(
         np.asarray(corners, dtype=np.float64).reshape(len(uses), 4)[given],
         given,
         size,
@@ -172,7 +173,7 @@ def boxes_of(
     chosen = torch.tensor([row for row, _, _ in rows], dtype=torch.int64)
     labels = torch.tensor([label for _, label, _ in rows], dtype=torch.int64)
     crowds = torch.tensor([many for _, _, many in rows], dtype=torch.bool)
-    return Boxes(plain.boxes[chosen], labels, plain.crowd[chosen] | crowds, plain.area[chosen]), empty
+    return Boxes(plain.boxes[chosen], labels, plain.crowd[chosen] | crowds, plain.area[chosen]), lost
 
 
 def usable_boxes(
@@ -182,7 +183,7 @@ def usable_boxes(
     *,
     crowd: Sequence[bool] | NDArray[np.bool_] | None = None,
     area: ArrayLike | None = None,
-) -> tuple[Boxes, int]:
+) -> tuple[Boxes, Counter[str]]:
     """Bring boxes as annotations give them to what a detector can learn from.
 
     Boxes are clipped to the image; those without area afterwards, or with a corner that is not finite, are left out.
@@ -196,7 +197,8 @@ def usable_boxes(
             box.
 
     Returns:
-        The objects, and how many were left out.
+        The objects, and how many were left out, by why: those whose first corner is right of or below the second are
+        told from those without area.
     """
     height, width = size
     raw = np.asarray(corners, dtype=np.float64).reshape(len(labels), 4)
@@ -216,4 +218,9 @@ def usable_boxes(
         torch.from_numpy(groups[kept]),
         torch.from_numpy(areas[kept]),
     )
-    return objects, int((~kept).sum())
+    swapped = np.isfinite(raw).all(1) & (raw[:, 2:] < raw[:, :2]).any(1)
+    counts = {
+        "boxes without area left out": int((~kept & ~swapped).sum()),
+        "boxes with swapped corners (width or height below 0) left out": int(swapped.sum()),
+    }
+    return objects, Counter({what: count for what, count in counts.items() if count})

@@ -363,7 +363,9 @@ def test_usable_boxes_are_those_with_area_inside_the_image(rows: list[Any], size
         wide, high = corners[2] - corners[0], corners[3] - corners[1]
         if wide > 0 and high > 0:
             expected.append((corners, label, crowd, area if is_area(area) else float(wide) * float(high)))
-    assert out == len(rows) - len(expected)
+    assert out.total() == len(rows) - len(expected)
+    swapped = [row for row in rows if all(map(math.isfinite, row[:4])) and (row[2] < row[0] or row[3] < row[1])]
+    assert out["boxes with swapped corners (width or height below 0) left out"] == len(swapped)
     assert found.boxes.dtype == torch.float32
     assert found.boxes.shape == (len(expected), 4)
     assert found.boxes.tolist() == [[float(edge) for edge in corners] for corners, *_ in expected]
@@ -376,7 +378,7 @@ def test_usable_boxes_are_those_with_area_inside_the_image(rows: list[Any], size
 def test_usable_boxes_without_areas_or_crowds() -> None:
     found, out = usable_boxes([[1, 2, 4, 8], [5, 5, 5, 9]], [1, 0], (10, 10))
 
-    assert out == 1
+    assert out == {"boxes without area left out": 1}
     assert found.area.tolist() == [18.0]
     assert found.crowd.tolist() == [False]
 
@@ -384,7 +386,7 @@ def test_usable_boxes_without_areas_or_crowds() -> None:
 def test_usable_boxes_of_nothing_are_empty() -> None:
     found, out = usable_boxes([], [], (4, 6))
 
-    assert out == 0
+    assert not out
     assert [tuple(part.shape) for part in (found.boxes, found.labels, found.crowd, found.area)] == [
         (0, 4),
         (0,),

@@ -261,3 +261,17 @@ def test_held_out_images_are_always_the_same() -> None:
     assert 35 < sum(index < 500 for index in held) < 65, "from everywhere"
     assert list(hold_out(["a", "b", "a"], 3)) == [True] * 3
     assert list(hold_out(["a", "a", "b"], 1)) in ([True, True, False], [False, False, True])
+
+
+@pytest.mark.parametrize(
+    "relative", ["../data/images/a b.png", "images/../images/a b.png", "..\\data\\images\\a b.png"]
+)
+def test_a_path_that_goes_up_and_comes_back_is_named_below_the_root(root: Path, relative: str) -> None:
+    assert inside(root, relative, "x") == root / "images/a b.png"
+
+
+def test_photographs_that_are_not_read_are_counted(root: Path) -> None:
+    for name in ("b.jfif", "c.JPE", "d.heic", "e.AVIF", "f.txt"):
+        write(root / "images" / name, "x")
+    with pytest.warns(UserWarning, match=r"2 images are in formats that are not read and left out, e\.g\. .*d\.heic"):
+        assert scan_images(root) == ["images/a b.png", "images/b.jfif", "images/c.JPE"]

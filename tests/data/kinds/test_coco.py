@@ -570,3 +570,19 @@ def test_an_image_without_size_that_cannot_be_read_is_left_out_as_the_policy_say
     with pytest.warns(UserWarning, match="1 images that cannot be read left out"):
         images = load(f"coco:{tmp_path}", "test", label, policy=Policy(bad_image="skip"))
     assert len(images) == 3
+
+
+def test_swapped_corners_and_foreign_encodings_are_told(tmp_path: Path) -> None:
+    root = small(tmp_path, BOX, {**BOX, "bbox": [10, 8, -4, 3]})
+    with pytest.warns(UserWarning, match="1 boxes with swapped corners .* left out"):
+        assert len(boxes_of(root).labels) == 1
+    text = (root / "annotations.json").read_text().replace("car", "größe")
+    (root / "annotations.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError, match=r"annotations\.json is not UTF-8: byte 0xf6 .* Save it as UTF-8"):
+        boxes_of(root)
+
+
+def test_the_json_may_end_in_capitals(tmp_path: Path) -> None:
+    root = small(tmp_path, BOX)
+    (root / "annotations.json").rename(root / "annotations.JSON")
+    assert len(boxes_of(root).labels) == 1

@@ -189,3 +189,27 @@ def test_images_that_cannot_be_read_are_left_out_if_asked(tree: Path) -> None:
         images = data.load(Kitti(root=tree), "test", label="boxes", policy=Policy(bad_image="skip"))
     assert len(images) == 6
     assert np.array_equal([len(images[i][1].labels) for i in range(6)], [1, 2, 3, 1, 3, 1])
+
+
+@pytest.mark.parametrize("fields", [8, 15, 16])
+@pytest.mark.parametrize("name", ["Truck 2", "Type 2", "Type 2 truck", "Van 10 20", "Car"])
+def test_names_may_hold_numbers(tree: Path, name: str, fields: int) -> None:
+    label(tree, 0, kitti_line(name, 1, 2, 30, 40, fields))
+    label(tree, 1, kitti_line("Car", 1, 2, 30, 40))
+    images = load(tree)
+    (number,) = images[0][1].labels.tolist()
+    assert images.classes[number] == name
+    assert images[0][1].boxes.tolist() == [[1, 2, 30, 40]]
+
+
+def test_a_damaged_number_is_no_part_of_a_name(tree: Path) -> None:
+    line = kitti_line("Car", 1, 2, 30, 40).replace("30.00", "3O.OO")
+    label(tree, 0, line)
+    with pytest.raises(DataError, match=r"0\.txt, line 1: expected a name and at least 7 numbers"):
+        load(tree)
+
+
+def test_swapped_corners_are_not_boxes_without_area(tree: Path) -> None:
+    label(tree, 0, kitti_line("Car", 30, 2, 1, 40), kitti_line("Car", 1, 2, 30, 40))
+    with pytest.warns(UserWarning, match="1 boxes with swapped corners .* left out"):
+        assert len(load(tree)[0][1].labels) == 1

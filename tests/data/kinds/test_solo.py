@@ -304,3 +304,18 @@ def test_an_image_without_size_that_cannot_be_read_is_left_out_as_the_policy_say
         read(tmp_path)
     with pytest.warns(UserWarning, match="1 images that cannot be read left out"):
         assert len(read(tmp_path, policy=Policy(bad_image="skip"))) == len(images) - 1
+
+
+def test_swapped_corners_and_foreign_encodings_are_told(tmp_path: Path) -> None:
+    solo_tree(tmp_path)
+    path = next(tmp_path.rglob("step0.frame_data.json"))
+    frame = json.loads(path.read_text())
+    for annotation in frame["captures"][0]["annotations"]:
+        for value in annotation.get("values", ()):
+            value["dimension"][0] *= -1
+    path.write_text(json.dumps(frame))
+    with pytest.warns(UserWarning, match="boxes with swapped corners .* left out"):
+        load(f"solo:{tmp_path}", "test", label="boxes")
+    path.write_bytes(path.read_bytes().replace(b"bolt", "größe".encode("latin-1")) + "ü".encode("latin-1"))
+    with pytest.raises(DataError, match=r"frame_data\.json is not UTF-8: byte .* Save it as UTF-8"):
+        load(f"solo:{tmp_path}", "test", label="boxes")

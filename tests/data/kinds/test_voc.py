@@ -201,7 +201,10 @@ def test_images_that_cannot_be_read_are_left_out_if_asked(tree: Path) -> None:
         ("", "is not XML: no element found"),
         ("<annotation><object>", "is not XML: no element found"),
         ("hello", "is not XML"),
-        ('<?xml version="1.0" encoding="nonsense"?><annotation/>', "is not XML: unknown encoding"),
+        (
+            '<?xml version="1.0" encoding="nonsense"?><annotation/>',
+            "says it is in nonsense, an encoding that is not known. Save it as UTF-8",
+        ),
         ("<html></html>", "holds <html>, expected <annotation>"),
         ("<annotation><object><bndbox/></object></annotation>", "object 1 has no <name>"),
         ("<annotation><object><name> </name><bndbox/></object></annotation>", "object 1 has no <name>"),
@@ -290,3 +293,21 @@ def test_folders_can_be_named(tree: Path, tmp_path: Path) -> None:
         load(tree, "test", images="../x/JPEGImages", annotations="Annotations")
     with pytest.raises(ConfigError, match="expected both images and annotations, or none"):
         data.find(f"voc(root='{tree}', images='JPEGImages')")
+
+
+def test_swapped_corners_are_told_from_boxes_without_area(tmp_path: Path) -> None:
+    save(tmp_path / "JPEGImages/a.png", np.zeros((64, 96, 3), np.uint8))
+    swapped = voc_xml([("cup", 30, 2, 5, 40)], (64, 96))
+    write(tmp_path / "Annotations/a.xml", swapped)
+    with pytest.raises(DataError, match=r"no image has a box of cup\..* Left out: 1 boxes with swapped corners"):
+        load(tmp_path, "test")
+    write(tmp_path / "Annotations/a.xml", voc_xml([("cup", 30, 2, 5, 40), ("cup", 5, 2, 30, 40)], (64, 96)))
+    with pytest.warns(UserWarning, match="1 boxes with swapped corners .* left out"):
+        assert len(load(tmp_path, "test")[0][1].labels) == 1
+
+
+def test_class_names_in_a_foreign_encoding_are_read(tmp_path: Path) -> None:
+    save(tmp_path / "JPEGImages/a.png", np.zeros((64, 96, 3), np.uint8))
+    text = "<?xml version='1.0' encoding='gb2312'?>" + voc_xml([("螺栓", 5, 2, 30, 40)], (64, 96))
+    write(tmp_path / "Annotations/a.xml", text.encode("gb2312"))
+    assert load(tmp_path, "test").classes == ("螺栓",)

@@ -390,3 +390,30 @@ def test_a_clean_folder_warns_of_nothing(root: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read(root).dropped == {}
+
+
+@pytest.mark.parametrize("given", ["../{name}", "../{name}/", "./../{name}/images/..", "images/../"])
+def test_a_path_that_leads_back_to_the_root_is_the_root(root: Path, given: str) -> None:
+    path = given.format(name=root.name)
+    (root / "data.yaml").write_text(f"path: {path}\ntrain: images\nval: images\nnames: [car, bus]\n")
+    images = read(root)
+    assert (images.files, images[0][1].labels.tolist()) == (["images/a.png"], [1])
+
+
+@pytest.mark.parametrize("place", ["../{name}/images", "../{name}/list.txt"])
+def test_places_that_lead_back_to_the_root_are_below_it(root: Path, place: str) -> None:
+    (root / "list.txt").write_text(f"../{root.name}/images/a.png\n")
+    (root / "data.yaml").write_text(f"val: {place.format(name=root.name)}\nnames: [car, bus]\n")
+    assert read(root).files == ["images/a.png"]
+    (root / "data.yaml").unlink()
+    assert read(root, splits={"test": place.format(name=root.name)}).files == ["images/a.png"]
+
+
+def test_label_files_may_end_in_capitals(root: Path) -> None:
+    (root / "labels" / "a.txt").rename(root / "labels" / "a.TXT")
+    (root / "labels" / "b.Txt").write_text("")
+    with pytest.warns(UserWarning, match="1 label files without image"):
+        assert read(root)[0][1].labels.tolist() == [1]
+    (root / "labels" / "a.txt").write_text("0 0.5 0.5 0.2 0.4\n")
+    with pytest.warns(UserWarning, match="1 label files without image"):
+        assert read(root)[0][1].labels.tolist() == [0]  # one that ends as usual comes first
