@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from synreal.data.datasets import DATA, Policy
 from synreal.data.files.paths import (
@@ -20,18 +19,23 @@ from synreal.data.files.paths import (
     subfolders,
     without_duplicates,
 )
+from synreal.data.files.yolo_descriptions import (
+    DESCRIPTIONS,
+    NAMES,
+    Description,
+    described,
+    found_below,
+    names_by_line,
+    places_of,
+)
 from synreal.data.naming import NamedData, Uses
 from synreal.data.own import read_names
 from synreal.errors import DataError
-from synreal.parsing import read_mapping, shortened
 
 if TYPE_CHECKING:
     from synreal.data.labels.boxes import Boxes
     from synreal.data.sets import BoxedImages
 
-_DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-_NAMES = "classes.txt"
-_KEYS = {"train": ("train",), "heldout": ("val",), "test": ("test", "val")}
 _FARTHEST = 0.5  # of the image's size: what lies farther outside it is not a share of it
 
 
@@ -41,7 +45,9 @@ class Yolo(NamedData):
 
     A line is ``class x y width height``, centre and size as shares of the image's; of a polygon,
     ``class x y x y x y ...``, its bounding box is read. An image without a text file has no objects. Names and parts
-    are read from ``data.yaml`` (``names``, ``train``, ``val``, ``test``), names also from ``classes.txt``.
+    are read from ``data.yaml`` (``names``, ``train``, ``val``, ``test``), or from ``obj.data`` and ``obj.names`` as
+    Darknet and CVAT's YOLO 1.1 have them; names also from ``classes.txt``, where the number of a class is that of its
+    line.
 
     Attributes:
         classes: Names in the order of their numbers; where a file gives the names, those that are used.
@@ -61,19 +67,19 @@ class Yolo(NamedData):
         from synreal.data.files.file_sets import BoxFiles, sizes_of
         from synreal.data.labels.boxes import boxes_of
 
-        described = _described(self.root)
-        numbers = self._numbers(split, _listed_names(self.root, described))
+        description = described(self.root)
+        numbers = self._numbers(split, _listed_names(self.root, description))
         dropped: Counter[str] = Counter()
-        files = self._images(split, self._places(described, split), policy, dropped)
+        files = self._images(split, self._places(description, split), policy, dropped)
         texts, dropped["label files without image"] = _label_files(self.root, files)
         kept = list(range(len(files)))
-        if split != "test" and self._places(described, "heldout") == self._places(described, "train"):
+        if split != "test" and self._places(description, "heldout") == self._places(description, "train"):
             kept = self.chosen(files, split)
 
         skip = policy.bad_image == "skip"
         sizes = sizes_of([self.root / files[index] for index in kept], [None] * len(kept), self.max_pixels, skip=skip)
         nothing = boxes_of([], [], (1, 1))[0]
-        keypoints = described is not None and described.keypoints
+        keypoints = description is not None and description.keypoints
         found: dict[str, Boxes] = {}
         for index, size in zip(kept, sizes, strict=True):
             text = texts[index]
@@ -113,8 +119,9 @@ class Yolo(NamedData):
             listed, where = {int(number): str(number) for number in given}, "label_map"
         else:
             raise DataError(
-                f"Data set {self.label!r}: {self.root} has no {_DESCRIPTIONS[0]} with names and no {_NAMES}. Give "
-                "the names in the order of their numbers, classes=['car', 'bus'], or numbers in label_map."
+                f"Data set {self.label!r}: {self.root} has no {DESCRIPTIONS[0]} with names and no "
+                f"{' or '.join(NAMES)}. Give the names in the order of their numbers, classes=['car', 'bus'], "
+                "or numbers in label_map."
             )
         for number in given:
             if isinstance(number, int) and number not in listed:
@@ -131,13 +138,13 @@ class Yolo(NamedData):
         uses = {number: naming.uses.get(name, ()) for number, name in listed.items()}
         return _Numbers(naming.classes, uses, None if where == "label_map" else len(listed))
 
-    def _places(self, described: _Description | None, split: str) -> list[str]:
+    def _places(self, description: Description | None, split: str) -> list[str]:
         """Return folders or lists of a part: what ``splits`` says or else the YAML file."""
-        if self.splits or described is None:
+        if self.splits or description is None:
             place = self.place(split)
             return [] if place is None else [place]
-        places = _places(self.root, described, split)
-        return places or (_places(self.root, described, "train") if split == "heldout" else [])
+        places = places_of(self.root, description, split)
+        return places or (places_of(self.root, description, "train") if split == "heldout" else [])
 
     def _images(self, split: str, places: Sequence[str], policy: Policy, dropped: Counter[str]) -> list[str]:
         """List images, relative to the root, in some folders and text files; without any, in the root."""
@@ -165,22 +172,6 @@ class Yolo(NamedData):
         return list(dict.fromkeys(files))
 
 
-class _Description(NamedTuple):
-    """What ``data.yaml`` says.
-
-    Attributes:
-        file: The file.
-        values: Its content.
-        base: The folder that its paths are relative to.
-        keypoints: Whether lines go on with key points after the box.
-    """
-
-    file: Path
-    values: Mapping[str, Any]
-    base: Path
-    keypoints: bool
-
-
 class _Numbers(NamedTuple):
     """Class names, what each number stands for, and how many have names; None where others are left out."""
 
@@ -190,87 +181,42 @@ class _Numbers(NamedTuple):
 
 
 class _Names(NamedTuple):
+    """The names of classes, in the order of their numbers, and the file that gives them."""
+
     file: Path
     names: tuple[str, ...]
 
 
-def _described(root: Path) -> _Description | None:
-    """Read the YAML file in the root; None if there is none."""
-    file = next((root / name for name in _DESCRIPTIONS if (root / name).is_file()), None)
-    if file is None:
-        return None
-    values = read_mapping(file, "YOLO data set description")
-    return _Description(file, values, _base(root, file, values.get("path")), "kpt_shape" in values)
-
-
-def _base(root: Path, file: Path, given: object) -> Path:
-    """Find the folder that paths are relative to; it is the root or lies in it."""
-    if given is None:
-        return root
-    path = root / str(given)
-    there = os.path.isdir(path)  # unlike Path's, no error where no folder can have this name
-    if there:
-        if path.resolve().is_relative_to(root.resolve()):
-            # As "../parts" leads back to a root "parts"; files are named below the root, as labels are.
-            return root / path.resolve().relative_to(root.resolve()) if ".." in path.parts else path
-    elif PurePosixPath(str(given)).name in ("", ".", root.name):  # as it was called where it was made
-        return root
-    raise DataError(
-        f"{file}, path: {shortened(str(given))!r} {'lies outside of' if there else 'is not in'} {root}. Either the "
-        "root must be that folder, or path is removed, so that all others are relative to the file."
-    )
-
-
-def _listed_names(root: Path, described: _Description | None) -> _Names | None:
+def _listed_names(root: Path, description: Description | None) -> _Names | None:
     """Find the names of classes."""
-    if described is not None and described.values.get("names") is not None:
-        file, given = described.file, described.values["names"]
-    elif (root / _NAMES).is_file():
-        file, given = root / _NAMES, [line for _, line in read_lines(root / _NAMES)]
+    if description is not None and description.values.get("names") is not None:
+        file, given = description.file, description.values["names"]
     else:
-        return None
+        usual = next((root / name for name in NAMES if (root / name).is_file()), None)
+        if usual is None:
+            return None
+        file, given = usual, names_by_line(usual)
     try:
         names = read_names(given)
     except ValueError as error:
         raise DataError(f"{file}, names: {error}.") from None
-    count = described.values.get("nc") if described is not None else None
+    count = None if description is None else description.values.get("nc", description.values.get("classes"))
     if count is not None and count != len(names):
-        raise DataError(f"{file}: nc is {count!r}, but there are {len(names)} names. Correct one of them.")
+        key = "nc" if description is None or "nc" in description.values else "classes"
+        raise DataError(f"{file}: {key} is {count!r}, but there are {len(names)} names. Correct one of them.")
     return _Names(file, names)
 
 
-def _places(root: Path, described: _Description, split: str) -> list[str]:
-    """Return what the YAML file gives for a part, relative to the root; nothing where it does not name the part."""
-    for key in _KEYS[split]:
-        given = described.values.get(key)
-        names = [given] if isinstance(given, str) else given or []
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise DataError(f"{described.file}, {key}: expected a path or a list of paths, got {given!r}.")
-        paths = [_path(described, key, name) for name in names]
-        absent = [path for path in paths if not path.exists()]
-        if paths and not absent:
-            return [path.relative_to(root).as_posix() for path in paths]
-        if absent and key != "test":  # Roboflow names a test folder whether there is one or not
-            raise DataError(
-                f"{described.file}, {key}: {absent[0]} does not exist. Expected a folder of images or a text file that "
-                "lists them, relative to that file."
-            )
-    return []
-
-
-def _path(described: _Description, key: str, given: str) -> Path:
-    # Roboflow writes ../train/images for what lies in train/images beside the file.
-    if given.startswith("../") and not os.path.exists(described.base / given):
-        given = given.removeprefix("../")
-    return inside(described.base, given, f"{described.file}, {key}")
-
-
 def _listed_images(path: Path, root: Path) -> list[str]:
-    """Read a text file that lists images, relative to the root or, with ./ as Ultralytics has it, to that file."""
+    """Read a text file that lists images, relative to the root or, with ./ as Ultralytics has it, to that file.
+
+    Darknet's and CVAT's lists name them from a folder that holds the root as ``data``.
+    """
     jail = Inside(root)
     files = []
-    for number, line in without_duplicates(read_lines(path), path):
+    for number, given in without_duplicates(read_lines(path), path):
         where = f"{path}, line {number}"
+        line = found_below(root, given)
         image = jail(line, where)
         if not image.is_file() and path.parent != root:
             beside = f"{path.parent.relative_to(root).as_posix()}/{line}"
@@ -301,7 +247,7 @@ def _label_files(root: Path, files: Sequence[str]) -> tuple[list[str | None], in
     folders = {PurePosixPath(place).parent for file in files for place in _label_places(file)[:1]}
     taken = {place for file in scan_images(root) for place in _label_places(file)}
     alone = [file for file in there.keys() - taken if PurePosixPath(file).parent in folders]
-    return labels, sum(PurePosixPath(file).name != _NAMES for file in alone)
+    return labels, sum(PurePosixPath(file).name not in NAMES for file in alone)
 
 
 def _label_places(file: str) -> list[str]:

@@ -417,3 +417,85 @@ def test_label_files_may_end_in_capitals(root: Path) -> None:
     (root / "labels" / "a.txt").write_text("0 0.5 0.5 0.2 0.4\n")
     with pytest.warns(UserWarning, match="1 label files without image"):
         assert read(root)[0][1].labels.tolist() == [0]  # one that ends as usual comes first
+
+
+@pytest.fixture
+def cvat(tmp_path: Path) -> Path:
+    """CVAT's YOLO 1.1: lists and names beside folders of images with their label files, all named from data/."""
+    root = tmp_path / "export"
+    for part, numbers in (("train", range(6)), ("valid", range(6, 8))):
+        for number in numbers:
+            path = root / f"obj_{part}_data" / "deep" / f"f{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (W, H), (number, 0, 0)).save(path)
+            path.with_suffix(".txt").write_text("1 0.5 0.5 0.2 0.4\n")
+        (root / f"{part}.txt").write_text("".join(f"data/obj_{part}_data/deep/f{number}.png\n" for number in numbers))
+    (root / "obj.names").write_text("car\nbus\n")
+    (root / "obj.data").write_text(
+        "classes = 2\ntrain = data/train.txt\nvalid = data/valid.txt\nnames = data/obj.names\nbackup = backup/\n"
+    )
+    return root
+
+
+def test_cvats_yolo_is_read(cvat: Path) -> None:
+    train, heldout, test = (read(cvat, part) for part in ("train", "heldout", "test"))
+    assert train.files == [f"obj_train_data/deep/f{number}.png" for number in range(6)]
+    assert heldout.files == test.files == ["obj_valid_data/deep/f6.png", "obj_valid_data/deep/f7.png"]
+    assert (train.classes, train.dropped) == (("car", "bus"), {})
+    assert (train[0][1].labels.tolist(), train[0][1].boxes.tolist()) == ([1], [[16, 6, 24, 14]])
+
+
+def test_cvats_yolo_without_a_part_to_hold_out(cvat: Path) -> None:
+    (cvat / "obj.data").write_text("train=data/train.txt\n")
+    train, heldout, test = (read(cvat, part) for part in ("train", "heldout", "test"))
+    assert (len(train), len(heldout), len(test)) == (5, 1, 8)
+    assert {*train.files, *heldout.files} == {f"obj_train_data/deep/f{number}.png" for number in range(6)}
+    (cvat / "obj.data").unlink()
+    assert read(cvat, splits={"test": "valid.txt"}).files == [
+        "obj_valid_data/deep/f6.png",
+        "obj_valid_data/deep/f7.png",
+    ]
+
+
+def test_a_folder_that_is_called_data_is_no_prefix(cvat: Path) -> None:
+    (cvat / "data").mkdir()
+    for path in list(cvat.iterdir()):
+        if path.name not in ("data", "obj.data"):
+            path.rename(cvat / "data" / path.name)
+    assert read(cvat).files == ["data/obj_valid_data/deep/f6.png", "data/obj_valid_data/deep/f7.png"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"obj.data": "classes = 3\nnames = data/obj.names\n"}, r"obj\.data: classes is 3, but there are 2 names"),
+        ({"obj.data": "names = data/no.names\n"}, r"obj\.data, names: .*data/no\.names does not exist"),
+        ({"obj.data": "train data/train.txt\n"}, r"obj\.data, line 1: expected 'key = value', got 'train data/train"),
+        ({"obj.data": "valid = data/no.txt\n"}, r"obj\.data, val: .*no\.txt does not exist"),
+        ({"obj.data": "valid = ../../secret.txt\n"}, r"obj\.data, val: the path '../secret\.txt' leads out of"),
+        (
+            {"valid.txt": "data/obj_valid_data/deep/f9.png\n"},
+            r"valid\.txt: 1 of 1 images do not exist .* data/obj_valid",
+        ),
+        ({"obj.names": "car\n\nbus\n"}, r"obj\.names, line 2 is blank and 'bus' follows: whether that is class 1 or 2"),
+    ],
+)
+def test_damaged_exports_of_cvat_are_named(cvat: Path, changes: dict[str, str], said: str) -> None:
+    for name, text in changes.items():
+        (cvat / name).write_text(text)
+    with pytest.raises(DataError, match=said):
+        read(cvat)
+
+
+@pytest.mark.parametrize("text", ["car\n\nbus\n", "\ncar\nbus\n", "car\r\n \t\r\nbus"])
+def test_a_blank_line_between_names_is_refused(root: Path, text: str) -> None:
+    (root / "classes.txt").write_text(text)
+    with pytest.raises(
+        DataError, match=r"classes\.txt, line \d is blank and .* Remove the blank line, or write a name"
+    ):
+        read(root)
+
+
+def test_blank_lines_behind_names_do_not_count(root: Path) -> None:
+    (root / "classes.txt").write_text("car\nbus\n\n \n")
+    assert read(root).classes == ("car", "bus")
