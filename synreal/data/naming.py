@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -9,6 +11,7 @@ from pydantic import field_validator, model_validator
 from typing_extensions import Self
 
 from synreal.data.datasets import PARTS
+from synreal.data.files.paths import some
 from synreal.data.own import OwnData, read_names
 from synreal.errors import DataError, unknown_name
 
@@ -62,6 +65,30 @@ def _check_groups(groups: Mapping[str, Sequence[str | int]], ignore: Sequence[st
                 raise ValueError(f"{each!r} belongs to class {name} and is to be ignored; keep it in one of them")
 
 
+def plain_name(name: str) -> str:
+    """Return a name without the number that Blender gives a copy of an object: ``bolt`` of ``bolt.001``."""
+    return re.sub(r"(?<=.)\.\d{3,}$", "", name)
+
+
+def copies_among(names: Sequence[str]) -> dict[str, list[str]]:
+    """Return names by what they are without the number of a copy, in the order of the first of each."""
+    copies: dict[str, list[str]] = {}
+    for name in names:
+        copies.setdefault(plain_name(name), []).append(name)
+    return copies
+
+
+def _warn_of_copies(copies: Mapping[str, Sequence[str]], where: object) -> None:
+    """Warn of classes that are copies of one."""
+    several = [some(given, 4) for given in copies.values() if len(given) > 1]
+    if several:
+        warnings.warn(
+            f"{where}: {several[0]} are classes of their own, though Blender names copies of one object so. With "
+            "merge_copies: true they are one class.",
+            stacklevel=4,
+        )
+
+
 class NamedData(OwnData):
     """Data whose files say the name of each object.
 
@@ -71,10 +98,13 @@ class NamedData(OwnData):
             default all, in the order of the map.
         ignore: Names that are no class, e.g. ``["ignore"]``. Their boxes are crowds of every class, as COCO's
             ``iscrowd``: not trained on, and detections there are neither right nor wrong. Their pixels are ignored.
+        merge_copies: Whether names that differ only in the number of a copy of Blender, ``bolt`` and ``bolt.001``,
+            are one. ``label_map``, ``classes`` and ``ignore`` then give it without the number.
     """
 
     label_map: dict[str, tuple[str | int, ...]] | None = None
     ignore: tuple[str | int, ...] = ()
+    merge_copies: bool = False
 
     numbered: ClassVar[bool] = False
     """Whether files hold numbers, which ``label_map`` and ``ignore`` may give in place of names."""
@@ -155,8 +185,13 @@ class NamedData(OwnData):
         except ValueError as error:
             raise DataError(f"Data set {self.label!r}: {error}.") from None
         chosen = list(self.classes or ())
-        if complete or groups or ignore or not chosen:
+        if complete or groups or ignore or self.merge_copies or not chosen:
             names = list(listed(self.alike(split)))
+            copies = copies_among(names)
+            if self.merge_copies:
+                ignore, groups = self._merged(copies, ignore, groups, chosen, where)
+            elif not groups and not chosen:
+                _warn_of_copies(copies, where)
             mapped = [*(each for given in groups.values() for each in given), *ignore]
             self._check_names(mapped, names, split, listed, f"name of {where}")
             if complete and not groups:
@@ -175,6 +210,26 @@ class NamedData(OwnData):
             if not any("background" in names for names in groups.values()):
                 groups["background"] = [*groups["background"], "background"]
         return _naming(groups, ignore)
+
+    @staticmethod
+    def _merged(
+        copies: Mapping[str, Sequence[str]],
+        ignore: Sequence[str],
+        groups: Mapping[str, Sequence[str]],
+        chosen: Sequence[str],
+        where: object,
+    ) -> tuple[list[str], dict[str, list[str]]]:
+        """Return what is ignored, and the names of each class, with all copies of each name."""
+        left_out = [copy for name in ignore for copy in copies.get(name, [name])]
+        if groups:
+            return left_out, {
+                name: [copy for each in given for copy in copies.get(each, [each])] for name, given in groups.items()
+            }
+        merged = {name: list(given) for name, given in copies.items() if name not in ignore}
+        for name in chosen:
+            if name not in copies and name != "background":
+                raise unknown_name(f"class of {where}", name, copies)
+        return left_out, merged
 
     def _check_names(
         self,

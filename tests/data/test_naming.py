@@ -17,7 +17,7 @@ from PIL import Image
 from synreal.data import Policy, find, load
 from synreal.data.class_names import align_names
 from synreal.data.labels.boxes import Boxes
-from synreal.data.naming import as_found
+from synreal.data.naming import as_found, plain_name
 from synreal.data.own import warn_of_empty
 from synreal.errors import ConfigError, DataError
 from synreal.metrics import coco_ap
@@ -339,3 +339,26 @@ def test_names_as_they_are_found() -> None:
     assert naming.classes == ("a", "b")
     assert naming.uses == {"a": ((0, False),), "b": ((1, False),), "c": ((0, True), (1, True))}
     assert [naming.pixel(name) for name in "abcd"] == [0, 1, 255, None]
+
+
+@BOXED
+def test_names_that_blender_copied_are_one_on_request(tmp_path: Path, kind: str) -> None:
+    root = made(kind, tmp_path)
+    for path in root.rglob("*"):
+        if path.suffix in (".json", ".yaml", ".xml", ".txt"):
+            path.write_text(path.read_text().replace("nut", "bolt.001"))
+    with pytest.warns(UserWarning, match=r"bolt, bolt\.001 are classes of their own, .*merge_copies: true"):
+        apart = read(kind, root)
+    merged = read(kind, root, merge_copies=True)
+    assert sorted(apart.classes) == ["bolt", "bolt.001", "plate"]
+    assert sorted(merged.classes) == ["bolt", "plate"]
+    for before, after in zip(boxes(apart), boxes(merged), strict=True):
+        names = [apart.classes[number].removesuffix(".001") for number in before.labels.tolist()]
+        assert [merged.classes[number] for number in after.labels.tolist()] == names
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"), [("bolt.001", "bolt"), ("bolt.1", "bolt.1"), (".001", ".001"), ("a.b.0123", "a.b"), ("m8", "m8")]
+)
+def test_the_number_of_a_copy(name: str, plain: str) -> None:
+    assert plain_name(name) == plain

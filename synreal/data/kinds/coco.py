@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from synreal.data.datasets import DATA, Policy
 from synreal.data.files.paths import Inside, is_litter, some, subfolders
-from synreal.data.naming import NamedData, Uses
+from synreal.data.naming import NamedData, Uses, plain_name
 from synreal.errors import DataError
 
 if TYPE_CHECKING:
@@ -116,8 +116,11 @@ class Coco(NamedData):
             name = entry.get("name")
             if not isinstance(name, (str, int)):  # BlenderProc: numbers
                 raise DataError(f"{path}: categories[{index}] is {entry!r}, expected an object with id and name.")
-            if listed.setdefault(key, str(name)) != str(name):
-                raise DataError(f"{path}: categories {listed[key]!r} and {str(name)!r} have the same id {key!r}.")
+            other = listed.setdefault(key, str(name))
+            copied = plain_name(other) == plain_name(str(name))
+            if other != str(name) and not (copied and self.merge_copies):
+                hint = " With merge_copies: true they are one class." if copied else ""
+                raise DataError(f"{path}: categories {other!r} and {str(name)!r} have the same id {key!r}.{hint}")
         # Two categories may share a name: Roboflow lists the name of the project besides its classes.
         names = tuple(dict.fromkeys(listed[key] for key in sorted(listed, key=lambda key: (isinstance(key, str), key))))
         if not names:

@@ -586,3 +586,47 @@ def test_the_json_may_end_in_capitals(tmp_path: Path) -> None:
     root = small(tmp_path, BOX)
     (root / "annotations.json").rename(root / "annotations.JSON")
     assert len(boxes_of(root).labels) == 1
+
+
+COPIES = [
+    {"id": 1, "name": "nut"},
+    {"id": 2, "name": "bolt.001"},
+    {"id": 4, "name": "bolt"},
+    {"id": 5, "name": "nut.012"},
+]
+
+
+@pytest.mark.parametrize("label", ["boxes", "masks"])
+def test_categories_that_blender_copied_are_one_on_request(tmp_path: Path, label: str) -> None:
+    square = {**BOX, "segmentation": [[2, 2, 8, 2, 8, 8, 2, 8]]}
+    root = small(tmp_path, *({**square, "category_id": key} for key in (4, 2, 5, 1)))
+    edit(root, categories=COPIES)
+    with pytest.warns(UserWarning, match=r"nut, nut\.012 are classes of their own, .* merge_copies: true"):
+        apart = load(f"coco:{root}", "test", label=label)
+    ground = ["background"] if label == "masks" else []
+    assert list(apart.classes) == [*ground, "nut", "bolt.001", "bolt", "nut.012"]
+    merged = load(f"coco(root='{root}', merge_copies=True)", "test", label=label)
+    assert list(merged.classes) == [*ground, "nut", "bolt"]
+    if label == "boxes":
+        assert merged[0][1].labels.tolist() == [1, 1, 0, 0]
+    else:
+        assert set(merged[0][1].unique().tolist()) == {0, 1}
+    chosen = load(f"coco(root='{root}', merge_copies=True, classes=['bolt'], ignore=['nut'])", "test", label=label)
+    assert list(chosen.classes) == [*ground, "bolt"]
+    mapped = load(f"coco(root='{root}', merge_copies=True, label_map={{'part': ['bolt', 'nut']}})", "test", label=label)
+    assert list(mapped.classes) == [*ground, "part"]
+    with pytest.raises(ConfigError, match=r"'blot'\. Did you mean 'bolt'"):
+        load(f"coco(root='{root}', merge_copies=True, classes=['blot'])", "test", label=label)
+
+
+def test_two_names_of_one_category_are_one_on_request(tmp_path: Path) -> None:
+    root = small(tmp_path, BOX)
+    edit(root, categories=[{"id": 1, "name": "nut"}, {"id": 1, "name": "nut.001"}])
+    with pytest.raises(
+        DataError, match=r"'nut' and 'nut\.001' have the same id 1\. With merge_copies: true they are one"
+    ):
+        boxes_of(root)
+    assert boxes_of(root, ", merge_copies=True").labels.tolist() == [0]
+    edit(root, categories=[{"id": 1, "name": "nut"}, {"id": 1, "name": "bolt"}])
+    with pytest.raises(DataError, match=r"'nut' and 'bolt' have the same id 1\.$"):
+        boxes_of(root, ", merge_copies=True")
