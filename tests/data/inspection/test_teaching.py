@@ -180,7 +180,7 @@ def test_data_that_can_teach_nothing_are_refused(
     target = f"imagefolder:{imagefolder_tree(real)}" if label == "classes" else f"coco:{real}"
     if label != "classes":
         coco_tree(real)
-    config = make_config({"task": TASKS[label], "source": value, "targets": [target], "weights": "random"})
+    config = make_config({"task": TASKS[label], "source": value, "targets": [target], "weights": "none"})
     with pytest.raises(DataError, match=why):
         config.task.load(config.setup)
 
