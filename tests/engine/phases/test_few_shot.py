@@ -11,7 +11,7 @@ from synreal.data.sets import ArrayBoxes, ArrayImages, ArrayMasks
 from synreal.engine.checkpoint import load
 from synreal.engine.phases.few_shot import drawn
 from synreal.engine.phases.train import Train
-from synreal.errors import ConfigError
+from synreal.errors import ConfigError, DataError
 from synreal.records import read_record
 from tests.engine import tiny
 from tests.engine.tiny import rows, run
@@ -135,4 +135,18 @@ def test_images_that_turn_out_to_be_tested_on_are_refused(tmp_path, monkeypatch)
 
     monkeypatch.setattr("synreal.data.load", load_same)
     with pytest.raises(ConfigError, match="would draw from images that 'mnist' is tested on"):
+        run(tmp_path / "run", phases=["train", "few_shot(n=1, images=uci)"], regularizers="none", **SHORT)
+
+
+def test_images_that_can_teach_nothing_are_refused(tmp_path, monkeypatch):
+    original = tiny.load
+
+    def load_one_class(value, split, label="classes", **others):
+        found = original(value, split, label, **others)
+        if found.name == "uci":
+            found.labels = torch.zeros_like(found.labels)
+        return found
+
+    monkeypatch.setattr("synreal.data.load", load_one_class)
+    with pytest.raises(DataError, match=r"uci \(test\) can teach nothing: all images are of one class"):
         run(tmp_path / "run", phases=["train", "few_shot(n=1, images=uci)"], regularizers="none", **SHORT)
