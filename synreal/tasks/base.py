@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from synreal.measures import Collection
     from synreal.records import Score
+    from synreal.tasks.exported import Exportable
     from synreal.views import View
     from synreal.weights import Student, WeightsOrigin
 
@@ -286,6 +287,16 @@ class Task(ABC, Generic[S]):
         """
         raise ConfigError(
             f"The task {self.spec.name!r} does not say which score Grad-CAM explains. Give it a method evidence."
+        )
+
+    def exported(self, student: Student) -> Exportable:
+        """Return a student in eval mode, on the CPU, as a file that runs without synreal holds it; by default refused.
+
+        Raises:
+            ConfigError: If the task does not say, or the network is none that can be exported.
+        """
+        raise ConfigError(
+            f"The task {self.spec.name!r} does not say how its network is exported. Give it a method exported."
         )
 
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from synreal.tasks.base import S, Task
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from synreal.tasks.exported import Agreement, Exportable
     from synreal.weights import Student
 
 
@@ -44,6 +45,46 @@ class BatchTask(Task[S]):
         from synreal.views import to_float
 
         return self.formatted(to_float(images.to(device, non_blocking=True), *student.statistics))
+
+    def exported_batches(
+        self,
+        student: Student,
+        size: tuple[int, int],
+        multiple: int | None,
+        preparation: Mapping[str, Any],
+        loading: str,
+    ) -> Exportable:
+        """Return the network as it is exported, with ``images`` as its input and ``logits`` as its output.
+
+        Args:
+            student: The student, on the CPU.
+            size: Height and width of its example, in pixels.
+            multiple: What heights and widths are a multiple of; None where they are always those of ``size``.
+            preparation: See ``Exportable``.
+            loading: See ``Exportable``.
+        """
+        import torch
+
+        from synreal.data.labels import LABELS
+        from synreal.tasks.exported import Exportable, ExportedNetwork, compared_probabilities
+
+        cpu, unit = torch.device("cpu"), LABELS.get(self.spec.label).unit
+
+        def compare(theirs: Student, ours: Student, images: Any) -> Agreement:
+            first, second = (self.probabilities(one, images, cpu) for one in (theirs, ours))
+            return compared_probabilities(first, second, unit)
+
+        sides = {} if multiple is None else {2: ("height", multiple), 3: ("width", multiple)}
+        return Exportable(
+            graph=student.network,
+            example={"images": torch.zeros(2, 3, *size)},
+            free={"images": {0: ("batch", 1), **sides}},
+            outputs=("logits",),
+            preparation=preparation,
+            loading=loading,
+            stand_in=ExportedNetwork,
+            compare=compare,
+        )
 
     def formatted(self, images: Tensor) -> Tensor:
         """Order a batch in memory as the network is."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from synreal.tasks.exported import Exportable
     from synreal.weights import Student
 
 
@@ -130,6 +131,15 @@ class Classification(BatchTask[ClassificationSpec]):
         """Return the highest of the logits."""
         best: Tensor = student.network(self.prepared(images, student, device)).float().amax()
         return best
+
+    def exported(self, student: Student) -> Exportable:
+        """Return the network as it is, for batches of crops of the size that it is tested with."""
+        from synreal.tasks.exported import normalised
+        from synreal.tasks.snippets import CLASSES
+
+        size = self.setup.image_size
+        preparation = {"short_side": size, "centre_crop": size, "interpolation": "bilinear", "antialias": True}
+        return self.exported_batches(student, (size, size), None, preparation | normalised(student.statistics), CLASSES)
 
     @staticmethod
     def _scores(logits: list[Tensor]) -> Tensor:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from synreal.data.labels.boxes import Boxes
+    from synreal.tasks.exported import Agreement, Exportable
     from synreal.weights import Student
 
 _LEAST_SIDE: Final = 2.0
@@ -159,6 +160,39 @@ class Detection(Task[DetectionSpec]):
     def predict(self, student: Student, images: Sequence[Tensor], device: torch.device) -> list[dict[str, Tensor]]:
         """Return for each image ``boxes``, in its own pixels, ``scores`` and ``labels``, which count from 0."""
         return [_from_torchvision(found) for found in student.network(_scaled(images, device))]
+
+    def exported(self, student: Student) -> Exportable:
+        """Return the detector for whole batches; labels count from 0, boxes lie in the resized image."""
+        import torch
+
+        from synreal.tasks.exported import Exportable, compared_boxes, normalised
+        from synreal.tasks.networks.detector_graphs import OUTPUTS, STRIDE, ExportedDetector, detector_graph
+        from synreal.tasks.snippets import BOXES
+
+        cpu, size = torch.device("cpu"), self.setup.image_size
+        side = -(-size // STRIDE) * STRIDE
+        detector = student.network
+
+        def compare(theirs: Student, ours: Student, images: Sequence[Tensor]) -> Agreement:
+            first, second = (self.predict(one, images, cpu) for one in (theirs, ours))
+            return compared_boxes(first, second, [max(image.shape[-2:]) for image in images])
+
+        resizing = {"short_side": size, "long_side_at_most": 2 * size, "interpolation": "bilinear", "antialias": False}
+        padding = {"pad_to_multiple_of": STRIDE, "padding": "right and bottom, 0 after normalising"}
+        return Exportable(
+            graph=detector_graph(detector),
+            example={
+                "images": torch.zeros(2, 3, side, side + STRIDE),
+                "sizes": torch.tensor([[size, size], [side, side + STRIDE]]),
+            },
+            free={"images": {0: ("batch", 1), 2: ("height", STRIDE), 3: ("width", STRIDE)}, "sizes": {0: ("batch", 1)}},
+            outputs=OUTPUTS,
+            preparation=resizing | padding | normalised(student.statistics),
+            loading=BOXES,
+            stand_in=lambda run: ExportedDetector(detector, run),
+            compare=compare,
+            traced=True,
+        )
 
     def evidence(self, student: Student, images: Sequence[Tensor], device: torch.device) -> Tensor:
         """Return the score of the best box; 0 if there is none."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from synreal.tasks.exported import Exportable
     from synreal.weights import Student, WeightsOrigin
 
 _DIVISOR: Final = 32
@@ -196,6 +197,17 @@ class Segmentation(BatchTask[SegmentationSpec]):
         """Return the probabilities of each pixel, float32, (C, H, W): the mean of those that are averaged."""
         scored = self._scored(student, images, device)
         return [one for scores in scored for one in (scores / 2 if self.spec.test_flip else scores.softmax(1))]
+
+    def exported(self, student: Student) -> Exportable:
+        """Return the network as it is, for batches of images of any size that is a multiple of 32."""
+        from synreal.tasks.exported import normalised
+        from synreal.tasks.snippets import PIXELS
+
+        side = -(-self.setup.image_size // _DIVISOR) * _DIVISOR
+        preparation = {"pad_to_multiple_of": _DIVISOR, "padding": "right and bottom, 0 after normalising"}
+        return self.exported_batches(
+            student, (side, side + _DIVISOR), _DIVISOR, preparation | normalised(student.statistics), PIXELS
+        )
 
     def entry_tests(self, images: Sequence[Tensor], student: Student, device: torch.device) -> Iterator[Tensor]:
         """Go through whole images, padded as the network gets them, also where it is tested in windows."""
