@@ -11,7 +11,7 @@ import typer
 
 from synreal.terminal import word_warnings
 
-from . import bench, data, evaluate, inspect, leaderboard, listing, predict, run
+from . import bench, data, evaluate, export, inspect, leaderboard, listing, predict, run
 from .output import say
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("bench", cls=bench.BenchCommand)(bench.bench)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("list")(listing.show)

@@ -48,6 +48,10 @@ class TrainingError(SynrealError, RuntimeError):
     """A run cannot go on: a loss is not finite, an optimizer was never bound, a second view is missing."""
 
 
+class ExportError(SynrealError, RuntimeError):
+    """A network cannot be written in a format, or what was written does not compute what the network does."""
+
+
 class Interrupted(SynrealError):
     """The run was asked to stop (Ctrl-C, SIGTERM, SIGHUP or SIGUSR1) and has stopped cleanly.
 

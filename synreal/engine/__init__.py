@@ -4,6 +4,7 @@ Accelerate appears here alone. What your own loop needs too (heads, views, rates
 """
 
 from synreal.engine.evaluate import evaluate
+from synreal.engine.exporting import Export, export
 from synreal.engine.inspecting import Insight
 from synreal.engine.look import look, look_closely
 from synreal.engine.plain import Plain
@@ -13,11 +14,13 @@ from synreal.engine.run import RunResult, run
 from synreal.engine.run_page import RunPage, look_page
 
 __all__ = [
+    "Export",
     "Insight",
     "Plain",
     "RunPage",
     "RunResult",
     "evaluate",
+    "export",
     "find_images",
     "learn_rates",
     "look",
