@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,7 +15,7 @@ from synreal.weights import Statistics, Student
 Run = Callable[[Mapping[str, Tensor]], Sequence[Tensor]]
 """Runs an exported file: inputs by name -> outputs in order, all on the CPU."""
 
-_PARTNER: Final = 0.5  # IoU from which on two boxes can be the same
+_PARTNER: Final = 0.05  # up to which two boxes can be the same: corners, as a share of the image's side, and score
 
 
 @dataclass(frozen=True)
@@ -123,27 +124,25 @@ def compared_probabilities(theirs: Sequence[Tensor], ours: Sequence[Tensor], uni
 def compared_boxes(
     theirs: Sequence[Mapping[str, Tensor]], ours: Sequence[Mapping[str, Tensor]], sides: Sequence[int]
 ) -> Agreement:
-    """Compare boxes: each of the one has a partner of its class among the other, the one that it overlaps most.
+    """Compare boxes: each of the one has a partner of its class among the other, the nearest one.
 
     Args:
         theirs: Of each image ``boxes``, (M, 4), ``scores``, (M,), and ``labels``, (M,).
         ours: Likewise.
         sides: The longer side of each image, in pixels.
     """
-    from torchvision.ops import box_iou
-
     largest, equal, total = torch.zeros(1), 0, 0
     for one, other, side in zip(theirs, ours, sides, strict=True):
         total += max(len(one["boxes"]), len(other["boxes"]))
         if not len(one["boxes"]) or not len(other["boxes"]):
             continue
-        overlap = box_iou(one["boxes"], other["boxes"]) * (one["labels"][:, None] == other["labels"][None])
-        # Of boxes that lie on each other the one whose score is nearest is meant.
-        near = overlap - (one["scores"][:, None] - other["scores"][None]).abs() / 1000
-        partner = near.argmax(1)
-        found = overlap.gather(1, partner[:, None])[:, 0] >= _PARTNER
-        corners = (one["boxes"] - other["boxes"][partner]).abs().amax(1) / side
-        scores = (one["scores"] - other["scores"][partner]).abs()
+        # Not by their overlap: a box may be empty.
+        corners = (one["boxes"][:, None] - other["boxes"][None]).abs().amax(2) / side
+        scores = (one["scores"][:, None] - other["scores"][None]).abs()
+        away = (corners + scores).masked_fill(one["labels"][:, None] != other["labels"][None], math.inf)
+        least, partner = away.min(1)
+        found = ~(least > _PARTNER)  # with NaN, which is no difference that is small
         equal += min(int(found.sum()), len(partner[found].unique()))
-        largest = torch.cat([largest, corners[found], scores[found]])
+        rows = torch.arange(len(partner))[found]
+        largest = torch.cat([largest, corners[rows, partner[found]], scores[rows, partner[found]]])
     return Agreement(float(largest.amax()), equal, total, "boxes", len(theirs))
