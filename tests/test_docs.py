@@ -49,6 +49,7 @@ IN_OTHER_TESTS = (
 )  # test_examples, test_plugins
 OF_RENDERS = (
     "README.md", "docs/your-data.md", "docs/library.md", "docs/guide.md", "docs/insight.md", "docs/reproduce.md",
+    "docs/deploy.md",
 )  # fmt: skip
 FILE = re.compile(r"# (\w+\.(?:py|yaml))\n")  # the first line of a block that is a file, named there
 
@@ -129,7 +130,12 @@ def test_every_command_works(page, tiny, capsys):
 @pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 @pytest.mark.parametrize("page", PAGES)
 def test_every_python_block_works(page, tiny, monkeypatch):
-    for task in {"docs/guide.md": ["cls"], "docs/leaderboard.md": ["cls"], "docs/tasks.md": ["det"]}.get(page, []):
+    for task in {
+        "docs/guide.md": ["cls"],
+        "docs/deploy.md": ["cls"],
+        "docs/leaderboard.md": ["cls"],
+        "docs/tasks.md": ["det"],
+    }.get(page, []):
         words = ["run", "--regularizer", "none", "--output", "runs/mine", "--task", task]
         with pytest.raises(SystemExit):
             main([*words, *small(words)])

@@ -24,7 +24,7 @@ TOLD: Final = "synreal.json"
 """The extra file in .pt2 and .ts that holds what ONNX has as its metadata."""
 
 _PACKAGES: Final = ("onnx", "onnxscript", "onnxruntime")
-_OPSET: Final = 17  # of what is traced; has all that detectors need
+_OPSET: Final = 17  # of what is traced; it has all that detectors need
 
 
 def format_of(path: Path, name: str | None) -> str:
@@ -62,7 +62,7 @@ def write(name: str, exportable: Exportable, path: Path, told: Mapping[str, Any]
     """
     if exportable.traced and name == "torch.export":
         raise ConfigError(
-            "A detector cannot be written by torch.export, which would fix the size of images. "
+            "A network for images of any size is not written by torch.export, which takes minutes or fixes the size. "
             f"End the file in {FORMATS['onnx']} or {FORMATS['torchscript']}."
         )
     try:

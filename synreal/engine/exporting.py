@@ -97,7 +97,7 @@ def export(
     """
     path, output = Path(path), Path(output)
     name = export_formats.format_of(output, format)
-    card = output.with_suffix(".md")
+    card = output.with_name(f"{output.name}.md")
     _check(output, card, count, tolerance, overwrite=overwrite)
     files = None if images is None else _listed(Path(images))
     trained = read_trained(path, "export", average or LAST)

@@ -84,6 +84,7 @@ class BatchTask(Task[S]):
             loading=loading,
             stand_in=ExportedNetwork,
             compare=compare,
+            traced=multiple is not None,  # torch.export takes minutes to reason about sides of any length
         )
 
     def formatted(self, images: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def test_a_file_and_its_card_are_written_and_told(here, call):
     assert code == 0, err
     lines = out.splitlines()
     assert lines[0].startswith("a.ts: torchscript, checked on 11 images of target 'mnist': largest difference ")
-    assert lines[1] == "a.md: its model card."
+    assert lines[1] == "a.ts.md: its model card."
     code, out, _ = call("export", "run", "--output", "a.ts", "--overwrite", "--json", "--count", 2)
     assert code == 0
     told = json.loads(out)
