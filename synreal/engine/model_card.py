@@ -66,7 +66,7 @@ def licence(backbone: str, origin: Mapping[str, Any]) -> str | None:
         except importlib.metadata.PackageNotFoundError:
             return None
         for told in (about.get("License-Expression"), about.get("License")):
-            if told and "\n" not in told:
+            if told and told != "UNKNOWN" and "\n" not in told:
                 return str(told)
         named = [one for one in about.get_all("Classifier", []) if one.startswith("License ::")]
         return named[0].rpartition(" :: ")[2] if named else None
