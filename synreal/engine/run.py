@@ -33,6 +33,7 @@ from synreal.locking import Lock
 from synreal.measures import Collection
 from synreal.records import Chosen, Cost, Look, Protocol, RunRecord, Score, best_epoch, read_record, write_json
 from synreal.registry import loaded
+from synreal.tasks.reporting import report
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,7 @@ def _finish(
             checkpoint.export_student(job.path / run_folder.average_file(label), average.weights, told)
         for name, collection in collections.items():
             title = f"{scores[name].data} ({scores[name].split}), {record.method}, seed {config.training.seed}"
-            task.report(name, collection, scores[name], job.student, job.path, title, config.testing.figures)
+            report(task, name, collection, scores[name], job.student, job.path, title, config.testing.figures)
         if found is not None:
             keep_end(job.path, found)
         write_json(job.path / run_folder.RESULT_FILE, record.model_dump(mode="json"))

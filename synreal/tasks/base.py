@@ -16,14 +16,11 @@ from synreal.specs import Spec, SpecRegistry
 from synreal.tasks.setup import Recipe, Setup
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
     from torch import Tensor, nn
     from torch.utils.data import Dataset
 
     from synreal.measures import Collection
-    from synreal.records import Score
     from synreal.tasks.exported import Exportable
     from synreal.views import View
     from synreal.weights import Student, WeightsOrigin
@@ -346,39 +343,6 @@ class Task(ABC, Generic[S]):
         from synreal.measures import Collection
 
         return Collection((*self.spec.measures, *more), self.tests[name])
-
-    def report(
-        self,
-        name: str,
-        collection: Collection,
-        score: Score,
-        student: Student,
-        folder: Path,
-        title: str,
-        more: Sequence[str] = (),
-    ) -> None:
-        """Write figures, and files that go beyond the score, of one of ``tests`` into a run folder.
-
-        Args:
-            name: Which one.
-            collection: Its measures, with everything that was collected.
-            score: What they made of it.
-            student: The student.
-            folder: The run folder.
-            title: Heading for figures.
-            more: Figures beside the task's own, by name.
-        """
-        from synreal.figures import Outcome, figures_of
-        from synreal.records import write_json
-        from synreal.tasks.shown import shown
-
-        for end, content in collection.files().items():
-            (folder / "predictions").mkdir(exist_ok=True)
-            write_json(folder / "predictions" / f"{name}{end}.json", content)
-        images, targets, predictions = shown(self, name, student)
-        outcome = Outcome(name, title, self.classes, score, images, targets, predictions)
-        for figure in figures_of((*self.spec.figures, *more), self.spec.label):
-            figure.draw(outcome, figure.path(folder / "figures", name))
 
     @property
     def fingerprints(self) -> dict[str, str]:
