@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from synreal.core.parts import RGB, class_counts, find_classifiers, find_entry, find_head, input_statistics, takes
+from synreal.core.head_search import search_head
+from synreal.core.parts import RGB, class_counts, find_classifiers, find_entry, input_statistics, takes
 from synreal.core.stages import CLASSIFIER_INPUT, Stage, probe_input, resolve
 from synreal.core.task_heads import last_layers
 from synreal.errors import TrainingError
@@ -26,6 +27,7 @@ class Anatomy:
         stages: The stages that were asked for, by name.
         head: Names of the parameters of the task's head.
         backbone: Names of all other parameters.
+        doubt: Path of a fresh last layer, where no head was found; else empty.
         classifiers: Paths of the final classifiers; empty in a segmenter or detector.
         last_layers: Paths of the last layer of each classifier.
         classes: Classes of the network's classifier and of its pretrained weights, where it says so.
@@ -39,6 +41,7 @@ class Anatomy:
     stages: Mapping[str, Stage]
     head: frozenset[str]
     backbone: frozenset[str]
+    doubt: str
     classifiers: tuple[str, ...]
     last_layers: tuple[str, ...]
     classes: tuple[int | None, int | None]
@@ -67,6 +70,7 @@ class Anatomy:
         Raises:
             StageError: If a stage does not exist, or no trial pass reaches it.
         """
+        head = search_head(network, entry)
         entry = find_entry(network) if entry is None else entry
         classifiers = find_classifiers(network)
         names = list(dict.fromkeys(wanted))
@@ -77,13 +81,13 @@ class Anatomy:
         stages = resolve(network, [name for name in names if name != CLASSIFIER_INPUT], known=known, entry=entry)
         if reads_input and has_input:
             stages[CLASSIFIER_INPUT] = probe_input(network, CLASSIFIER_INPUT, classifiers[0])
-        head = find_head(network)
         return cls(
             kind=type(network).__name__,
             entry=entry,
             stages=stages,
-            head=head,
-            backbone=frozenset(name for name, _ in network.named_parameters()) - head,
+            head=head.names,
+            backbone=frozenset(name for name, _ in network.named_parameters()) - head.names,
+            doubt=head.doubt,
             classifiers=classifiers,
             last_layers=tuple(last_layers(network)),
             classes=class_counts(network),

@@ -29,14 +29,24 @@ class Bank(nn.Module):
 
 
 def held_parameters(site: Site) -> dict[str, nn.Parameter]:
-    """Return the parameters that have an anchor: those of the backbone that learn, by name.
+    """Return the parameters that have an anchor, by name: those of the backbone, whether they learn yet or later.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If none learns, or a fresh head may be among them.
     """
+    if site.doubt:
+        raise ConfigError(
+            f"No head was found in {type(site.student).__name__}, and its last layer, {site.doubt}, looks fresh: its "
+            "random start would be held as if it were pretrained. Give attach(entry=...), the path of the pretrained "
+            'network inside, around which all is the head; entry="" if all of it is pretrained; or call the last layer '
+            "fc, classifier, head or heads."
+        )
     parameters = site.backbone_parameters()
-    if not parameters:
-        raise ConfigError("The backbone has no parameters that learn, so there are no weights to hold.")
+    if not any(parameter.requires_grad for parameter in parameters.values()):
+        raise ConfigError(
+            "The backbone has no parameters that learn, so there are no weights to hold. Let at least one learn when "
+            "attach is called; those that are let learn later are held, too."
+        )
     return parameters
 
 

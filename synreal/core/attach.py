@@ -51,7 +51,8 @@ def attach(
             timm models that were pretrained with different input statistics, images are renormalised for it.
         stages: Stage names and module paths that override what is found, e.g. ``{4: "layer4"}``.
         entry: Path of the module that turns images into stage maps; found by default (``encoder`` of smp,
-            ``backbone.body`` of torchvision detectors, else the network itself).
+            ``backbone.body`` of torchvision detectors, else the network itself). Of a network of your own it also says
+            what is pretrained: all around that module is the head.
         norm: ``"frozen"`` keeps the running statistics of the pretrained network's BatchNorm as they are, whoever calls
             ``train()`` on what, until ``detach()`` (CSG); fresh layers around it, such as a segmenter's decoder, learn
             theirs. ``"train"`` lets all of them follow the synthetic images (GCISG). Scale and shift learn either way.
@@ -80,7 +81,7 @@ def attach(
     frozen, their_stages = _frozen_reference(student, anatomy, specs, reference, known)
     trunk, inner = student.get_submodule(anatomy.entry), anatomy.inner_stages()
     averages = {settings: AveragedNetwork(trunk, inner, settings) for settings in plan.averages}
-    site = Site(student, anatomy.stages, their_stages, anatomy.backbone, frozen, anatomy.entry)
+    site = Site(student, anatomy.stages, their_stages, anatomy.backbone, frozen, anatomy.entry, anatomy.doubt)
     terms = build_terms(dict(zip(unique_names(specs), specs, strict=True)), site)
     model = RegularizedModel(student, anatomy, specs, terms, plan.runs, reference=frozen, averages=averages, norm=norm)
     if norm == "frozen" and (frozen is None or reference is not None) and never_trained(model.frozen_layers):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from synreal.core.parts import find_classifiers, find_entry
+from synreal.core.parts import find_classifiers, find_entry, find_inner
 from synreal.errors import TrainingError
 
 
@@ -22,20 +22,24 @@ def norm_layers(model: nn.Module | Iterable[nn.Module]) -> list[_NormBase]:
     return [m for m in modules if isinstance(m, _NormBase) and m.track_running_stats]
 
 
-def pretrained_norm_layers(model: nn.Module, entry: str | None = None) -> list[_NormBase]:
+def pretrained_norm_layers(model: nn.Module, entry: str | None = None, head: Collection[str] = ()) -> list[_NormBase]:
     """Return the layers with running statistics that belong to the pretrained network.
 
     That is the module which turns images into stage maps, without its classifier: of a segmenter the encoder, of a
-    detector the backbone. What lies around it is fresh and has no statistics worth keeping.
+    detector the backbone, of a module of the user's the network inside. What lies around it is fresh and has no
+    statistics worth keeping.
 
     Args:
         model: The network.
         entry: Path of the module that turns images into maps; found when None.
+        head: Names of parameters that are known to be the head's.
     """
     entry = find_entry(model) if entry is None else entry
-    network = model.get_submodule(entry)
-    fresh = [] if entry else [network.get_submodule(path) for path in find_classifiers(model)]
-    outside = {layer for head in fresh for layer in norm_layers(head)}
+    network = model.get_submodule(entry or find_inner(model))
+    fresh = [] if entry else [network.get_submodule(path) for path in find_classifiers(network)]
+    outside = {layer for part in fresh for layer in norm_layers(part)}
+    owners = {name.rpartition(".")[0] for name in head}
+    outside |= {layer for path, layer in model.named_modules() if path in owners and isinstance(layer, _NormBase)}
     return [layer for layer in norm_layers(network) if layer not in outside]
 
 

@@ -32,21 +32,60 @@ def find_entry(model: nn.Module) -> str:
     return ""
 
 
-def find_head(model: nn.Module) -> frozenset[str]:
+def declares_backbone(module: nn.Module) -> bool:
+    """Return whether a module says that it is a pretrained network, as those of timm and of transformers do."""
+    return getattr(module, "feature_info", None) is not None or isinstance(base_model_prefix(module), str)
+
+
+def base_model_prefix(module: nn.Module) -> str | None:
+    """Return the name under which a model of transformers with a head holds the model without; None for others."""
+    prefix = getattr(module, "base_model_prefix", None)
+    said = isinstance(prefix, str) and hasattr(module, "config") and hasattr(module, "main_input_name")
+    return prefix if said else None
+
+
+def find_inner(model: nn.Module) -> str:
+    """Return the path of the one pretrained network that a module contains, around which layers of its own lie.
+
+    Args:
+        model: A module of the user's around a timm network or a model of transformers, or a model of transformers with
+            a task's head.
+
+    Returns:
+        The path; empty if the module declares itself what is pretrained, or contains none or several.
+    """
+    if declares_backbone(model):
+        prefix = base_model_prefix(model)
+        return prefix if prefix and isinstance(getattr(model, prefix, None), nn.Module) else ""
+    found: list[str] = []
+    for path, module in model.named_modules():
+        inside = any(path.startswith(f"{outer}.") for outer in found)
+        if path and not inside and declares_backbone(module):
+            found.append(path)
+    return found[0] if len(found) == 1 else ""
+
+
+def find_head(model: nn.Module, entry: str | None = None) -> frozenset[str]:
     """Return the names of the parameters that belong to the task's head rather than to the backbone.
 
-    For an smp model or a torchvision detector that is everything outside the entry; for a classifier it is what
-    ``find_classifier`` finds, and the second classifier of a distilled transformer.
+    For an smp model or a torchvision detector that is everything outside the entry, and everything outside of the one
+    pretrained network that a module of the user's contains; for a classifier it is what ``find_classifier`` finds, and
+    the second classifier of a distilled transformer.
 
     Args:
         model: The network.
+        entry: Path of the module that turns images into maps, where the user gave it; found when None.
 
     Returns:
-        Parameter names as in ``named_parameters()``; empty if the network has no recognisable classifier.
+        Parameter names as in ``named_parameters()``; empty if the network has no recognisable head.
     """
-    entry = find_entry(model)
-    if entry:
-        return frozenset(name for name, _ in model.named_parameters() if not name.startswith(entry + "."))
+    inner = (find_entry(model) if entry is None else entry) or find_inner(model)
+    names = [name for name, _ in model.named_parameters()]
+    outside = frozenset(name for name in names if inner and not name.startswith(f"{inner}."))
+    if outside or entry:
+        return outside
+    if inner:  # what contains it only passes it on
+        return frozenset(f"{inner}.{name}" for name in find_head(model.get_submodule(inner)))
     own = {id(parameter) for path in find_classifiers(model) for parameter in model.get_submodule(path).parameters()}
     return frozenset(name for name, parameter in model.named_parameters() if id(parameter) in own)
 

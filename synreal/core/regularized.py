@@ -179,7 +179,8 @@ class RegularizedModel(Watched):
 
     def _freeze(self) -> None:
         if self.norm == "frozen" and not self._detached:
-            self.frozen_layers += freeze_norm_stats(pretrained_norm_layers(self.student, self.anatomy.entry))
+            layers = pretrained_norm_layers(self.student, self.anatomy.entry, self.anatomy.head)
+            self.frozen_layers += freeze_norm_stats(layers)
 
     def _look_at(self, output: Any) -> None:
         """Measure how far from chance a classifier starts; a compiled graph cannot warn, so it leaves the figure."""

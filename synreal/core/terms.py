@@ -30,6 +30,7 @@ class Site:
         backbone: Names of the student's parameters that belong to the backbone, not to the task's head.
         reference: The frozen teacher, where some term asked for it.
         entry: Path of the module that turns images into maps; empty for the student itself.
+        doubt: Path of a fresh last layer, where no head was found; else empty.
     """
 
     student: nn.Module
@@ -38,10 +39,11 @@ class Site:
     backbone: frozenset[str]
     reference: Reference | None = None
     entry: str = ""
+    doubt: str = ""
 
     def backbone_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the backbone's parameters that learn, by name."""
-        return {n: p for n, p in self.student.named_parameters() if n in self.backbone and p.requires_grad}
+        """Return the backbone's parameters by name, those too that do not learn yet."""
+        return {n: p for n, p in self.student.named_parameters() if n in self.backbone}
 
     def select(self, wanted: tuple[int | str, ...]) -> tuple[Stage, ...]:
         """Return the student's stages that a spec names, in its order."""

@@ -47,10 +47,12 @@ class _Frozen(NoPenalty):
         if len(site.backbone) == len(parameters):
             raise StageError(
                 "oracle trains the head alone, but no head was found: the network has no get_classifier(), fc, "
-                "classifier, head or heads. Give the final layer one of these names."
+                "classifier, head or heads, and no layer at its end that makes logits of vectors. Give the final layer "
+                "one of these names, or attach(entry=...), the path of the pretrained network inside."
             )
         # In a list and a tuple, so that the student's modules are not registered twice.
-        self._layers = freeze_norm_stats(pretrained_norm_layers(site.student, site.entry))
+        head = parameters.keys() - site.backbone
+        self._layers = freeze_norm_stats(pretrained_norm_layers(site.student, site.entry, head))
         self._thawed = tuple(parameters[name] for name in sorted(site.backbone) if parameters[name].requires_grad)
         for parameter in self._thawed:
             parameter.requires_grad_(False)

@@ -12,7 +12,7 @@ from typing_extensions import Self
 from synreal.core.anchors import Bank
 from synreal.core.passes import Step
 from synreal.core.terms import REGULARIZERS, Regularizer, Site, Term
-from synreal.functional.distances import path_importance, weight_l2
+from synreal.functional.distances import path_importance
 from synreal.regularizers.weight_l2 import AnchoredTerm
 
 _INTERVAL = 500  # optimizer steps, where nobody says how many an epoch has
@@ -67,7 +67,7 @@ class _SITerm(AnchoredTerm):
 
     def forward(self, step: Step) -> Tensor:
         """Return the distance from the anchors, weighted by importance."""
-        return weight_l2(self._weights, self.anchor.tensors(), self.omega.tensors())
+        return self.distance(self.omega)
 
     def before_step(self) -> None:
         """Keep gradients and weights until the step is done."""
@@ -86,11 +86,14 @@ class _SITerm(AnchoredTerm):
         self.steps += 1
         done = int(self.steps)
         if done % self.interval == 0:
-            self._consolidate(first=done == self.interval)
+            self._consolidate()
 
-    def _consolidate(self, *, first: bool) -> None:
+    def _consolidate(self) -> None:
         banks = (self.omega, self.path, self.start)
         for omega, path, start, parameter in zip(*(b.tensors() for b in banks), self._weights, strict=True):
+            if not parameter.requires_grad:
+                continue  # its importance stays 1 until it has learnt for an interval
+            first = bool((omega == 1).all())
             found = path_importance(path, (parameter.detach() - start).float(), self.damping)
             omega.copy_(found if first else omega + found)
             path.zero_()

@@ -72,7 +72,19 @@ class AnchoredTerm(Term):
 
     def forward(self, step: Step) -> Tensor:
         """Return the distance from the anchors."""
-        return weight_l2(self._weights, self.anchor.tensors())
+        return self.distance()
+
+    def distance(self, importance: Bank | None = None) -> Tensor:
+        """Return the distance of the weights that learn from their anchors, float32; 0 while none learns.
+
+        Args:
+            importance: One tensor for each weight; 1 everywhere when None.
+        """
+        learning = [index for index, weight in enumerate(self._weights) if weight.requires_grad]
+        if not learning:
+            return weight_l2(self._weights[:1], self.anchor.tensors()[:1]) * 0
+        banks = [bank.tensors() for bank in (self.anchor, importance) if bank is not None]
+        return weight_l2(*([values[index] for index in learning] for values in (self._weights, *banks)))
 
     def release(self) -> None:
         """Let the student's parameters go."""
@@ -134,7 +146,7 @@ class _FisherTerm(AnchoredTerm):
 
     def forward(self, step: Step) -> Tensor:
         """Return the distance from the anchors, weighted by the Fisher information."""
-        return weight_l2(self._weights, self.anchor.tensors(), self.fisher.tensors())
+        return self.distance(self.fisher)
 
     def release(self) -> None:
         """Let the student's parameters and the reference go."""

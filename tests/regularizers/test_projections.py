@@ -258,21 +258,6 @@ def test_averages_and_importances_see_the_projected_weights():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_frozen_weights_and_fresh_heads_have_no_anchor(name):
-    student = Toy()
-    student.blocks[0].requires_grad_(False)
-    model = synreal.attach(student, tiny(name)).train()
-    held = {key.split(".")[-1] for key in model.state_dict() if key.startswith(f"terms.{name}.anchors")}
-    assert held == {
-        key.replace(".", "/") for key, value in student.named_parameters() if value.requires_grad and not is_head(key)
-    }
-    student.blocks.requires_grad_(False)
-    model.detach()
-    with pytest.raises(ConfigError, match="no parameters that learn"):
-        synreal.attach(student, tiny(name))
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_a_step_that_was_not_announced_is_an_error(name):
     model = synreal.attach(Toy(), tiny(name)).train()
     with pytest.raises(TrainingError, match=rf"{name} was not told that a step begins.*before_step"):

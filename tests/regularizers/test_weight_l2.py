@@ -84,15 +84,25 @@ def test_the_heads_weights_are_free():
     assert float(model(batch(0)[0])["penalty"].detach()) == pytest.approx(16 * 0.25)
 
 
-def test_frozen_weights_are_left_out():
+def test_a_backbone_that_does_not_learn_has_nothing_to_hold():
     student = Toy()
-    student.blocks[0].requires_grad_(False)
-    model = synreal.attach(student, tiny("weight_l2")).train()
-    assert not any("blocks/0" in key for key in model.state_dict())
     student.blocks.requires_grad_(False)
-    model.detach()
     with pytest.raises(ConfigError, match="no parameters that learn"):
         synreal.attach(student, tiny("weight_l2"))
+
+
+def test_the_penalty_is_that_of_the_weights_that_learn_now():
+    student = Toy()
+    student.blocks[:4].requires_grad_(False)
+    model = synreal.attach(student, tiny("weight_l2")).train()
+    with torch.no_grad():
+        for parameter in student.blocks.parameters():
+            parameter += 0.5
+    for learning in (range(4, 5), range(5), range(0), range(1)):
+        for index, block in enumerate(student.blocks):
+            block.requires_grad_(index in learning)
+        count = sum(parameter.numel() for index in learning for parameter in student.blocks[index].parameters())
+        assert float(model(batch(0)[0])["penalty"].detach()) == pytest.approx(0.25 * count)
 
 
 def fisher_of(network, images):
