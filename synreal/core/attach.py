@@ -10,13 +10,15 @@ from torch import nn
 
 from synreal.core.anatomy import Anatomy
 from synreal.core.norm_stats import never_trained
+from synreal.core.parts import check_values
 from synreal.core.passes import Plan
 from synreal.core.regularized import ATTACHED, RegularizedModel
-from synreal.core.stages import Stage
+from synreal.core.stages import CLASSIFIER_INPUT, Stage
 from synreal.core.sums import build_terms
 from synreal.core.taps import tapped
 from synreal.core.teachers import AveragedNetwork, Reference, UntrainedTeacherWarning
 from synreal.core.terms import REGULARIZERS, Regularizer, Site
+from synreal.core.trial import check_channels
 from synreal.errors import ConfigError, StageError
 from synreal.specs import unique_names
 
@@ -61,7 +63,8 @@ def attach(
         The model to train.
 
     Raises:
-        ConfigError: If a name or setting is wrong, or the network is compiled, wrapped or attached already.
+        ConfigError: If a name or setting is wrong, or the network is compiled, wrapped, attached already or has no
+            weights yet.
         StageError: If a stage does not exist or its hook does not fire in a trial forward pass.
     """
     specs = REGULARIZERS.specs(regularizers)
@@ -73,6 +76,7 @@ def attach(
         raise ConfigError("The network is compiled or wrapped already: attach first, then compile, then wrap in DDP.")
     if student in ATTACHED or tapped(student) or isinstance(student, RegularizedModel):
         raise ConfigError("Regularizers are attached to this network already: give all of them to one attach().")
+    check_values(student, "student")
     specs = [spec.on(student) for spec in specs]
     known = {str(name): path for name, path in (stages or {}).items()}
     wanted = [name for spec in specs for name in spec.wanted_stages]
@@ -118,9 +122,13 @@ def _frozen_reference(
             )
         return None, anatomy.stages
     reading = list(dict.fromkeys(spec.name for spec in specs if spec.needs_classifier))
-    shared = [str(name) for spec in specs if spec.needs_reference for name in spec.wanted_stages]
+    wanted = [str(name) for spec in specs if spec.needs_reference for name in spec.wanted_stages]
+    # A student without a classifier has stage 4 in place of the input of one.
+    shared = ["4" if n == CLASSIFIER_INPUT and n not in anatomy.stages else n for n in wanted]
     teacher, theirs = student, anatomy
     if reference is not None:
+        check_values(reference, "reference")
+        check_channels(student, reference)
         modules = dict(reference.named_modules())
         own = {name: path for name, path in known.items() if path in modules}
         teacher, theirs = reference, Anatomy.of(reference, shared, known=own)

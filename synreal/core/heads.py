@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,8 +20,9 @@ class ProjectionHead(nn.Module):
         self.layers = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, dim))
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Project and normalise."""
-        return F.normalize(self.layers(vectors), dim=1)
+        """Project in the precision of the weights, and normalise in float32 or better."""
+        projected: Tensor = self.layers(vectors.to(next(self.parameters()).dtype))
+        return F.normalize(projected.to(torch.promote_types(projected.dtype, torch.float32)), dim=1)
 
 
 class LinearAdapter(nn.Module):

@@ -7,8 +7,31 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
+
+from synreal.errors import ConfigError
 
 RGB = tuple[float, float, float]
+
+
+def check_values(network: nn.Module, role: str = "network") -> None:
+    """Refuse a network whose weights have no values yet.
+
+    Args:
+        network: Any network.
+        role: What it is, for the message.
+
+    Raises:
+        ConfigError: If a parameter or buffer is on the device ``meta``, or is made when the first image comes.
+    """
+    held = [*network.named_parameters(), *network.named_buffers()]
+    empty = [name for name, value in held if is_lazy(value) or value.is_meta]
+    if empty:
+        raise ConfigError(
+            f"The {role}, {type(network).__name__}, has no values for {len(empty)} of its {len(held)} parameters and "
+            f"buffers, e.g. {empty[0]}: they are on the device meta or are made by the first image. Give it weights "
+            'first: network.to_empty(device="cpu") and load_state_dict(), or an image for lazy layers.'
+        )
 
 
 def find_entry(model: nn.Module) -> str:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from synreal.core.parts import find_classifiers, find_entry
+from synreal.core.parts import check_values, find_classifiers, find_entry
 from synreal.errors import ConfigError
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
@@ -35,13 +35,14 @@ def zero_head(student: nn.Module, *, force: bool = False) -> tuple[str, ...]:
         The parameters that are zero now, as in ``named_parameters()``.
 
     Raises:
-        ConfigError: If there is no classifier, or it looks trained.
+        ConfigError: If there is no classifier, it looks trained, or has no values yet.
 
     Example:
         >>> import timm
         >>> zero_head(timm.create_model("resnet18", num_classes=3))
         ('fc.weight', 'fc.bias')
     """
+    check_values(student)
     layers = last_layers(student)
     if not layers:
         name = type(student).__name__

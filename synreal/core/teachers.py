@@ -15,6 +15,7 @@ from typing_extensions import Self
 
 from synreal.core.noise import remove_noise
 from synreal.core.norm_stats import never_trained, norm_layers
+from synreal.core.precision import kept_wide
 from synreal.core.stages import Stage
 from synreal.core.taps import FeatureTap, without_hooks
 from synreal.core.trial import fitting_shape
@@ -145,7 +146,7 @@ class EmaTeacher(nn.Module):
     """A copy of a module whose parameters follow the original as an exponential moving average.
 
     ``w_ema <- decay * w_ema + (1 - decay) * w``. Floating-point buffers follow alike, other buffers are copied. The
-    copy takes no gradient and is saved with the model.
+    copy takes no gradient, is saved with the model, and is kept in float32 or better.
 
     Args:
         module: The module to follow.
@@ -158,6 +159,10 @@ class EmaTeacher(nn.Module):
             raise ConfigError(f"The decay of a moving average must lie in [0, 1], got {decay}.")
         self.decay = decay
         self.average = copy.deepcopy(module).requires_grad_(False)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        super()._apply(kept_wide(fn), recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def forward(self, *args: Any) -> Any:
         """Run the averaged module."""
@@ -187,6 +192,8 @@ class Average:
 class AveragedNetwork(nn.Module):
     """A moving average of the student that gives feature maps; saved with the model, without gradient.
 
+    It is kept in float32 or better, whatever the model is cast to.
+
     Args:
         network: The module that turns images into maps; it is copied.
         stages: Where to read, with paths inside ``network``.
@@ -198,6 +205,10 @@ class AveragedNetwork(nn.Module):
         self.settings = settings
         self.network = without_hooks(copy.deepcopy(network)).eval().requires_grad_(False)
         self.tap = FeatureTap(self.network, stages)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        super()._apply(kept_wide(fn), recurse)  # type: ignore[no-untyped-call]
+        return self
 
     @torch.no_grad()
     def forward(self, images: Tensor, student: nn.Module) -> dict[str, Tensor]:
@@ -212,7 +223,7 @@ class AveragedNetwork(nn.Module):
                 if layer.training != original.training:
                     layer.train(original.training)
         with self.tap.record() as maps:
-            self.network(images)
+            self.network(images.to(next(self.network.parameters()).dtype))
         self.tap.take_input()
         return maps
 
@@ -240,7 +251,7 @@ def _follow(average: nn.Module, module: nn.Module, decay: float, *, but: Collect
         if id(held) in but:
             continue
         if held.is_floating_point():
-            held.lerp_(current, 1 - decay)
+            held.lerp_(current.to(held.dtype), 1 - decay)
         else:
             held.copy_(current)
 

@@ -50,6 +50,26 @@ def fitting_shape(model: nn.Module) -> tuple[int, ...]:
     return tuple(try_image(model, model, lambda: None).shape)
 
 
+def check_channels(student: nn.Module, reference: nn.Module) -> None:
+    """Refuse a reference that does not take the student's images.
+
+    Raises:
+        StageError: If their images have other numbers of channels.
+    """
+    firsts = [next((m for m in one.modules() if isinstance(m, nn.Conv2d)), None) for one in (student, reference)]
+    counts = [0 if first is None else first.in_channels for first in firsts]
+    if not all(counts) or counts[0] == counts[1]:
+        return
+    # A first convolution may read folded pixels.
+    counts = [fitting_shape(one)[1] for one in (student, reference)]
+    if counts[0] != counts[1]:
+        raise StageError(
+            f"The student takes images of {counts[0]} channel(s), the reference of {counts[1]}: it cannot look at what "
+            f"the student sees. Give a reference made with in_chans={counts[0]}, or repeat the student's images to "
+            f"{counts[1]} channels."
+        )
+
+
 def _blank_images(model: nn.Module) -> Iterator[Tensor]:
     """Yield blank images (1, C, H, W) on the network's device and in its dtype, the most promising first.
 

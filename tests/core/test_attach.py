@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -10,6 +11,7 @@ import synreal
 from synreal.core.norm_stats import hold_norm_stats, norm_layers
 from synreal.core.stages import CLASSIFIER_INPUT
 from synreal.errors import ConfigError, StageError, TrainingError
+from tests.core.networks import detector as plain_detector
 from tests.regularizers.contract import Toy, batch, bits, hooks, network, optimizer_of, same_bits, tiny, train
 
 
@@ -419,8 +421,6 @@ def test_lists_are_for_detectors():
 @pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 @pytest.mark.parametrize("kind", ["segmenter", "detector"])
 def test_a_reference_with_other_statistics_sees_images_that_fit_it(kind):
-    import timm
-
     reference = timm.create_model("test_resnet", num_classes=4)
     reference.pretrained_cfg = {**reference.pretrained_cfg, "mean": (0.1, 0.2, 0.3), "std": (0.5, 0.25, 0.2)}
     if kind == "segmenter":
@@ -437,3 +437,47 @@ def test_a_reference_with_other_statistics_sees_images_that_fit_it(kind):
     normalised = (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     expected = (pixels - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor([0.5, 0.25, 0.2]).view(3, 1, 1)
     torch.testing.assert_close(model.reference.adapt(normalised), expected, rtol=1e-5, atol=1e-5)
+
+
+def on_meta():
+    with torch.device("meta"):
+        return Toy()
+
+
+def partly_on_meta():
+    student = network()
+    student.layer4.to("meta")
+    return student
+
+
+@pytest.mark.parametrize(
+    "build", [on_meta, partly_on_meta, lambda: nn.Sequential(nn.LazyConv2d(3, 1), nn.LazyLinear(2))]
+)
+def test_a_network_without_values_is_refused(build):
+    for call in (lambda: synreal.attach(build(), "none"), lambda: synreal.zero_head(build())):
+        with pytest.raises(ConfigError, match=r"has no values for \d+ of its \d+ parameters and buffers, e\.g\."):
+            call()
+    with pytest.raises(ConfigError, match=r"The reference, \w+, has no values"):
+        synreal.attach(network(), tiny("guidance"), reference=build())
+
+
+@pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
+@pytest.mark.parametrize("name", ["guidance", "kl(adapter=true)"])
+def test_a_reference_that_takes_other_images_is_refused(name):
+    build = {count: timm.create_model("test_resnet", num_classes=3, in_chans=count) for count in (1, 3)}
+    with pytest.raises(StageError, match=r"images of 1 channel\(s\), the reference of 3.*in_chans=1"):
+        synreal.attach(build[1], tiny(name), reference=build[3])
+    with pytest.raises(StageError, match=r"images of 3 channel\(s\), the reference of 1"):
+        synreal.attach(build[3], tiny(name), reference=build[1])
+    other = timm.create_model("test_resnet", num_classes=1000, in_chans=1)
+    synreal.attach(build[1], tiny(name), reference=other)
+
+
+@pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
+@pytest.mark.parametrize(
+    "build", [lambda: smp.Unet("resnet18", encoder_weights=None), plain_detector], ids=["seg", "det"]
+)
+def test_a_classifier_teaches_a_network_without_one(build):
+    student = build()
+    model = synreal.attach(student, "kl(adapter=true)", reference=timm.create_model("resnet18"))
+    assert list(model.anatomy.stages) == ["4"]

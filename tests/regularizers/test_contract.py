@@ -12,6 +12,7 @@ import torch
 import torch._dynamo.utils
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torch.nn import functional as F
 
 import synreal
 from synreal.errors import ConfigError, TrainingError
@@ -360,6 +361,31 @@ def test_bfloat16_comes_close_to_float32(name):
     if name in PENALIZING:
         output["penalty"].backward()
         assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_model_that_is_cast_after_attach_trains(name):
+    torch.manual_seed(0)
+    wide, _ = attached(name, Toy())
+    model = copy.deepcopy(wide).to(torch.bfloat16)
+    optimizer = optimizer_of(model, lr=0.01)
+    before = bits(model)
+    for step in range(2):
+        view0, view1, target = batch(step)
+        output = model(view0.bfloat16(), view1.bfloat16(), targets=target)
+        if step == 0:
+            want = float(wide(view0, view1, targets=target)["penalty"].detach())
+            assert float(output["penalty"].detach()) == pytest.approx(want, rel=0.1, abs=0.02)
+        assert output["penalty"].dtype == torch.float32
+        (F.cross_entropy(output["output"].float(), target) + output["penalty"]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    after = bits(model)
+    assert all(value.isfinite().all() for value in after.values())
+    # What follows by small steps does not stand still, but for a head that is meant to.
+    following = [key for key in before if ".key_head." in key or key.startswith("averages.")]
+    assert all(before[key].dtype == torch.float32 for key in following if before[key].is_floating_point())
+    assert not following or any(not torch.equal(before[key], after[key]) for key in following)
 
 
 def test_a_missing_view_is_missed(name):
