@@ -1,4 +1,4 @@
-"""What a network says of itself: timm's ``feature_info``, and attributes of it or of a network that it wraps.
+"""What a network says of itself: timm's ``feature_info``, transformers' ``config``, and attributes of a network.
 
 Nothing here imports a model zoo: networks are recognised by what they carry.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+
+from synreal.core.parts import model_config
 
 
 def join(entry: str, path: str) -> str:
@@ -50,3 +52,15 @@ def feature_info_of(network: nn.Module) -> list[tuple[str, int]] | None:
         if any(path for path, _ in declared):
             break
     return declared
+
+
+def token_strides_of(network: nn.Module) -> list[int]:
+    """Return the strides that tokens of a model of transformers may have: its patches', and 2, 4 and 8 times it."""
+    patch: Any = getattr(model_config(network), "patch_size", None)
+    return [patch << times for times in range(4)] if isinstance(patch, int) and not isinstance(patch, bool) else []
+
+
+def tokens_of(output: Any) -> Any:
+    """Return the tokens (N, L, C) that stand first in a tuple, as transformers' layers return them; else the output."""
+    first = output[0] if isinstance(output, tuple) and output else None
+    return first if isinstance(first, Tensor) and first.ndim == 3 else output

@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from synreal.core.declarations import feature_info_of, join
+from synreal.core.declarations import feature_info_of, join, token_strides_of, tokens_of
 from synreal.core.trial import Seen, watch
 from synreal.errors import StageError
 
@@ -38,7 +38,7 @@ def discover(model: nn.Module, entry: str) -> tuple[dict[str, str], Tensor, list
         image, seen = watch(network, modules, model)
         found = _by_returned(image, seen) or _by_stride(image, seen)
         if len(found) < 2:  # no more than a patch embedding
-            found = _by_depth(seen) or found
+            found = _by_tokens(image, seen, token_strides_of(network)) or _by_depth(seen) or found
         return found, image, seen
     found = {name: join(entry, path) for name, path in declared.items()}
     image, seen = watch(network, {path: modules[path] for path in found.values()}, model)
@@ -130,12 +130,35 @@ def _by_stride(image: Tensor, seen: Sequence[Seen]) -> dict[str, str]:
     return dict(sorted(last.items()))
 
 
+def _by_tokens(image: Tensor, seen: Sequence[Seen], strides: Sequence[int]) -> dict[str, str]:
+    """Find the last block of each stride in a transformer that merges tokens, as transformers' Swin does.
+
+    A block is of the outermost kind of module with parts of its own that gives tokens of every stride.
+    """
+    height, width = image.shape[2:]
+    counts = {(height // stride) * (width // stride): stride for stride in strides}
+    calls = Counter(one.path for one in seen)
+    kinds: dict[type, dict[int, str]] = {}
+    for one in seen:
+        output = tokens_of(one.output)
+        tokens = output.shape[1] if isinstance(output, Tensor) and output.ndim == 3 else 0
+        if tokens in counts and calls[one.path] == 1 and any(True for _ in one.module.children()):
+            kinds.setdefault(type(one.module), {})[counts[tokens]] = one.path
+    most = max(map(len, kinds.values()), default=0)
+    if most < 2:
+        return {}
+    whole = [paths for paths in kinds.values() if len(paths) == most]
+    paths = min(whole, key=lambda found: max(path.count(".") for path in found.values()))
+    return {_NAME_OF_STRIDE[stride]: path for stride, path in sorted(paths.items()) if stride in _NAME_OF_STRIDE}
+
+
 def _by_depth(seen: Sequence[Seen]) -> dict[str, str]:
     """Find the blocks of a plain transformer: the outermost four or more modules of a kind that give equal tokens."""
     groups: dict[tuple[str, type, torch.Size], list[str]] = {}
     for one in seen:
-        if isinstance(one.output, Tensor) and one.output.ndim == 3:
-            groups.setdefault((one.path.rpartition(".")[0], type(one.module), one.output.shape), []).append(one.path)
+        output = tokens_of(one.output)
+        if isinstance(output, Tensor) and output.ndim == 3:
+            groups.setdefault((one.path.rpartition(".")[0], type(one.module), output.shape), []).append(one.path)
     chains = [paths for paths in groups.values() if len(paths) >= 4]
     return _quarters(min(chains, key=lambda paths: paths[0].count("."))) if chains else {}
 

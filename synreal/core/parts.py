@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from synreal.errors import ConfigError
@@ -38,8 +38,8 @@ def find_entry(model: nn.Module) -> str:
     """Return the path of the module that turns images into stage maps.
 
     Args:
-        model: A classifier, an smp model (``encoder``), or a torchvision detector or segmentation network
-            (``backbone.body``, or ``backbone`` where it has no feature pyramid).
+        model: A classifier, an smp model (``encoder``), a torchvision detector or segmentation network
+            (``backbone.body``, or ``backbone`` where it has no feature pyramid), or a segmenter of transformers.
 
     Returns:
         The path; empty for a network that is its own entry.
@@ -52,7 +52,9 @@ def find_entry(model: nn.Module) -> str:
     # A detector resizes images in `transform`; a segmentation network's backbone names the layers that it returns.
     if isinstance(backbone, nn.Module) and (hasattr(model, "transform") or hasattr(backbone, "return_layers")):
         return "backbone"
-    return ""
+    prefix = base_model_prefix(model)
+    inside = bool(prefix) and isinstance(getattr(model, prefix or "", None), nn.Module)
+    return prefix if prefix and inside and not _by_name(model) else ""
 
 
 def declares_backbone(module: nn.Module) -> bool:
@@ -65,6 +67,18 @@ def base_model_prefix(module: nn.Module) -> str | None:
     prefix = getattr(module, "base_model_prefix", None)
     said = isinstance(prefix, str) and hasattr(module, "config") and hasattr(module, "main_input_name")
     return prefix if said else None
+
+
+def model_config(network: nn.Module) -> Any:
+    """Return the configuration of a model of transformers, or of the one that a network contains; None for others."""
+    inner = network.get_submodule(find_inner(network))
+    return getattr(inner, "config", None) if base_model_prefix(inner) is not None else None
+
+
+def logits_of(output: Any) -> Any:
+    """Return the logits of what a network returned: models of transformers return them in an object."""
+    found = getattr(output, "logits", None)
+    return found if isinstance(found, Tensor) else output
 
 
 def find_inner(model: nn.Module) -> str:
@@ -137,11 +151,15 @@ def find_classifiers(model: nn.Module) -> tuple[str, ...]:
     classifier: Any = getattr(model, "get_classifier", None)
     heads = classifier() if callable(classifier) else None
     heads = [head for head in (heads if isinstance(heads, tuple) else (heads,)) if isinstance(head, nn.Module)]
-    if not heads:
-        candidates = (getattr(model, name, None) for name in ("fc", "classifier", "head", "heads"))
-        heads = [head for head in candidates if isinstance(head, nn.Module)][:1]
+    heads = heads or _by_name(model)
     paths = {id(module): path for path, module in model.named_modules()}
     return tuple(paths[id(head)] for head in heads if id(head) in paths and not isinstance(head, nn.Identity))
+
+
+def _by_name(model: nn.Module) -> list[nn.Module]:
+    """Return the module that is called as classifiers are, if there is one."""
+    candidates = (getattr(model, name, None) for name in ("fc", "classifier", "head", "heads"))
+    return [head for head in candidates if isinstance(head, nn.Module)][:1]
 
 
 def input_statistics(model: nn.Module) -> tuple[RGB, RGB] | None:

@@ -26,6 +26,7 @@ from synreal.core.norm_stats import (
     release_norm_stats,
     small_batches_told,
 )
+from synreal.core.parts import logits_of
 from synreal.core.passes import STUDENT, Pass, Run, Step
 from synreal.core.sums import calibrate
 from synreal.core.taps import FeatureTap
@@ -131,6 +132,8 @@ class RegularizedModel(Watched):
         """
         if self._detached:
             raise TrainingError("This model was detached: use the student that detach() returned, or attach again.")
+        if not views:
+            raise TrainingError("No image was given: call model(images), by position, whatever the student calls them.")
         if targets is not None and self.anatomy.takes_targets:
             student_kwargs["targets"] = targets
         if not self.training:
@@ -186,6 +189,7 @@ class RegularizedModel(Watched):
         """Measure how far from chance a classifier starts; a compiled graph cannot warn, so it leaves the figure."""
         compiling = torch.compiler.is_compiling()
         watched = self.anatomy.last_layers and (compiling or not self._judged)
+        output = logits_of(output)
         if watched and isinstance(output, Tensor) and output.ndim == 2:
             self._excess = excess_over_chance(output)
             if not compiling:

@@ -17,9 +17,9 @@ from typing import Any, Final, Literal
 
 from torch import Tensor, nn
 
-from synreal.core.declarations import feature_info_of, join, says, wrapped
+from synreal.core.declarations import feature_info_of, join, says, token_strides_of, tokens_of, wrapped
 from synreal.core.discovery import discover, grid_stride, map_stride
-from synreal.core.parts import find_entry
+from synreal.core.parts import find_entry, model_config
 from synreal.core.trial import Seen, try_image, watch
 from synreal.errors import StageError
 
@@ -255,20 +255,22 @@ class _Reader:
         self.size = size
         declared = feature_info_of(network) or []
         self.declared = {join(entry, path): stride for path, stride in declared}
-        self.strides = dict.fromkeys(stride for _, stride in declared)
+        self.strides = dict.fromkeys([stride for _, stride in declared] or token_strides_of(network))
         # Needed where a map of a square image has as many positions along a side as channels.
         self.channels_last = any(getattr(inner, "output_fmt", None) == "NHWC" for _, inner in wrapped(network))
         prefix = says(network, "num_prefix_tokens")
         if prefix is None:  # torchvision's have a class token and do not say so; the first DINOv2 says half of it
-            prefix = 1 + int(says(network, "num_register_tokens") or 0)
-        # A class token may join late (CaiT).
-        self.prefixes = (int(prefix), 0)
+            registers = (says(network, "num_register_tokens"), getattr(model_config(network), "num_register_tokens", 0))
+            prefix = 1 + int(registers[0] or registers[1] or 0)
+        # A class token may join late (CaiT), or another one for distillation, which transformers' DeiT does not say.
+        self.prefixes = (int(prefix), 0, 2)
         # Hiera keeps tokens by mask units and not by rows; it alone knows how to put them back.
         self.scrambled = says(network, "reroll") is not None
 
     def describe(self, name: str, path: str, output: Any) -> Stage:
         """Describe an output as a stage."""
         declared = self.declared.get(path)
+        output = tokens_of(output)
         if isinstance(output, Tensor) and output.ndim == 4:
             stride, last = map_stride(output, self.size, self.channels_last)
             if stride is None:  # a network without padding loses a part of a cell in each layer

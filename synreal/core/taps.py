@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from synreal.core.declarations import tokens_of
 from synreal.core.stages import Stage, as_map
 from synreal.core.whitening import Whitening
 from synreal.errors import StageError
@@ -42,6 +43,7 @@ class _OutputHook:
                 f"Stage {self.name} ran twice in one recorded forward. One call of the model is one view; run other "
                 "images through model.student outside the training forward."
             )
+        output = tokens_of(output)
         outputs[self.name] = output
         if isinstance(module, Whitening):
             apart: Tensor = output.clone()  # the activation behind it may work in place
@@ -65,9 +67,9 @@ class _InputHook:
     def __init__(self, store: _Store) -> None:
         self.store = store
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.store.inputs is not None:
-            self.store.inputs.append(args[0])
+            self.store.inputs.append(args[0] if args else next(iter(kwargs.values())))  # transformers names them
 
 
 class FeatureTap:
@@ -91,7 +93,9 @@ class FeatureTap:
                 self._handles.append(module.register_forward_pre_hook(_BeforeHook(self._store, stage.name)))
             else:
                 self._handles.append(module.register_forward_hook(_OutputHook(self._store, stage.name)))
-        self._handles.append(model.get_submodule(entry).register_forward_pre_hook(_InputHook(self._store)))
+        self._handles.append(
+            model.get_submodule(entry).register_forward_pre_hook(_InputHook(self._store), with_kwargs=True)
+        )
 
     @contextmanager
     def record(self) -> Iterator[dict[str, Tensor]]:

@@ -15,6 +15,7 @@ from typing_extensions import Self
 
 from synreal.core.noise import remove_noise
 from synreal.core.norm_stats import never_trained, norm_layers
+from synreal.core.parts import logits_of
 from synreal.core.precision import kept_wide
 from synreal.core.stages import Stage
 from synreal.core.taps import FeatureTap, without_hooks
@@ -111,9 +112,9 @@ class Reference(nn.Module):
         if self._blank is None:
             self._blank = fitting_shape(self.network)
         own = next(self.network.parameters())
-        handle = self.network.get_submodule(stage.path).register_forward_hook(lambda *_: shaped)
+        handle = self.network.get_submodule(stage.path).register_forward_hook(_in_place_of(shaped))
         try:
-            logits = self.network(own.new_zeros(self._blank))
+            logits = logits_of(self.network(own.new_zeros(self._blank)))
         finally:
             handle.remove()
         if not isinstance(logits, Tensor) or logits.shape[:-1] != vectors.shape[:1]:
@@ -140,6 +141,11 @@ class Reference(nn.Module):
                 f"The checkpoint was trained against another teacher (fingerprint {saved[:12]}, here "
                 f"{self.fingerprint[:12]}). Build the student with the same pretrained weights before attach()."
             )
+
+
+def _in_place_of(shaped: Tensor) -> Any:
+    """Return a forward hook that gives ``shaped`` in place of a map, also of tokens that stand first in a tuple."""
+    return lambda _module, _args, output: (shaped, *output[1:]) if isinstance(output, tuple) else shaped
 
 
 class EmaTeacher(nn.Module):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from synreal.core.declarations import says
+from synreal.core.parts import model_config
 from synreal.errors import StageError
 
 # Small enough to be quick, large enough that a pooled 1 x 1 map is not of stride 32, and not square: the shape of a map
@@ -85,6 +86,9 @@ def _blank_images(model: nn.Module) -> Iterator[Tensor]:
     sizes = [_PROBE_SIZE, *_OTHER_SIZES]
     if size is not None:
         sizes.insert(0, (size, size) if isinstance(size, int) else tuple(size))
+    own = getattr(model_config(model), "image_size", None)  # transformers' ViT takes images of one size
+    if isinstance(own, int) and (own, own) not in sizes:
+        sizes.append((own, own))
     conv = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     # A network that folds pixels into channels has a first convolution of more channels than its images.
     channels = dict.fromkeys([conv.in_channels if conv is not None else 3, 3])

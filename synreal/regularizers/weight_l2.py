@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synreal.core.anchors import Bank, held_parameters
+from synreal.core.parts import logits_of
 from synreal.core.passes import Step
 from synreal.core.teachers import Reference
 from synreal.core.terms import REGULARIZERS, Regularizer, Site, Term
@@ -130,7 +131,7 @@ class _FisherTerm(AnchoredTerm):
         with torch.enable_grad():
             for batch in images:
                 for image in batch[: self.samples - seen]:
-                    logits = network(reference.adapt(image[None].to(wanted[0].device)))
+                    logits = logits_of(network(reference.adapt(image[None].to(wanted[0].device))))
                     loss = F.cross_entropy(logits, logits.argmax(1))
                     for total, gradient in zip(sums, torch.autograd.grad(loss, wanted, allow_unused=True), strict=True):
                         if gradient is not None:
