@@ -137,7 +137,7 @@ class RegularizedModel(Watched):
         if targets is not None and self.anatomy.takes_targets:
             student_kwargs["targets"] = targets
         if not self.training:
-            return {"output": self.student(views[0], **student_kwargs)}
+            return {"output": self._run_student(views[0], student_kwargs)}
         self._check(views, targets)
         size: tuple[int, int] | None = None
         if self.tap is None:
@@ -164,13 +164,17 @@ class RegularizedModel(Watched):
         self._guard.note(penalties["penalty"])
         return {"output": output, **penalties}
 
-    def _see(self, view: Any, kwargs: Mapping[str, Any]) -> Any:
-        """Run the student on view 0; outside of a compiled graph, say what to do about a batch that is too small."""
+    def _run_student(self, view: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Run the student; outside of a compiled graph, say what to do about a batch that is too small."""
         if torch.compiler.is_compiling():
             return self.student(view, **kwargs)
         with small_batches_told(self.student):
-            output = self.student(view, **kwargs)
-        if self.noise is not None:
+            return self.student(view, **kwargs)
+
+    def _see(self, view: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Run the student on view 0 in training."""
+        output = self._run_student(view, kwargs)
+        if self.noise is not None and not torch.compiler.is_compiling():
             self.noise.check_ran()
         return output
 

@@ -15,7 +15,7 @@ from synreal import distributed
 from synreal.averages import AVERAGES, Average, Course
 from synreal.averages.base import taken
 from synreal.config import RunConfig
-from synreal.core.norm_stats import gathered_norm_stats, learning_norm_layers
+from synreal.core.norm_stats import gathered_norm_stats, learning_norm_layers, small_batches_told
 from synreal.engine import saving
 from synreal.engine.loading import batches, length, make_loader
 from synreal.engine.schedule import BatchPlan
@@ -158,7 +158,8 @@ def _recompute(state: RunState) -> None:
         for number, (views, targets) in enumerate(batches(loader)):
             torch.manual_seed(derive_seed(seed, "statistics", number))
             images, more = job.task.inputs(views, targets, job.student, device)
-            network(images[0], **more)
+            with small_batches_told(network):
+                network(images[0], **more)
             if job.stop_asked():
                 state.count_testing()
                 raise saving.stop(state)

@@ -288,3 +288,13 @@ def test_a_batch_of_one_names_the_layer_and_what_to_do():
     with pytest.raises(TrainingError, match=r"too small: layer fc\.1 normalises .* one value .*drop_last=True"):
         model(batch(0, rows=1)[0])
     model(batch(0, rows=2)[0])
+
+
+def test_it_is_said_where_the_model_predicts_and_a_layer_trains():
+    """So phases train that leave penalties out: the model in eval mode, its student in train mode."""
+    network = Toy()
+    network.fc = nn.Sequential(nn.Linear(16, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    model = synreal.attach(network, "none").eval()
+    network.train()
+    with pytest.raises(TrainingError, match=r"too small: layer fc\.1 normalises"):
+        model(torch.rand(1, 3, 64, 64))
