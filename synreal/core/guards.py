@@ -27,18 +27,21 @@ from synreal.errors import TrainingError
 _MOST = 2  # steps without what every step should have
 
 
-def check_given(specs: Sequence[Regularizer], views: Sequence[Any], targets: Any) -> None:
+def check_given(
+    specs: Sequence[Regularizer], views: Sequence[Any], targets: Any, needed: int, *, needs_targets: bool
+) -> None:
     """Check that a call of the model has what its terms read.
 
     Args:
-        specs: The regularizers.
+        specs: The regularizers; not asked again what they need, which a compiled graph could not trace.
         views: The views that were given.
         targets: The targets; None if none were given.
+        needed: How many views they need.
+        needs_targets: Whether one of them reads targets.
 
     Raises:
         TrainingError: If a view is missing, or targets are.
     """
-    needed = max(spec.views for spec in specs)
     if len(views) < needed:
         asking = [spec.name for spec in specs if spec.views > len(views)]
         shown = ", ".join(f"view{number}" for number in range(needed))
@@ -46,8 +49,8 @@ def check_given(specs: Sequence[Regularizer], views: Sequence[Any], targets: Any
             f"{', '.join(asking)} needs {needed} views, got {len(views)}. Call model({shown}) with "
             "independently augmented views of the same images (synreal.views.MultiView makes them)."
         )
-    asking = [spec.name for spec in specs if spec.needs_targets]
-    if asking and targets is None:
+    if needs_targets and targets is None:
+        asking = [spec.name for spec in specs if spec.needs_targets]
         raise TrainingError(
             f"{', '.join(asking)} needs the targets of view 0: call model(view0, targets=targets) with classes "
             "(N,), masks (N, H, W), or a detector's list of boxes and labels."

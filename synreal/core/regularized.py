@@ -251,7 +251,7 @@ class RegularizedModel(Watched):
         return maps
 
     def _check(self, views: Sequence[Any], targets: Any) -> None:
-        check_given(self.specs, views, targets)
+        check_given(self.specs, views, targets, self.views, needs_targets=self.needs_targets)
         self.anatomy.check_views(views[: self.views])
         if not torch.is_grad_enabled():
             raise TrainingError("The model is in train mode without gradient; call model.eval() to predict.")

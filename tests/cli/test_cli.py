@@ -462,7 +462,7 @@ def test_help_lists_the_commands(call):
     code, out, _ = call("--help")
     assert code == 0
     commands = typer.main.get_command(app).commands
-    assert set(commands) == {"run", "evaluate", "predict", "bench", "leaderboard", "list", "inspect", "data"}
+    assert set(commands) == {"run", "evaluate", "predict", "export", "bench", "leaderboard", "list", "inspect", "data"}
     for name in commands:
         assert re.search(rf"^│ {name}\s+\S", out, re.MULTILINE), name
 
