@@ -105,6 +105,7 @@ def test_plain_learns(tiny, capsys):
     assert capsys.readouterr().out.count("penalty") == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_a_network_of_one_s_own_learns_and_keeps_no_hook(name, watched, monkeypatch, capsys):
     monkeypatch.setattr(data, "load", scenes)

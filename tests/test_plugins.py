@@ -159,6 +159,7 @@ def test_the_pages_file_reaches_the_student_and_not_the_teacher(attention):
     assert not any(p.requires_grad or p.grad is not None for p in model.reference.network.parameters())
 
 
+@pytest.mark.slow
 def test_the_pages_file_fulfils_the_contract(attention):
     command = shlex.split(next(line for line in block("bash", "pytest").splitlines()))
     done = python("-m", *[str(attention) if word == "attention.py" else word for word in command], cwd=ROOT)

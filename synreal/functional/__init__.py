@@ -48,6 +48,13 @@ from synreal.functional.statistics import (
     shift_statistics,
 )
 from synreal.functional.texture import gram, gram_distance, gram_generalization
+from synreal.functional.whitening import (
+    covariance_variance,
+    instance_covariance,
+    lowest_cluster,
+    sensitive_entries,
+    whitening_loss,
+)
 
 __all__ = [
     "amplitude_deviation",
@@ -68,6 +75,7 @@ __all__ = [
     "class_thresholds",
     "confidence_bins",
     "confusion_matrix",
+    "covariance_variance",
     "covered_cells",
     "displacement",
     "distillation_kl",
@@ -84,8 +92,10 @@ __all__ = [
     "guidance",
     "hyperspherical_energy",
     "info_nce",
+    "instance_covariance",
     "lab_to_rgb",
     "linear_cka",
+    "lowest_cluster",
     "masked_feature_l2",
     "match_distributions",
     "match_moments",
@@ -114,6 +124,7 @@ __all__ = [
     "relative_spread",
     "rgb_to_lab",
     "row_norms",
+    "sensitive_entries",
     "share_right",
     "shift_statistics",
     "spd_share",
@@ -125,5 +136,6 @@ __all__ = [
     "variance_in_plane",
     "weight_drift",
     "weight_l2",
+    "whitening_loss",
     "wise_ft",
 ]

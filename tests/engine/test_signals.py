@@ -54,6 +54,7 @@ def exit_code(process):
     return process.returncode, errors[-2000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_to_the_group_saves_and_ends_every_process(tmp_path, whole, number, code):
     output, marker = tmp_path / "run", tmp_path / "held"

@@ -130,6 +130,7 @@ def test_two_processes_train_and_score_as_one_does(task, together):
     assert evaluate(together / task, device="cpu", show_progress=False) == scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_two_processes_see_what_one_sees(task, together):
     found = read_look(together / task)
@@ -144,6 +145,7 @@ def test_two_processes_see_what_one_sees(task, together):
         assert one.stages == pytest.approx(other.stages, rel=1e-5), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_plain_zoos_load_the_student_and_predict_the_same(task, tmp_path):
     """From the header of the file alone, without synreal."""
