@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from typing_extensions import Self
 
-from synreal.core.precision import kept_wide
+from synreal.core.precision import KeptWide
 from synreal.errors import ConfigError
 
 
-class FeatureQueue(nn.Module):
+class FeatureQueue(KeptWide):
     """The last ``size`` embeddings, as MoCo keeps them, without a rule that batch sizes divide ``size``.
 
     Bank, pointer and fill count are buffers, so a checkpoint holds all of them. The bank is kept in float32 or better.
@@ -34,10 +33,6 @@ class FeatureQueue(nn.Module):
         self.register_buffer("bank", torch.zeros(size, dim))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        super()._apply(kept_wide(fn), recurse)  # type: ignore[no-untyped-call]
-        return self
 
     def keys(self) -> Tensor:
         """Return the rows pushed so far, (min(pushed, K), d), in no particular order; never placeholder rows.

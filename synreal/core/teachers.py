@@ -16,7 +16,7 @@ from typing_extensions import Self
 from synreal.core.noise import remove_noise
 from synreal.core.norm_stats import never_trained, norm_layers
 from synreal.core.parts import logits_of
-from synreal.core.precision import kept_wide
+from synreal.core.precision import KeptWide
 from synreal.core.stages import Stage
 from synreal.core.taps import FeatureTap, without_hooks
 from synreal.core.trial import fitting_shape
@@ -148,7 +148,7 @@ def _in_place_of(shaped: Tensor) -> Any:
     return lambda _module, _args, output: (shaped, *output[1:]) if isinstance(output, tuple) else shaped
 
 
-class EmaTeacher(nn.Module):
+class EmaTeacher(KeptWide):
     """A copy of a module whose parameters follow the original as an exponential moving average.
 
     ``w_ema <- decay * w_ema + (1 - decay) * w``. Floating-point buffers follow alike, other buffers are copied. The
@@ -165,10 +165,6 @@ class EmaTeacher(nn.Module):
             raise ConfigError(f"The decay of a moving average must lie in [0, 1], got {decay}.")
         self.decay = decay
         self.average = copy.deepcopy(module).requires_grad_(False)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        super()._apply(kept_wide(fn), recurse)  # type: ignore[no-untyped-call]
-        return self
 
     def forward(self, *args: Any) -> Any:
         """Run the averaged module."""
@@ -195,7 +191,7 @@ class Average:
     norm: Literal["own", "averaged"] = "own"
 
 
-class AveragedNetwork(nn.Module):
+class AveragedNetwork(KeptWide):
     """A moving average of the student that gives feature maps; saved with the model, without gradient.
 
     It is kept in float32 or better, whatever the model is cast to.
@@ -211,10 +207,6 @@ class AveragedNetwork(nn.Module):
         self.settings = settings
         self.network = without_hooks(copy.deepcopy(network)).eval().requires_grad_(False)
         self.tap = FeatureTap(self.network, stages)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        super()._apply(kept_wide(fn), recurse)  # type: ignore[no-untyped-call]
-        return self
 
     @torch.no_grad()
     def forward(self, images: Tensor, student: nn.Module) -> dict[str, Tensor]:

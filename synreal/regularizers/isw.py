@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from synreal.core.passes import STUDENT, Pass, Step
-from synreal.core.precision import kept_wide
+from synreal.core.precision import KeptWide
 from synreal.core.stages import Stage
 from synreal.core.terms import REGULARIZERS, Regularizer, Site, Stages, Term
 from synreal.core.whitening import whitening_layers
@@ -126,7 +126,7 @@ class _WhiteningTerm(Term):
         return whitening_loss(covariance, mask, width * (width - 1) // 2 // 64 if self.relaxed else 0.0)
 
 
-class _SelectiveTerm(Term):
+class _SelectiveTerm(KeptWide, Term):
     """ISW: the entries that vary between views, chosen once."""
 
     steps: Tensor
@@ -147,10 +147,6 @@ class _SelectiveTerm(Term):
         self.fresh: list[tuple[dict[str, Tensor], int]] = []
         self._look = self._looks()
         self.register_load_state_dict_post_hook(_look_again)  # type: ignore[no-untyped-call]
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        super()._apply(kept_wide(fn), recurse)  # type: ignore[no-untyped-call]
-        return self
 
     @property
     def awake(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from synreal.core.anchors import Bank
 from synreal.core.passes import Step
-from synreal.core.precision import kept_wide
+from synreal.core.precision import KeptWide
 from synreal.core.terms import REGULARIZERS, Regularizer, Site, Term
 from synreal.functional.distances import path_importance
 from synreal.regularizers.weight_l2 import AnchoredTerm
@@ -52,7 +52,7 @@ class SynapticIntelligence(Regularizer):
         return _SITerm(site, self.damping, self.interval or _INTERVAL)
 
 
-class _SITerm(AnchoredTerm):
+class _SITerm(KeptWide, AnchoredTerm):
     steps: Tensor
 
     def __init__(self, site: Site, damping: float, interval: int) -> None:
@@ -65,10 +65,6 @@ class _SITerm(AnchoredTerm):
         self.omega = Bank({name: torch.ones_like(p, dtype=torch.float32) for name, p in parameters.items()})
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self._before: list[tuple[Tensor, Tensor] | None] = []
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        super()._apply(kept_wide(fn), recurse)  # type: ignore[no-untyped-call]
-        return self
 
     def forward(self, step: Step) -> Tensor:
         """Return the distance from the anchors, weighted by importance."""

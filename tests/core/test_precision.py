@@ -3,16 +3,18 @@
 import torch
 from torch import nn
 
-from synreal.core.precision import kept_wide
+from synreal.core.precision import KeptWide
 from synreal.core.queues import FeatureQueue
 from synreal.core.teachers import EmaTeacher
 
 
 def test_what_is_kept_follows_devices_and_wider_types_alone():
-    change = kept_wide(lambda tensor: tensor.to(torch.float16) if tensor.is_floating_point() else tensor)
-    assert change(torch.ones(1, dtype=torch.float32)).dtype == torch.float32
-    assert change(torch.ones(1, dtype=torch.int64)).dtype == torch.int64
-    assert kept_wide(torch.Tensor.double)(torch.ones(1)).dtype == torch.float64
+    module = KeptWide()
+    module.register_buffer("number", torch.ones(1, dtype=torch.float32))
+    module.register_buffer("count", torch.ones(1, dtype=torch.int64))
+    assert module.half().number.dtype == torch.float32
+    assert module.count.dtype == torch.int64
+    assert module.double().number.dtype == torch.float64
 
 
 def test_a_moving_average_of_half_precision_moves():
