@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import plugins
+from . import plugins, weights
 from .output import say
 
 
@@ -16,12 +16,7 @@ def evaluate(
     target: Annotated[
         list[str] | None, typer.Option(help="Real data to test on; several times. (default: the run's)")
     ] = None,
-    average: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help='An average of weights of the run, e.g. "ema(decay=0.99)". (default: the last weights)'
-        ),
-    ] = None,
+    average: weights.AverageName = None,
     plugin: plugins.PluginFiles = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,

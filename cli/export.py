@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import plugins
+from . import plugins, weights
 from .output import say
 
 
@@ -26,12 +26,7 @@ def export(
         Path, typer.Option("--output", "-o", help="The .onnx, .pt2 or .ts to write.", show_default=False)
     ],
     format: Annotated[Format | None, typer.Option(help="(default: as the file's ending says)")] = None,
-    average: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help='An average of weights of the run, e.g. "ema(decay=0.99)". (default: the last weights)'
-        ),
-    ] = None,
+    average: weights.AverageName = None,
     images: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Images to check the file with. (default: the run's first target)"),

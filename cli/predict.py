@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import plugins
+from . import plugins, weights
 from .output import say
 
 
@@ -29,12 +29,7 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    average: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help='An average of weights of the run, e.g. "ema(decay=0.99)". (default: the last weights)'
-        ),
-    ] = None,
+    average: weights.AverageName = None,
     threshold: Annotated[float, typer.Option(help="Score below which boxes are left out, from 0 to 1.")] = 0.5,
     skip: Annotated[
         bool, typer.Option("--skip", help="Leave out images that cannot be read, and name them, in place of ending.")
