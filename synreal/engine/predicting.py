@@ -24,7 +24,7 @@ from synreal.data.files.decoding import read_image
 from synreal.data.files.paths import SUFFIXES, is_image, scan_images
 from synreal.engine import preflight
 from synreal.engine.loading import batches, dead_workers_named, make_loader
-from synreal.engine.predictions import Picture, Prediction, kind_of
+from synreal.engine.predictions import Batch, Picture, Prediction, kind_of
 from synreal.engine.progress import RunProgress
 from synreal.engine.signals import listening
 from synreal.engine.trained import LAST, Trained, read_trained
@@ -175,7 +175,7 @@ def _predict(
             if places:
                 with torch.no_grad(), accelerator.autocast():
                     here = [pictures[place] for place in places]
-                    found = list(kind.of(task, student, batch, here, sizes, threshold))
+                    found = list(kind.of(task, student, Batch(batch, here, sizes, threshold)))
                 yield from found
             done += len(places) + len(faults)
             progress.step(done, {})

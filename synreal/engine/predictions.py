@@ -40,6 +40,23 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Images that are predicted at once.
+
+    Attributes:
+        images: What the task's ``collate_test`` made of them.
+        pictures: The files.
+        sizes: Height and width of each.
+        threshold: Score below which boxes are left out, in [0, 1].
+    """
+
+    images: Any
+    pictures: Sequence[Picture]
+    sizes: Sequence[tuple[int, int]]
+    threshold: float
+
+
+@dataclass(frozen=True)
 class Prediction(ABC):
     """What a student says of one image.
 
@@ -57,24 +74,13 @@ class Prediction(ABC):
 
     @classmethod
     @abstractmethod
-    def of(
-        cls,
-        task: Task[Any],
-        student: Student,
-        batch: Any,
-        pictures: Sequence[Picture],
-        sizes: Sequence[tuple[int, int]],
-        threshold: float,
-    ) -> Iterator[Self]:
+    def of(cls, task: Task[Any], student: Student, batch: Batch) -> Iterator[Self]:
         """Predict a batch of test images.
 
         Args:
             task: The task.
             student: The student, in eval mode.
-            batch: What the task's ``collate_test`` made.
-            pictures: The files.
-            sizes: Height and width of each.
-            threshold: Score below which boxes are left out, in [0, 1].
+            batch: The images.
         """
 
     @staticmethod
@@ -123,18 +129,10 @@ class ClassPrediction(Prediction):
     label: ClassVar[str] = "classes"
 
     @classmethod
-    def of(
-        cls,
-        task: Task[Any],
-        student: Student,
-        batch: Any,
-        pictures: Sequence[Picture],
-        sizes: Sequence[tuple[int, int]],
-        threshold: float,
-    ) -> Iterator[Self]:
+    def of(cls, task: Task[Any], student: Student, batch: Batch) -> Iterator[Self]:
         """Predict a batch."""
-        found = task.probabilities(student, batch, _device(student))
-        for picture, size, probabilities in zip(pictures, sizes, found, strict=True):
+        found = task.probabilities(student, batch.images, _device(student))
+        for picture, size, probabilities in zip(batch.pictures, batch.sizes, found, strict=True):
             yield cls(picture, size, tuple(task.classes), probabilities.cpu())
 
     @staticmethod
@@ -174,18 +172,10 @@ class MaskPrediction(Prediction):
     label: ClassVar[str] = "masks"
 
     @classmethod
-    def of(
-        cls,
-        task: Task[Any],
-        student: Student,
-        batch: Any,
-        pictures: Sequence[Picture],
-        sizes: Sequence[tuple[int, int]],
-        threshold: float,
-    ) -> Iterator[Self]:
+    def of(cls, task: Task[Any], student: Student, batch: Batch) -> Iterator[Self]:
         """Predict a batch."""
-        found = task.predict(student, batch, _device(student))
-        for picture, size, image, mask in zip(pictures, sizes, batch, found, strict=True):
+        found = task.predict(student, batch.images, _device(student))
+        for picture, size, image, mask in zip(batch.pictures, batch.sizes, batch.images, found, strict=True):
             yield cls(picture, size, tuple(task.classes), image, mask.cpu())
 
     @property
@@ -245,19 +235,11 @@ class BoxPrediction(Prediction):
     label: ClassVar[str] = "boxes"
 
     @classmethod
-    def of(
-        cls,
-        task: Task[Any],
-        student: Student,
-        batch: Any,
-        pictures: Sequence[Picture],
-        sizes: Sequence[tuple[int, int]],
-        threshold: float,
-    ) -> Iterator[Self]:
+    def of(cls, task: Task[Any], student: Student, batch: Batch) -> Iterator[Self]:
         """Predict a batch."""
-        found = task.predict(student, batch, _device(student))
-        for picture, size, image, one in zip(pictures, sizes, batch, found, strict=True):
-            kept = one["scores"] >= threshold
+        found = task.predict(student, batch.images, _device(student))
+        for picture, size, image, one in zip(batch.pictures, batch.sizes, batch.images, found, strict=True):
+            kept = one["scores"] >= batch.threshold
             boxes, scores, labels = (one[key][kept].cpu() for key in ("boxes", "scores", "labels"))
             order = scores.argsort(descending=True, stable=True)
             yield cls(picture, size, tuple(task.classes), image, boxes[order], scores[order], labels[order])
