@@ -172,6 +172,7 @@ class RunConfig(Section):
             policy=data.Policy(self.data.on_bad_image, self.task.size_mismatch),
             image_size=self.data.image_size,
             cache_size=self.data.cache_size,
+            max_test_images=self.testing.max_test_images,
             data_seed=self.data.data_seed,
             views=cast("tuple[View, ...]", self.views),
             seed=self.training.seed,

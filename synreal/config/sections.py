@@ -211,6 +211,12 @@ class TestingSection(Section):
     """How the network is tested."""
 
     eval_batch_size: int = Field(ge=1, description="Images per step when testing.")
+    max_test_images: int | None = Field(
+        default=None,
+        ge=1,
+        description="Test at most so many images of each set, spread evenly over it; by default all. The result is of "
+        "these images alone.",
+    )
     eval_every: int = Field(
         default=1, ge=0, description="Epochs between tests; the end is always tested, and with 0 only the end."
     )

@@ -26,6 +26,7 @@ _FREE: Final = (
     "testing.shifts",
     "testing.wise_ft",
     "testing.averages",
+    "testing.max_test_images",  # fingerprints of what was tested tell it
     "output",
 )
 """Settings, or sections, that move no number of the headline, or that rows of a table tell apart."""

@@ -144,10 +144,10 @@ class Task(ABC, Generic[S]):
                 uses images of a target.
             DataError: If data are missing or damaged.
         """
-        from synreal.tasks.parts import lent_images, to_train_and_test
+        from synreal.tasks.parts import as_many, lent_images, to_train_and_test
 
         train, tests = to_train_and_test(spec.label, setup, spec.check_classes)
-        task = cls(spec, setup, train, tests)
+        task = cls(spec, setup, train, as_many(tests, setup.max_test_images))
         task.lent = lent_images(setup.views, tests)
         return task
 
@@ -168,10 +168,10 @@ class Task(ABC, Generic[S]):
             ConfigError: If a set and the student share no class.
             DataError: If data are missing or damaged.
         """
-        from synreal.tasks.parts import to_test
+        from synreal.tasks.parts import as_many, to_test
 
         train, tests = to_test(spec.label, setup, classes, source=source)
-        return cls(spec, setup, train, tests, classes)
+        return cls(spec, setup, train, as_many(tests, setup.max_test_images), classes)
 
     @abstractmethod
     def build_student(self) -> Student:

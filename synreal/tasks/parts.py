@@ -72,6 +72,16 @@ def to_test(label: str, setup: Setup, classes: Sequence[str], *, source: bool) -
     return train, tests | _targets(label, setup, classes, train)
 
 
+def as_many(tests: Mapping[str, Any], most: int | None) -> dict[str, Any]:
+    """Return so many images of each set at most, spread evenly: data are often ordered by class or by drive."""
+    return {
+        name: images
+        if most is None or len(images) <= most
+        else images.subset([place * len(images) // most for place in range(most)])
+        for name, images in tests.items()
+    }
+
+
 def lent_images(views: Iterable[View], tests: Mapping[str, Any]) -> dict[str, Any]:
     """Read the real images that views use, by the view's name, and refuse those that are tested on.
 

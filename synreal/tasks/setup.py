@@ -56,6 +56,7 @@ class Setup:
         memory_format: Order of images in memory: ``"channels_last"`` or ``"contiguous"``.
         reading: Names of regularizers that read the reference's own classifier.
         reference: Name of another network that is the frozen teacher.
+        max_test_images: How many images of each set are tested at most; None for all.
     """
 
     source: DataSet
@@ -71,3 +72,4 @@ class Setup:
     memory_format: str
     reading: tuple[str, ...] = ()
     reference: str | None = None
+    max_test_images: int | None = None

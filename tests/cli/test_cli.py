@@ -366,6 +366,7 @@ OTHER_VALUES = {
     "training.clip_norm": "2.5",
     "training.device": "cpu",
     "training.precision": "bf16",
+    "testing.max_test_images": "5",
     "testing.measures": "ece",
     "testing.look": "drift",
     "testing.figures": "mask_panels",

@@ -113,4 +113,7 @@ def test_images_of_a_target_are_refused(tmp_path):
     for folder in ("target", "bank"):  # the same files, and copies of them
         with pytest.raises(ConfigError, match=r"style_bank uses .* images that are tested on as 'own', e\.g\. .*png"):
             run(tmp_path / "run", tmp_path / folder, source=sets[0], targets=(sets[1],), batch_size=2)
+    min((tmp_path / "bank").rglob("*.png")).unlink()  # images of the target that are not tested are the target's still
+    with pytest.raises(ConfigError, match=r"style_bank uses .* images that are tested on as 'own'"):
+        run(tmp_path / "run", tmp_path / "bank", max_test_images=1, source=sets[0], targets=(sets[1],), batch_size=2)
     assert not (tmp_path / "run").exists()

@@ -279,6 +279,22 @@ def test_workers_change_no_bit(tmp_path, whole):
     assert outcome(tmp_path / "run") == outcome(whole())
 
 
+@pytest.mark.parametrize("task", ["cls", "seg", "det"])
+def test_no_more_images_than_asked_for_are_tested(tmp_path, task):
+    settings = {"task": task, "regularizers": "none", "epochs": 0}
+    every, some = (run(tmp_path / str(most), max_test_images=most, **settings).record for most in (None, 8))
+    tested = {"source": some.source_heldout, **some.targets}
+    whole = {"source": every.source_heldout, **every.targets}
+    numbers = {name: score.images for name, score in whole.items()}
+    assert {name: score.images for name, score in tested.items()} == {name: min(n, 8) for name, n in numbers.items()}
+    same = {name for name, score in tested.items() if score.fingerprint == whole[name].fingerprint}
+    assert same == {name for name, number in numbers.items() if number <= 8}
+    if task == "cls":  # image i of ten is of class i: spread evenly, the fifth and the last are left out
+        assert [sum(row) for row in some.source_heldout.confusion] == [1, 1, 1, 1, 0, 1, 1, 1, 1, 0]
+    again = evaluate(tmp_path / "8", show_progress=False)
+    assert {name: score.measures for name, score in again.items()} == {n: s.measures for n, s in tested.items()}
+
+
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_every_regularizer_runs_and_reports(whole, name):
     path = whole(regularizers=name)
