@@ -7,8 +7,9 @@ from synreal.engine.evaluate import evaluate
 from synreal.engine.exporting import Export, export
 from synreal.engine.inspecting import Insight
 from synreal.engine.look import look, look_closely
+from synreal.engine.photos import find_images
 from synreal.engine.plain import Plain
-from synreal.engine.predicting import find_images, predict, tell
+from synreal.engine.predicting import predict, tell
 from synreal.engine.rate_training import learn_rates
 from synreal.engine.run import RunResult, run
 from synreal.engine.run_page import RunPage, look_page

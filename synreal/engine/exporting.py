@@ -101,7 +101,7 @@ def export(
     _check(output, card, count, tolerance, overwrite=overwrite)
     files = None if images is None else _listed(Path(images))
     trained = read_trained(path, "export", average or LAST)
-    task = _without_data(trained)
+    task = trained.without_data()
     with torch.random.fork_rng(devices=[]):
         student = trained.student(task)
     student.network.to(memory_format=torch.contiguous_format)
@@ -164,12 +164,6 @@ def _listed(folder: Path) -> tuple[Path, list[str]]:
     if not found:
         raise DataError(f"{folder} holds no image to check with. Read are {', '.join(SUFFIXES)}.")
     return folder, found
-
-
-def _without_data(trained: Trained) -> Task[Any]:
-    """Return the run's task as it builds the network and prepares images, with no set of its own."""
-    bare = trained.config.updated(weights="none")
-    return bare.task.runtime()(bare.task, bare.setup, None, {}, trained.facts.classes)
 
 
 class _Images:

@@ -3,46 +3,29 @@
 from __future__ import annotations
 
 import csv
-import glob
 import io
 import json
-import os
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from synreal import atomic
-from synreal.data.files.decoding import read_image
-from synreal.data.files.paths import SUFFIXES, is_image, scan_images
 from synreal.engine import preflight
 from synreal.engine.loading import batches, dead_workers_named, make_loader
-from synreal.engine.predictions import Batch, Picture, Prediction, kind_of
+from synreal.engine.photos import PhotoItems, Picture, collated, find_images
+from synreal.engine.predictions import Batch, Prediction, kind_of
 from synreal.engine.progress import RunProgress
 from synreal.engine.signals import listening
 from synreal.engine.trained import LAST, Trained, read_trained
-from synreal.errors import ConfigError, DataError, Interrupted, TrainingError
-from synreal.parsing import shortened
+from synreal.errors import ConfigError, Interrupted, TrainingError
 
 PREDICTIONS: Final = "predictions"
 """Name of the table and of the JSON file in a folder of predictions, without ending."""
-
-
-@dataclass(frozen=True)
-class _Fault:
-    """What is wrong with a file that is left out."""
-
-    said: str
-
-
-_Item = tuple[int, tuple[int, int], Any] | _Fault
 
 
 @dataclass(frozen=True)
@@ -62,46 +45,6 @@ class Predictions(Iterable[Prediction]):
     def __iter__(self) -> Iterator[Prediction]:
         """Go on with the predictions."""
         return self.made
-
-
-def find_images(given: Sequence[str | Path]) -> list[Picture]:
-    """Find image files.
-
-    Args:
-        given: Files, folders, whose images are taken with those of all folders below, and patterns such as
-            ``"frames/*.png"``.
-
-    Returns:
-        Each file once; those of a folder or pattern in the order that people count in, 2 before 10.
-
-    Raises:
-        ConfigError: If there is no such file, or no image in a folder.
-        DataError: If a folder cannot be read.
-    """
-    files = list(dict.fromkeys(Path(os.path.abspath(file)) for one in given for file in _files(str(one))))
-    if not files:
-        raise ConfigError("No image was given. Name files, folders, or patterns such as 'frames/*.png'.")
-    shared = os.path.commonpath([file.parent for file in files])
-    return [Picture(file, file.relative_to(shared).as_posix()) for file in files]
-
-
-def _files(given: str) -> list[str]:
-    if os.path.isdir(given):
-        found = [os.path.join(given, name) for name in scan_images(Path(given))]
-    elif os.path.lexists(given):
-        return [given]
-    else:
-        found = [name for name in glob.glob(given, recursive=True) if is_image(os.path.basename(name))]
-    if found:
-        return sorted(found, key=_counted)
-    if not os.path.isdir(given) and not glob.has_magic(given):
-        raise ConfigError(f"{shortened(given)} does not exist.")
-    raise ConfigError(f"{shortened(given)} holds no image: none ends in {', '.join(SUFFIXES)}.")
-
-
-def _counted(name: str) -> list[tuple[int, str]]:
-    parts = re.split(r"([0-9]+)", name)
-    return [(int(part) if number % 2 else 0, part) for number, part in enumerate(parts)]
 
 
 def predict(
@@ -158,13 +101,13 @@ def _predict(
     skip: bool,
     show_progress: bool,
 ) -> Iterator[Prediction]:
-    config = trained.config.updated(weights="none")  # the student's own are loaded
+    task = trained.without_data()
+    config = trained.config
     accelerator = preflight.accelerator(config)
-    task: Any = config.task.runtime()(config.task, config.setup, None, {}, trained.facts.classes)
     student = trained.student(task)
     student.network.to(accelerator.device).eval()
-    items = _Items([picture.file for picture in pictures], task.test_item(), skip)
-    collate = partial(_collated, task.collate_test)
+    items = PhotoItems([picture.file for picture in pictures], task.test_item(), skip)
+    collate = partial(collated, task.collate_test)
     loader = make_loader(items, config.data.workers, collate, batch_size=config.testing.eval_batch_size)
     done = 0
     with listening() as request, RunProgress(show=show_progress) as progress, dead_workers_named():
@@ -181,35 +124,6 @@ def _predict(
             progress.step(done, {})
             if request.exit_code:
                 raise Interrupted(f"Stopped after {done} of {len(pictures)} images.", request.exit_code)
-
-
-class _Items(Dataset[_Item]):
-    """Test items of image files: place, height and width, item; or what is wrong with a file that is left out."""
-
-    def __init__(self, images: Sequence[Path], item: Callable[[int, Tensor, Any], Any], skip: bool) -> None:
-        self.files = images
-        self.item = item
-        self.skip = skip
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> _Item:
-        try:
-            image = read_image(self.files[index])
-        except DataError as fault:
-            if not self.skip:
-                raise
-            return _Fault(str(fault))
-        return index, (int(image.shape[1]), int(image.shape[2])), self.item(index, image, 0)  # no label is looked at
-
-
-def _collated(collate: Callable[[Sequence[Any]], Any], items: Sequence[_Item]) -> Any:
-    """Make a batch: places, sizes, the task's images, and the faults of files that are left out."""
-    sound = [item for item in items if not isinstance(item, _Fault)]
-    images = collate([item for _, _, item in sound])[0] if sound else None
-    faults = [item.said for item in items if isinstance(item, _Fault)]
-    return [place for place, _, _ in sound], [size for _, size, _ in sound], images, faults
 
 
 @dataclass(frozen=True)

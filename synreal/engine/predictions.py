@@ -6,7 +6,6 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -17,6 +16,7 @@ from torchvision.utils import draw_bounding_boxes
 from typing_extensions import Self
 
 from synreal.data.labels.masks import Masks
+from synreal.engine.photos import Picture
 from synreal.errors import ConfigError
 from synreal.figures.colours import box_palette, ink_on, palette
 from synreal.tasks.base import Task
@@ -24,19 +24,6 @@ from synreal.weights import Student
 
 _LINE: Final = 300
 """Pixels of an image's longer side for each pixel of the width of a box that is drawn."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image file to predict.
-
-    Attributes:
-        file: Where it lies.
-        name: Its path below the folder that all images share, with ``/`` between folders.
-    """
-
-    file: Path
-    name: str
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,11 @@ class Trained:
         bare = self.config.updated(weights="none")
         return bare.task.load_tests(bare.setup, self.facts.classes, source=source)
 
+    def without_data(self) -> Task[Any]:
+        """Return the task as it builds the network and prepares images, with no set of its own."""
+        bare = self.config.updated(weights="none")
+        return bare.task.runtime()(bare.task, bare.setup, None, {}, self.facts.classes)
+
     def student(self, task: Task[Any]) -> Student:
         """Build the network with its weights, and the normalisation that it was trained with.
 

@@ -13,7 +13,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from synreal import data
-from synreal.engine.predicting import find_images, predict, tell
+from synreal.engine.photos import find_images
+from synreal.engine.predicting import predict, tell
 from synreal.errors import ConfigError, DataError, Interrupted, TrainingError
 from synreal.measures import Collection
 from synreal.records import read_record
