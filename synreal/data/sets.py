@@ -26,6 +26,12 @@ from synreal.errors import DataError
 Label = TypeVar("Label", default=Any)
 
 
+def evenly(images: int, most: int) -> list[int]:
+    """Return the indices of so many of some images at most, spread evenly: they are often ordered by class or drive."""
+    few = min(most, images)
+    return [place * images // few for place in range(few)]
+
+
 class ImageSet(Dataset[tuple[Tensor, Label]], Generic[Label], ABC):
     """Images with a label each, and what every such set tells of itself.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from synreal.data.sets import evenly
 from synreal.engine.close_ups import heat_of
 from synreal.engine.looking import Backbone, Eyes, in_eval_mode
 from synreal.figures import Panel, Panels, heat_panel
@@ -114,8 +115,7 @@ def examine(
 
 def _groups(judge: Mistakes | None, images: int) -> dict[str, list[int]]:
     if judge is None:
-        few = min(SHOWN // 2, images)
-        return {"Some of the images": [place * images // few for place in range(few)]}
+        return {"Some of the images": evenly(images, SHOWN // 2)}
     groups = zip(judge.extremes, judge.most_and_least(SHOWN // 2), strict=True)
     return {title: indices for title, indices in groups if indices}
 

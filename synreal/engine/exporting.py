@@ -14,6 +14,7 @@ from torch import Tensor
 from synreal import atomic, data
 from synreal.data.files.decoding import read_image
 from synreal.data.files.paths import SUFFIXES, scan_images
+from synreal.data.sets import evenly
 from synreal.engine import environment, export_formats, model_card
 from synreal.engine.looking import in_eval_mode
 from synreal.engine.progress import RunProgress
@@ -188,10 +189,9 @@ class _Images:
             target = setup.targets[0]
             self.set = data.load(target, "test", label=trained.config.task.label, policy=setup.policy)
         whole = len(self.set) if files is None else len(files[1])
-        few = min(count, whole)
-        self.indices = [place * whole // few for place in range(few)]
+        self.indices = evenly(whole, count)
         origin = f"target {setup.targets[0].label!r}" if files is None else f"the folder {files[0].name!r}"
-        self.what = f"{few} images of {origin}"
+        self.what = f"{len(self.indices)} images of {origin}"
 
     def __iter__(self) -> Iterator[Tensor]:
         for index in self.indices:

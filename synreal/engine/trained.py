@@ -64,13 +64,18 @@ class Trained:
 
     def load_tests(self, *, source: bool) -> Task[Any]:
         """Read what the network is tested on; see ``Task.load_tests``."""
-        bare = self.config.updated(weights="none")
+        bare = self._bare
         return bare.task.load_tests(bare.setup, self.facts.classes, source=source)
 
     def without_data(self) -> Task[Any]:
         """Return the task as it builds the network and prepares images, with no set of its own."""
-        bare = self.config.updated(weights="none")
+        bare = self._bare
         return bare.task.runtime()(bare.task, bare.setup, None, {}, self.facts.classes)
+
+    @property
+    def _bare(self) -> RunConfig:
+        """The configuration with which no pretrained weights are looked for: the student's own are there."""
+        return self.config.updated(weights="none")
 
     def student(self, task: Task[Any]) -> Student:
         """Build the network with its weights, and the normalisation that it was trained with.

@@ -13,7 +13,7 @@ from synreal.data.class_names import Alignment, align_names, differences
 from synreal.data.files.copies import Resized
 from synreal.data.inspection.duplicates import duplicates
 from synreal.data.inspection.teaching import check_teaches
-from synreal.data.sets import ImageSet
+from synreal.data.sets import ImageSet, evenly
 from synreal.errors import ConfigError, DataError
 from synreal.specs import unique_names
 from synreal.tasks.setup import Setup
@@ -73,11 +73,9 @@ def to_test(label: str, setup: Setup, classes: Sequence[str], *, source: bool) -
 
 
 def as_many(tests: Mapping[str, Any], most: int | None) -> dict[str, Any]:
-    """Return so many images of each set at most, spread evenly: data are often ordered by class or by drive."""
+    """Return so many images of each set at most, spread evenly; all where ``most`` is None."""
     return {
-        name: images
-        if most is None or len(images) <= most
-        else images.subset([place * len(images) // most for place in range(most)])
+        name: images if most is None or len(images) <= most else images.subset(evenly(len(images), most))
         for name, images in tests.items()
     }
 

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 
 import torch
 
+from synreal.data.sets import evenly
 from synreal.weights import Student
 
 SHOWN: Final = 8
@@ -41,8 +42,7 @@ def shown(
     network = student.network
     device = next(network.parameters()).device
     if indices is None:
-        few = min(SHOWN, len(tests))
-        indices = [place * len(tests) // few for place in range(few)]
+        indices = evenly(len(tests), SHOWN)
     images, targets, predictions = [], [], []
     was_training = network.training
     network.eval()
