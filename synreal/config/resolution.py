@@ -169,7 +169,7 @@ def with_recipe(values: Any, recipe: Recipe) -> tuple[Any, ...]:
 def _with_targets(whole: dict[str, Any], label: str) -> None:
     """Fill in the targets that go with the source; what is wrong with either is told by the sections' own checks."""
     section = whole["data"]
-    if not isinstance(section, Mapping) or section.get("targets"):
+    if not isinstance(section, Mapping) or section.get("targets") is not None:
         return
     given = section.get("source", SECTIONS["data"].model_fields["source"].default)
     if not isinstance(given, (str, data.DataSet, Mapping)):

@@ -33,9 +33,13 @@ from synreal.parsing import from_home
 from synreal.registry import registry_of
 from synreal.specs import Spec, spec_registry
 
+NO_TARGET: Final = "none"
+"""What is written for no real data at all."""
+
 
 def _listed(value: Any) -> Any:
-    return (value,) if isinstance(value, (str, DataSet, Mapping)) else value
+    values = (value,) if isinstance(value, (str, DataSet, Mapping)) else value
+    return () if values in ((NO_TARGET,), [NO_TARGET]) else values
 
 
 def _found(value: Any) -> DataSet:
@@ -86,7 +90,8 @@ class DataSection(Section):
     )
     targets: Annotated[tuple[Data, ...], BeforeValidator(_listed)] = Field(
         default=(),
-        description="Real data to test on, written likewise; by default those that go with the source.",
+        description="Real data to test on, written likewise; by default those that go with the source. none tests on "
+        "held-out source alone, where no labelled real images are at hand.",
     )
     on_bad_image: Literal["error", "skip"] = Field(
         default="error",

@@ -171,5 +171,8 @@ def default_targets(source: str | DataSet, label: str = "classes") -> tuple[str,
     check_labels(entry, label)
     targets = tuple(name for name in entry.default_targets(label) if label in find(name).label_kinds)
     if not targets:
-        raise ConfigError(f"No target goes with source {entry.label!r} by default: name the real data to test on.")
+        raise ConfigError(
+            f"No target goes with source {entry.label!r} by default: name the real data to test on, or none "
+            "(--target none) to test on held-out source alone."
+        )
     return targets

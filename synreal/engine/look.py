@@ -69,7 +69,8 @@ def look_closely(
     Args:
         what: As of ``look``.
         measures: As of ``look``; none at all where figures alone are to be drawn.
-        targets: Of a run: real data to look at; by default those of the run.
+        targets: Of a run: real data to look at; by default those of the run, or its held-out source if it has
+            none.
         checkpoint: Of a run: a checkpoint, such as ``"step-00000260"``, or an average of weights, such as ``"ema"``; by
             default the end.
         imagenet: Folder of images of ImageNet's classes, for ``acc_in``: files such as ``n01440764_tench.JPEG``, or
@@ -113,7 +114,7 @@ def look_closely(
     check(measures, config.task.label, imagenet, draws=draws or examines)
     trained = read_trained(path, "look into", checkpoint, **given)
     accelerator = preflight.accelerator(trained.config)
-    task = trained.load_tests(source=False)
+    task = trained.load_tests(source=not trained.config.data.targets)
     subject = of_run(trained, task)
     insight = _looked_at(subject, measures, accelerator, imagenet, shows, show_progress)
     if keep and checkpoint == LAST and accelerator.is_main_process:
@@ -141,8 +142,8 @@ def _looked_at(
 
 
 def _sets(subject: Subject) -> list[str]:
-    """Return the sets that are looked at: not the held-out source, which is no real data."""
-    return [name for name in subject.task.tests if name != "source"]
+    """Return the sets that are looked at: the real ones, and the held-out source where there is none."""
+    return [name for name in subject.task.tests if name != "source"] or ["source"]
 
 
 def look_at_end(state: RunState) -> Look | None:

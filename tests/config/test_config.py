@@ -232,6 +232,13 @@ def test_data_sets_are_written_out_so_that_a_run_goes_on_from_anywhere(tmp_path,
     assert make_config(config.model_dump(mode="json")) == config
 
 
+@pytest.mark.parametrize("written", ["none", ["none"], [], ()])
+def test_a_run_can_have_no_target(written):
+    config = make_config({"source": "imagefolder:/a", "targets": written})
+    assert config.data.targets == ()
+    assert make_config(config.model_dump(mode="json")) == config.updated(lr=config.training.lr) == config
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [

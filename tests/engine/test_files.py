@@ -15,7 +15,7 @@ from synreal import data
 from synreal.config import RunConfig
 from synreal.data.rendered import stamp_images
 from synreal.engine.checkpoint import read_student
-from synreal.records import read_record
+from synreal.records import read_look, read_record
 from synreal.tasks import TASKS
 from synreal.tasks.classification import Classification
 from tests.data import own_trees, simple_trees, trees, urban_trees
@@ -140,6 +140,27 @@ def test_a_run_on_files_learns_what_is_in_them(folders, tmp_path, synreal):
     score = read_record(tmp_path / "here").targets["imagefolder"]
     assert score.images == 24
     assert score.headline > 0.6
+
+
+@pytest.mark.parametrize("task", ["cls", "seg", "det"])
+def test_a_run_without_a_target_is_tested_on_held_out_source_and_looked_into_there(task, tmp_path, synreal):
+    if task == "cls":
+        simple_trees.imagefolder_tree(tmp_path / "renders")
+    else:
+        own_trees.coco_tree(tmp_path / "renders")
+    source = "imagefolder:renders" if task == "cls" else "coco:renders"
+    words = ["run", "--task", task, "--source", source, "--target", "none", *QUICK, *NETWORKS[task]]
+    code, out, err = synreal(*words, "--regularizer", "none", "--look", "energy_0", "--output", "here")
+    assert code == 0, err
+    assert "(synthetic, held" in out
+    record = read_record(tmp_path / "here")
+    assert (record.targets, record.config["data"]["targets"]) == ({}, [])
+    look = read_look(tmp_path / "here")
+    assert look.sets["source"].fingerprint == record.source_heldout.fingerprint
+    assert synreal("evaluate", "here")[0] == 0
+    assert synreal("inspect", "here", "--measure", "energy_0")[0] == 0
+    code, _, err = synreal("leaderboard", "here")
+    assert (code, "No run was tested on a target" in err) == (2, True)
 
 
 def cut(path):

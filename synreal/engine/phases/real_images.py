@@ -40,6 +40,10 @@ def check_real(phase: str, given: DataSet | None, config: RunConfig) -> None:
     """
     if sum(one.name == phase for one in config.phases) > 1:
         raise ConfigError(f"The phase {phase} is there twice. Leave one out.")
+    if given is None and not config.data.targets:
+        raise ConfigError(
+            f"{phase} takes images of the target, and there is none: name real data, {phase}(images=...)."
+        )
     if given is not None:
         data.check_domain(given, "target")
         data.check_labels(given, config.task.label)

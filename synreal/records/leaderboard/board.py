@@ -158,9 +158,12 @@ def build(found: Iterable[Found], *, baseline: str = "none") -> Board:
         baseline: The method, as rows name it, that the others of its pair and protocol are compared with.
 
     Raises:
-        ConfigError: If one run is there twice with different scores, or the baseline is nowhere.
+        ConfigError: If one run is there twice with different scores, the baseline is nowhere, or no run has a target.
     """
     groups: dict[tuple[str, str, str], _Group] = {}
+    found = list(found)
+    if found and not any(one.record.targets for one in found):
+        raise ConfigError("No run was tested on a target: a leaderboard compares scores on real images.")
     for one in found:
         for target in one.record.targets:
             facts = identity(one.record, [target])

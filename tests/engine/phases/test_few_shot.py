@@ -119,6 +119,10 @@ def test_seeds_draw_other_images_of_one_protocol(tmp_path):
         ({"phases": ["train", "few_shot(images=mnist)"]}, "all images of 'mnist' are"),
         ({"phases": ["train", "few_shot(images=digits)"]}, "'digits' is synthetic"),
         ({"phases": ["few_shot(images=uci)", "few_shot(n=2, images=uci)"]}, "few_shot is there twice"),
+        (
+            {"targets": "none", "phases": ["train", "few_shot"]},
+            "few_shot takes images of the target, and there is none",
+        ),
     ],
 )
 def test_images_that_are_tested_on_are_refused_before_data_are_read(settings, message, tmp_path, monkeypatch):

@@ -183,6 +183,7 @@ def test_nothing_to_learn_from_is_an_error_in_words(tmp_path):
         ({"task": "det", "phases": PHASES}, "needs a probability of each class, which the task 'detection'"),
         ({"phases": [ROUNDS]}, "labels images by a student that is trained"),
         ({"phases": ["train", "self_train", "self_train"]}, "The phase self_train is there twice"),
+        ({"targets": "none", "phases": ["train", "self_train"]}, "self_train takes images of the target, and there is"),
         ({"phases": ["train", "self_train(images=digits)"]}, "'digits' is synthetic: it is not a target"),
         ({"phases": ["train", "self_train(source=(2, 0, 1))"]}, "expected three shares of the source"),
     ],
