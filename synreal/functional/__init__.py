@@ -38,6 +38,7 @@ from synreal.functional.projections import (
 )
 from synreal.functional.pseudo_labels import class_balanced_labels, class_thresholds, confidence_bins
 from synreal.functional.saliency import grad_cam
+from synreal.functional.shift import agreement, thresholded_confidence
 from synreal.functional.spectrum import amplitude_deviation, mix_amplitude, perturb_amplitude
 from synreal.functional.statistics import (
     channel_statistics,
@@ -57,6 +58,7 @@ from synreal.functional.whitening import (
 )
 
 __all__ = [
+    "agreement",
     "amplitude_deviation",
     "angle_density",
     "attention_weights",
@@ -130,6 +132,7 @@ __all__ = [
     "spd_share",
     "spread_and_mean",
     "symmetric_beta",
+    "thresholded_confidence",
     "to_float64",
     "uniform",
     "unit",
