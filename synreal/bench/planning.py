@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from synreal.bench.board import Row
-from synreal.bench.cells import cells_of
+from synreal.bench.cells import Cell, cells_of
 from synreal.bench.grid import Grid
 from synreal.bench.ledger import Ledger
 from synreal.bench.state import standing
@@ -87,8 +87,19 @@ def plan(
         more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
         asked = cell or " or ".join(map(repr, only))
         raise ConfigError(f"The grid has no run {asked}. It has {', '.join(names[:_MOST_NAMES])}{more}.")
-    rows = []
-    for one in cells:
-        found = standing(one, None if reproduce else ledger)
-        rows.append(Row(one, found.state, found.record, threads=found.threads))
-    return Plan(tuple(rows), ledger, reproduce)
+    return Plan(_rows(cells, None if reproduce else ledger), ledger, reproduce)
+
+
+def plan_of(cells: Sequence[Cell]) -> Plan:
+    """Look how far each of some cells is that are of no grid, and of no file of records.
+
+    Raises:
+        ConfigError: If a folder holds another run.
+    """
+    ledger = Ledger(None, cells)
+    return Plan(_rows(cells, ledger), ledger)
+
+
+def _rows(cells: Iterable[Cell], ledger: Ledger | None) -> tuple[Row, ...]:
+    standings = [(cell, standing(cell, ledger)) for cell in cells]
+    return tuple(Row(cell, found.state, found.record, threads=found.threads) for cell, found in standings)

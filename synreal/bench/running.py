@@ -60,11 +60,34 @@ def bench(
         Interrupted: If it was asked to stop; the runs have saved what they had.
     """
     planned = plan(grid, only=only, cell=cell, sweep=sweep, reproduce=reproduce)
+    carry_out(planned, jobs=jobs, threads=threads, plugins=plugins, writes=cell is None and not reproduce, show=show)
+    return planned
+
+
+def carry_out(
+    planned: Plan,
+    *,
+    jobs: int = 1,
+    threads: int | None = None,
+    plugins: Sequence[Path] = (),
+    writes: bool = True,
+    show: bool = True,
+) -> None:
+    """Make the runs of a plan that are not made yet; errors as of ``bench``.
+
+    Args:
+        planned: The plan; it gets what became of each cell.
+        jobs: As of ``bench``.
+        threads: As of ``bench``.
+        plugins: As of ``bench``.
+        writes: Whether the file of records is written.
+        show: As of ``bench``.
+    """
     _check_data([row.cell for row in planned.rows if row.record is None])
     each = threads_each(jobs, threads)
     title = f"{jobs} at a time, {each} thread{'s' if each > 1 else ''} each"
     with listening() as request, Board(planned.rows, show=show, title=title) as board:
-        runner = _Runner(planned, board, request, each, plugins, writes=cell is None and not reproduce)
+        runner = _Runner(planned, board, request, each, plugins, writes=writes)
         runner.write()
         runner.run(jobs)
     if request.exit_code:
@@ -73,7 +96,6 @@ def bench(
             f"Stopped: {done} of {len(planned.rows)} runs are done, what ran is saved. Go on with the same command.",
             request.exit_code,
         )
-    return planned
 
 
 def _check_data(cells: Sequence[Cell]) -> None:

@@ -60,8 +60,8 @@ def standing(cell: Cell, ledger: Ledger | None) -> Standing:
         return Standing("started", threads=facts.environment.threads)
     if folder.exists() and not (folder.is_dir() and run_folder.is_blank(folder)):
         raise ConfigError(
-            f"{folder} is not empty and holds no {run_folder.RUN_FILE}: it is not a run. Move it away, or give the "
-            "grid another output."
+            f"{folder} is not empty and holds no {run_folder.RUN_FILE}: it is not a run. Move it away, or give "
+            "another output."
         )
     return Standing("open")
 
@@ -71,5 +71,5 @@ def _check_same(folder: Path, stored: Mapping[str, Any], wanted: RunConfig) -> N
         raise ConfigError(
             f"{folder} holds a run with another configuration: "
             + "; ".join(different)
-            + ". Give the grid another output, or remove the folder to run it anew."
+            + ". Give another output, or remove the folder to run it anew."
         )

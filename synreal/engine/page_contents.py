@@ -76,7 +76,7 @@ class _Gathering:
             charts=self._charts(histories),
             histories=histories,
             meanings={name: MEASURES.get(name).summary for name in names},
-            heat_scale=Shot(_picture(shades, "from dark to light", exact=True), "heat", meaning),
+            heat_scale=Shot(picture_of(shades, "from dark to light", exact=True), "heat", meaning),
             left_out=self.left_out,
         )
 
@@ -216,7 +216,7 @@ def _glimpse(sight: Sight | None, index: int, *, heat: bool) -> Glimpse | None:
         return None
     shown = None
     if heat and sight.heat is not None:
-        shown = _picture(sight.heat, f"Grad-CAM over image {index}")
+        shown = picture_of(sight.heat, f"Grad-CAM over image {index}")
     return Glimpse(sight.words, sight.wrong, shown)
 
 
@@ -226,10 +226,10 @@ def _glimpse(sight: Sight | None, index: int, *, heat: bool) -> Glimpse | None:
 def _shot(panel: Panel, index: int) -> Shot:
     of = f"image {index}" if panel.name == "image" else f"{panel.name} of image {index}"
     alt = ": ".join(filter(None, (of, panel.says)))
-    return Shot(_picture(panel.pixels, alt, exact=panel.exact), panel.name, panel.says)
+    return Shot(picture_of(panel.pixels, alt, exact=panel.exact), panel.name, panel.says)
 
 
-def _picture(pixels: Pixels, alt: str, *, exact: bool = False) -> Picture:
+def picture_of(pixels: Pixels, alt: str, *, exact: bool = False) -> Picture:
     """Make a file of a picture: without loss where it is small, or colours stand for something."""
     height, width = pixels.shape[:2]
     file, image = io.BytesIO(), Image.fromarray(pixels)

@@ -37,6 +37,7 @@ class RunProgress:
             disable=not (show and self.console.is_terminal),
         )
         self.task: TaskID | None = None
+        self.name = ""
         self.total = 0
         self.first = 0
         self.started = self.last_line = time.monotonic()
@@ -58,7 +59,7 @@ class RunProgress:
             total: How many steps it has.
             done: How many of them are made.
         """
-        self.total, self.first = total, done
+        self.name, self.total, self.first = name, total, done
         self.started = self.last_line = time.monotonic()
         self.task = self.bar.add_task(name, total=total, completed=done, losses="")
 
@@ -71,7 +72,8 @@ class RunProgress:
         if not self.console.is_terminal and (now - self.last_line > _SECONDS_BETWEEN_LINES or step == self.total):
             self.last_line = now
             left = (now - self.started) / max(1, step - self.first) * (self.total - step)
-            self.console.print(f"step {step}/{self.total}  {text}  left {left:.0f} s")
+            words = "  ".join(filter(None, (f"{self.name}: {step}/{self.total}", text, f"left {left:.0f} s")))
+            self.console.print(words)
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""

@@ -18,7 +18,7 @@ from synreal.engine.look import look_closely
 from synreal.engine.page_contents import contents_of
 from synreal.engine.plain import Plain
 from synreal.errors import ConfigError
-from synreal.records.run_page import as_html
+from synreal.records.run_page import Contents, as_html
 from synreal.terminal import printable
 
 PAGE_FILE: Final = "insight.html"
@@ -82,6 +82,26 @@ def look_page(
     Raises:
         SynrealError: As ``look_closely``, and if the other run is of another task.
     """
+    found, contents = page_contents(what, measures, against=against, targets=targets, plain=plain, **settings)
+    if contents is None:
+        return RunPage("", found)
+    return RunPage(printable(as_html(contents), lines=True), found)
+
+
+def page_contents(
+    what: str | Path | nn.Module,
+    measures: Sequence[str] | None = None,
+    *,
+    against: str | Path | None = None,
+    targets: Iterable[str] = (),
+    plain: Plain | None = None,
+    **settings: Any,
+) -> tuple[tuple[Insight, ...], Contents | None]:
+    """Look into a network, and gather what a page shows of it; errors as of ``look_page``.
+
+    Returns:
+        What was found, and what the page shows; None in all processes but the first.
+    """
     targets = tuple(targets)
     if against is not None:
         _check_against(what, against, plain)
@@ -95,10 +115,9 @@ def look_page(
     places = [what if not isinstance(what, nn.Module) else "in memory", *([against] if against is not None else [])]
     found = told_apart(found, places)
     if rank():  # the first process has the pictures
-        return RunPage("", tuple(found))
+        return tuple(found), None
     folders = [Path(place) if isinstance(place, (str, Path)) and Path(place).is_dir() else None for place in places]
-    page = as_html(contents_of(found, folders))
-    return RunPage(printable(page, lines=True), tuple(found))
+    return tuple(found), contents_of(found, folders)
 
 
 def _check_against(what: str | Path | nn.Module, against: str | Path, plain: Plain | None) -> None:

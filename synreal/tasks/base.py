@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from synreal.errors import ConfigError
 from synreal.specs import Spec, SpecRegistry
-from synreal.tasks.setup import Recipe, Setup
+from synreal.tasks.setup import Recipe, Setup, Trial
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +37,7 @@ class TaskSpec(Spec, ABC):
         sheet: The figure that ``synreal data show`` draws.
         recipe: The settings that it runs with on the embedded data.
         library: The package whose plain model the student is.
+        trial: How much ``synreal diagnose`` does of it.
     """
 
     short: ClassVar[str]
@@ -46,6 +47,7 @@ class TaskSpec(Spec, ABC):
     sheet: ClassVar[str | None] = None
     recipe: ClassVar[Recipe]
     library: ClassVar[str]
+    trial: ClassVar[Trial] = Trial()
 
     @property
     def built_around(self) -> str | None:

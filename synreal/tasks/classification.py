@@ -10,7 +10,7 @@ from pydantic import Field
 
 from synreal.tasks.base import TASKS, TaskSpec
 from synreal.tasks.batches import BatchTask
-from synreal.tasks.setup import Recipe, Setup
+from synreal.tasks.setup import Recipe, Setup, Trial
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +32,7 @@ class ClassificationSpec(TaskSpec):
     figures: ClassVar[tuple[str, ...]] = ("confusion", "class_panels")
     sheet: ClassVar[str | None] = "class_sheet"
     library: ClassVar[str] = "timm"
+    trial: ClassVar[Trial] = Trial(steps=150, images=1000)
     recipe: ClassVar[Recipe] = Recipe(
         "classification",
         "two CPU cores, embedded numerals, 300 steps",

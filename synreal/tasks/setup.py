@@ -39,6 +39,19 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """How much is done to see on which side a pair of data lies, in minutes on two CPU cores.
+
+    Attributes:
+        steps: Training steps of each run.
+        images: How many images of each set are tested, at most.
+    """
+
+    steps: int = 60
+    images: int = 100
+
+
+@dataclass(frozen=True)
 class Setup:
     """What a task is told of a run.
 

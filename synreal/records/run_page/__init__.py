@@ -14,16 +14,19 @@ from synreal.records.run_page.contents import (
     Shot,
     Side,
 )
-from synreal.records.run_page.page import as_html
+from synreal.records.run_page.page import Part, as_html
+from synreal.records.run_page.pictures import image as picture
 
 __all__ = [
     "Contents",
     "Example",
     "Glimpse",
     "MistakeKind",
+    "Part",
     "Picture",
     "SetContents",
     "Shot",
     "Side",
     "as_html",
+    "picture",
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from synreal.records.html import Markup, document, h, resource
 from synreal.records.run_page.contents import Contents, SetContents
 from synreal.records.run_page.facts import facts, numbers_of, opening
@@ -10,22 +13,66 @@ from synreal.records.run_page.pictures import heat, image, mistakes
 from synreal.records.run_page.scores import by_class, scores
 
 
-def as_html(contents: Contents) -> str:
-    """Write what is known of a network as a page."""
-    title = contents.sides[0].title
+class Part(NamedTuple):
+    """A part of a page that is made elsewhere.
+
+    Attributes:
+        name: Its anchor.
+        title: Its heading.
+        body: What it shows.
+    """
+
+    name: str
+    title: str
+    body: Markup
+
+
+def as_html(
+    contents: Contents,
+    *,
+    title: str | None = None,
+    lead: str = "",
+    parts: Sequence[Part] = (),
+    left_out: Sequence[tuple[str, str]] = (),
+) -> str:
+    """Write what is known of a network as a page.
+
+    Args:
+        contents: What is known.
+        title: What the page is called; by default the network's name.
+        lead: What else is said at its top.
+        parts: What comes before.
+        left_out: What else is not shown, and why.
+    """
+    title = title or contents.sides[0].title
     sets = [_set(place, one, contents) for place, one in enumerate(contents.sets)]
     return document(
         f"{title} · synreal",
-        h("header", h("h1", title), opening(contents), _ways(contents)),
-        h("main", scores(contents), _curves(contents), *sets, measures(contents), facts(contents), _left_out(contents)),
+        h(
+            "header",
+            h("h1", title),
+            h("p", lead, class_="lead") if lead else None,
+            opening(contents),
+            _ways(contents, parts),
+        ),
+        h(
+            "main",
+            *(h("section", h("h2", part.title), part.body, id=part.name) for part in parts),
+            scores(contents),
+            _curves(contents),
+            *sets,
+            measures(contents),
+            facts(contents),
+            _left_out([*left_out, *contents.left_out]),
+        ),
         style=resource(__package__, "page.css"),
         pictures=True,
     )
 
 
-def _ways(contents: Contents) -> Markup:
+def _ways(contents: Contents, parts: Sequence[Part]) -> Markup:
     """Name what the page has, each with the way there."""
-    ways = {"scores": "Scores", "curves": "Over training"}
+    ways = {part.name: part.title for part in parts} | {"scores": "Scores", "curves": "Over training"}
     ways |= {f"set-{place}": f"On {one.name}" for place, one in enumerate(contents.sets)}
     ways |= {"network": "The network", "facts": "How it came about", "left-out": "What is not here"}
     links = [h("li", h("a", title, href=f"#{name}")) for name, title in ways.items()]
@@ -49,8 +96,8 @@ def _set(place: int, one: SetContents, contents: Contents) -> Markup:
     return h("section", h("h2", f"On {one.name}"), *parts, nothing, id=f"set-{place}", class_="set")
 
 
-def _left_out(contents: Contents) -> Markup:
-    rows = [h("li", h("b", what), f": {why}") for what, why in contents.left_out]
+def _left_out(left_out: Sequence[tuple[str, str]]) -> Markup:
+    rows = [h("li", h("b", what), f": {why}") for what, why in left_out]
     return h(
         "section",
         h("h2", "What is not here"),
