@@ -11,7 +11,7 @@ import typer
 
 from synreal.terminal import word_warnings
 
-from . import bench, data, evaluate, export, inspect, leaderboard, listing, predict, run
+from . import bench, data, diagnose, evaluate, export, inspect, leaderboard, listing, predict, run
 from .output import say
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("diagnose")(diagnose.diagnose)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from synreal_cli.app import main
 
 import synreal
-from synreal import data
+from synreal import data, engine
 from synreal.rates import RatePolicy
 from synreal.registry import ROOMS, registry_of
 from tests.data import own_trees, simple_trees, trees
@@ -38,6 +39,7 @@ ELSEWHERE = (
     "python benchmarks/insight.py",
     "python benchmarks/queue_loss.py",
     "python benchmarks/own_loop.py ",
+    "python -m benchmarks.diagnoses",
     "python -m benchmarks.figures",
     "python -m benchmarks.looks",
     "SYNREAL_FUZZ=",
@@ -49,7 +51,7 @@ IN_OTHER_TESTS = (
 )  # test_examples, test_plugins
 OF_RENDERS = (
     "README.md", "docs/your-data.md", "docs/library.md", "docs/guide.md", "docs/insight.md", "docs/reproduce.md",
-    "docs/deploy.md",
+    "docs/deploy.md", "docs/diagnose.md",
 )  # fmt: skip
 FILE = re.compile(r"# (\w+\.(?:py|yaml))\n")  # the first line of a block that is a file, named there
 
@@ -97,10 +99,24 @@ def small(words):
     return [*SMALL, *SIZES[task]]
 
 
+def quick_diagnosis():
+    """What makes a diagnosis a quick one: it refuses a network without pretrained weights."""
+    save_file(timm.create_model("test_efficientnet", num_classes=10).state_dict(), "pretrained.safetensors")
+    words = "--backbone test_efficientnet --weights pretrained.safetensors --steps 2 --batch-size 8 --workers 0"
+    return [*words.split(), "--image-size", "32"]
+
+
+def carry_out(planned, **_):
+    """Make the runs of a diagnosis in this process, one after the other."""
+    for row in planned.rows:
+        row.record = row.record or engine.run(row.cell.config, show_progress=False).record
+
+
 @pytest.fixture
 def tiny(monkeypatch, tmp_path, own_registry):
     """A working directory of its own, and data that take no time."""
 
+    monkeypatch.setattr("synreal.diagnosis.diagnosing.carry_out", carry_out)
     monkeypatch.setattr(data, "load", load)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SYNREAL_CACHE", str(tmp_path / "cache"))
@@ -121,6 +137,7 @@ def test_every_command_works(page, tiny, capsys):
         starts_run = words[1] == "run" and not {"--resume", "--dry-run"} & set(words)
         starts_grid = words[1] == "bench" and not {"--dry-run", "--emit"} & set(words)  # tests/bench runs one
         more = small(words) if starts_run else ["--dry-run"] if starts_grid else []
+        more = quick_diagnosis() if words[1] == "diagnose" else more
         with pytest.raises(SystemExit) as stop:
             main([*words[1:], *more])
         assert not stop.value.code, f"{page}: {line}\n{capsys.readouterr().err}"

@@ -463,7 +463,9 @@ def test_help_lists_the_commands(call):
     code, out, _ = call("--help")
     assert code == 0
     commands = typer.main.get_command(app).commands
-    assert set(commands) == {"run", "evaluate", "predict", "export", "bench", "leaderboard", "list", "inspect", "data"}
+    assert set(commands) == {
+        *("run", "diagnose", "evaluate", "predict", "export", "bench", "leaderboard", "list", "inspect", "data")
+    }
     for name in commands:
         assert re.search(rf"^│ {name}\s+\S", out, re.MULTILINE), name
 
@@ -477,7 +479,7 @@ def test_help_of_run_mentions_every_option(call):
 
 
 @pytest.mark.parametrize(
-    "path", ["", "run", "evaluate", "bench", "list", "inspect", "inspect stages", "data", "data show"]
+    "path", ["", "run", "diagnose", "evaluate", "bench", "list", "inspect", "inspect stages", "data", "data show"]
 )
 def test_every_command_explains_itself(path, call):
     code, out, _ = call(*path.split(), "-h")
