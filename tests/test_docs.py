@@ -84,6 +84,7 @@ def write_files(page):
         own_trees.coco_tree(Path("labelled"), seed=1)
         own_trees.masks_tree(Path("mask-photos"), encoding="colour", seed=1)
         own_trees.solo_tree(Path("unity"))
+        own_trees.perception_tree(Path("unity-old"))
         simple_trees.yolo_tree(Path("yolo-renders"))
         simple_trees.yolo_tree(Path("yolo-photos"), seed=1)
         trees.kitti_tree(Path("replicator"), 12, names=own_trees.CLASSES)

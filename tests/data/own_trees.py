@@ -163,3 +163,45 @@ def solo_tree(root: Path, number: int = 12, size: tuple[int, int] = (96, 64), se
         frame = {"frame": index, "sequence": index, "step": 0, "timestamp": 0.0, "captures": [capture], "metrics": []}
         (folder / "step0.frame_data.json").write_text(json.dumps(frame))
     return scenes
+
+
+def perception_tree(root: Path, number: int = 12, size: tuple[int, int] = (96, 64), seed: int = 0) -> list[Scene]:
+    """Write a data set of Unity Perception before SOLO: boxes and semantic segmentation, two lists of captures."""
+    for folder in ("Dataset0", "RGB0", "SemanticSegmentation0"):
+        (root / folder).mkdir(parents=True)
+    palette = np.array([(0, 0, 0), *COLOURS], np.uint8)
+    shares = [dict(zip("rgba", [*(value / 255 for value in colour), 1.0], strict=True)) for colour in COLOURS]
+    named = [{"label_id": index + 1, "label_name": name} for index, name in enumerate(CLASSES)]
+    coloured = [{"label_name": name, "pixel_value": share} for name, share in zip(CLASSES, shares, strict=True)]
+    definitions = [
+        {"id": "f9f2", "name": "bounding box", "format": "json", "spec": named},
+        {"id": "12f9", "name": "semantic segmentation", "format": "PNG", "spec": coloured},
+    ]
+    write = {"version": "0.0.1", "annotation_definitions": definitions}
+    (root / "Dataset0" / "annotation_definitions.json").write_text(json.dumps(write))
+    scenes = [scene(index, size, seed) for index in range(number)]
+    captures = []
+    for index, made in enumerate(scenes):
+        image, mask = f"RGB0/rgb_{index + 2}.png", f"SemanticSegmentation0/segmentation_{index + 2}.png"
+        Image.fromarray(made.image).save(root / image)
+        alpha = np.full((*made.mask.shape, 1), 255, np.uint8)
+        Image.fromarray(np.concatenate([palette[made.mask], alpha], 2)).save(root / mask)
+        boxes = [
+            {
+                "label_id": label + 1,
+                "label_name": CLASSES[label],
+                "instance_id": place + 1,
+                **{"x": float(x0), "y": float(y0), "width": float(x1 - x0), "height": float(y1 - y0)},
+            }
+            for place, (label, x0, y0, x1, y1) in enumerate(made.objects)
+        ]
+        annotations = [
+            {"id": f"b{index}", "annotation_definition": "f9f2", "values": boxes},
+            {"id": f"s{index}", "annotation_definition": "12f9", "filename": mask, "values": None},
+        ]
+        sensor = {"sensor_id": "camera", "modality": "camera"}
+        captures.append({"id": str(index), "sensor": sensor, "filename": image, "annotations": annotations})
+    for place, some in enumerate((captures[: number // 2], captures[number // 2 :])):
+        content = {"version": "0.0.1", "captures": some}
+        (root / "Dataset0" / f"captures_{place:03}.json").write_text(json.dumps(content))
+    return scenes

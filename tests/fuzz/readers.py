@@ -177,6 +177,20 @@ def solo_definitions(folder):
 
 
 @reader
+def perception_boxes(folder):
+    own_trees.perception_tree(folder / "perception", 2, SIZE)
+    path = folder / "perception/Dataset0/captures_000.json"
+    return Subject(path, lambda: items(f"perception:{folder / 'perception'}", "boxes"), as_json=True)
+
+
+@reader
+def perception_definitions(folder):
+    own_trees.perception_tree(folder / "perception", 2, SIZE)
+    path = folder / "perception/Dataset0/annotation_definitions.json"
+    return Subject(path, lambda: items(f"perception:{folder / 'perception'}", "masks"), as_json=True)
+
+
+@reader
 def cityscapes_polygons(folder):
     from synreal.data.files.urban_labels import _read_polygons
 

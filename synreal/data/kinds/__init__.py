@@ -11,6 +11,7 @@ from synreal.data.kinds import (  # noqa: F401
     listed,
     masks,
     pacs,
+    perception,
     sim10k,
     solo,
     stamps,

@@ -27,6 +27,7 @@ TREES = {
     "coco": own_trees.coco_tree,
     "masks": own_trees.masks_tree,
     "solo": own_trees.solo_tree,
+    "perception": own_trees.perception_tree,
     "imagefolder": simple_trees.imagefolder_tree,
     "pacs": simple_trees.pacs_tree,
     "list": simple_trees.list_tree,
@@ -212,7 +213,7 @@ def test_warnings_are_said_once_a_part(tmp_path):
     assert len(told) == 1
 
 
-@pytest.mark.parametrize("name", ["list", "coco", "visda17", "voc", "sim10k", "solo"])
+@pytest.mark.parametrize("name", ["list", "coco", "visda17", "voc", "sim10k", "solo", "perception"])
 def test_a_listed_image_that_is_missing_stops_or_is_skipped_and_the_check_says_so(name, tmp_path, capsys):
     entry = made(name, tmp_path)
     label = entry.label_kinds[-1]
