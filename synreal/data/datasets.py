@@ -188,6 +188,11 @@ class FolderData(DataSet):
         if split not in PARTS["source"]:
             return list(range(len(names)))
         number = self.heldout if self.heldout is not None else min(500, -(-len(names) // 10))
+        if len(names) == 1:
+            raise DataError(
+                f"Data set {self.label!r}: there is one image. A source needs two at least, one of which is held out; "
+                "as a target one is enough."
+            )
         if number >= len(names):
             raise DataError(
                 f"Data set {self.label!r}: {number} images are to be held out of {len(names)}, which leaves none to "

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from pydantic import Field, field_validator
 
 from synreal.data.datasets import PARTS, DataSet, Domain, FolderData
 from synreal.data.files.paths import inside, some, subfolders
 from synreal.errors import DataError, unknown_name
+
+_PART_WORDS: Final = {
+    "train": "train", "training": "train", "val": "heldout", "valid": "heldout", "validation": "heldout",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 
 _PARTS = tuple(part for parts in PARTS.values() for part in parts)
 
@@ -120,6 +126,27 @@ class OwnData(FolderData):
         Where classes are what is found, a class may be missing from one part.
         """
         return PARTS["source"] if split in PARTS["source"] else (split,)
+
+
+def suggested_splits(places: Sequence[str], otherwise: str) -> str:
+    """Write the ``splits`` that files or folders which were found suggest by their names.
+
+    Args:
+        places: Files or folders, relative to what ``splits`` is relative to.
+        otherwise: What is written where no name tells a part.
+
+    Returns:
+        ``splits`` as YAML writes them in one line, e.g. ``"{train: train, heldout: valid, test: test}"``.
+    """
+    found: dict[str, str] = {}
+    for place in sorted(places, key=lambda place: ("instances" not in place, len(place), place)):
+        words = re.split(r"[^a-z]+", place.lower())
+        part = next((part for word, part in _PART_WORDS.items() if word in words), None)
+        if part is not None:
+            found.setdefault(part, place)
+    if "train" not in found and "test" not in found:
+        return otherwise
+    return "{" + ", ".join(f"{part}: {found[part]}" for part in _PARTS if part in found) + "}"
 
 
 def read_names(value: Any) -> tuple[str, ...]:

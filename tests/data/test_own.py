@@ -10,7 +10,7 @@ from PIL import Image
 from synreal import data
 from synreal.data import datasets, registry
 from synreal.data.files.paths import scan_images
-from synreal.data.own import OwnData, read_names
+from synreal.data.own import OwnData, read_names, suggested_splits
 from synreal.errors import ConfigError, DataError
 
 
@@ -61,6 +61,28 @@ def test_heldout_says_how_many(root: Path) -> None:
     assert len(names(Flat(root=root, heldout=7), "train")) == 10
     with pytest.raises(DataError, match=r"17 images are to be held out of 17.*smaller heldout"):
         names(Flat(root=root, heldout=17), "train")
+
+
+def test_one_image_is_enough_for_a_target_alone(root: Path) -> None:
+    for path in sorted(path for path in root.rglob("*") if path.is_file())[1:]:
+        path.unlink()
+    assert len(names(Flat(root=root), "test")) == 1
+    for part in ("train", "heldout"):
+        with pytest.raises(DataError, match=r"there is one image\. A source needs two at least"):
+            names(Flat(root=root), part)
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        (["test", "train", "valid"], "{train: train, heldout: valid, test: test}"),
+        (["images/train2017", "images/val2017"], "{train: images/train2017, heldout: images/val2017}"),
+        (["a", "b", "latest"], "as-ever"),
+        (["val"], "as-ever"),
+    ],
+)
+def test_splits_are_suggested_by_names(places: list[str], expected: str) -> None:
+    assert suggested_splits(places, "as-ever") == expected
 
 
 def test_splits_say_where_parts_lie(root: Path) -> None:

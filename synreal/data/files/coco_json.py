@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from synreal.reading import read_json
 _ANNOTATION: Final = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation")
 _KEYS: Final = (*_ANNOTATION, "file_name", "height", "width", "name")  # images and categories may have an image_id, too
 _LINKED: Final = "an object with image_id and category_id"
+
+_COMPARED: Final = 500  # annotations whose box is compared with their polygons
 
 
 class Record(NamedTuple):
@@ -55,14 +58,22 @@ class Object(NamedTuple):
 
 def parse(path: Path, masks: bool) -> dict[str, Any]:
     """Read the JSON; annotations keep what is used alone, segmentations become arrays while it is parsed."""
+    compared: list[tuple[bool, Any]] = []
 
     def slim(entry: dict[str, Any]) -> dict[str, Any]:
         if "image_id" not in entry:
             return entry
+        if "segments_info" in entry:
+            raise DataError(
+                f"{path} is in COCO's panoptic format, which names segments of PNG files. Expected is the format of "
+                "objects, as in COCO's instances_*.json; it is chosen with annotations or splits."
+            )
         kept: dict[str, Any] = {key: entry[key] for key in _KEYS if key in entry}
         if "segmentation" in kept:
             # Boxes need it only where the file gives no box or no area.
             needed = masks or kept.get("bbox") is None or kept.get("area") is None
+            if not masks and len(compared) < _COMPARED and (share := _shared(kept)) is not None:
+                compared.append((share < 0.5, kept.get("id")))
             kept["segmentation"] = _shape(path, kept) if needed else None
         return kept
 
@@ -83,7 +94,28 @@ def parse(path: Path, masks: bool) -> dict[str, Any]:
             f"{path} is not in COCO's format: expected an object with the lists images, annotations and categories, "
             f"found {held or 'nothing'}. Another JSON is chosen with annotations."
         )
+    apart = [key for differs, key in compared if differs]
+    if len(apart) > max(2, len(compared) / 2):  # some are meant: a box may enclose what is hidden, too
+        warnings.warn(
+            f"{path}: the bbox of {len(apart)} of the first {len(compared)} annotations with polygons shares less than "
+            f"half with what those span, e.g. that of annotation {apart[0]!r}. Expected is [x, y, width, height] from "
+            "the upper left corner; where no bbox is written, it is taken from the polygons.",
+            stacklevel=3,
+        )
     return content
+
+
+def _shared(entry: Mapping[str, Any]) -> float | None:
+    """Return the area that a box and the box around its polygons share, over the area of both; None if there is one."""
+    try:
+        x, y, width, height = map(float, entry["bbox"])
+        points = np.concatenate([np.asarray(ring, dtype=np.float64).reshape(-1, 2) for ring in entry["segmentation"]])
+    except (KeyError, TypeError, ValueError):
+        return None
+    (x0, y0), (x1, y1) = points.min(0), points.max(0)
+    both = max(0.0, min(x + width, x1) - max(x, x0)) * max(0.0, min(y + height, y1) - max(y, y0))
+    union = width * height + (x1 - x0) * (y1 - y0) - both
+    return float(both / union) if union > 0 else None
 
 
 def _shape(path: Path, entry: Mapping[str, Any]) -> Shape | None:
@@ -182,9 +214,16 @@ def read_records(path: Path, images: Sequence[Any], max_pixels: int) -> list[Rec
         value, count = Counter(getattr(record, what) for record in records).most_common(1)[0]
         if count > 1:
             name = "id" if what == "key" else "file_name"
+            names = len({record.file for record in records if getattr(record, what) == value})
+            cause = (
+                "Merge exports with a tool that renumbers them."
+                if names > 1
+                else "They have the same file_name, too: what wrote it lost their names. Export it again, or read "
+                "another format of the same data."
+            )
             raise DataError(
                 f"{path} lists {count} images with the {name} {value!r}, so its annotations cannot be told apart. "
-                "Merge exports with a tool that renumbers them."
+                f"{cause}"
             )
     return records
 

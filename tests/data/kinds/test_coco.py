@@ -623,10 +623,89 @@ def test_two_names_of_one_category_are_one_on_request(tmp_path: Path) -> None:
     root = small(tmp_path, BOX)
     edit(root, categories=[{"id": 1, "name": "nut"}, {"id": 1, "name": "nut.001"}])
     with pytest.raises(
-        DataError, match=r"'nut' and 'nut\.001' have the same id 1\. With merge_copies: true they are one"
+        DataError, match=r"'nut' and 'nut\.001' have the same id 1, so .* With merge_copies: true they are one"
     ):
         boxes_of(root)
     assert boxes_of(root, ", merge_copies=True").labels.tolist() == [0]
     edit(root, categories=[{"id": 1, "name": "nut"}, {"id": 1, "name": "bolt"}])
-    with pytest.raises(DataError, match=r"'nut' and 'bolt' have the same id 1\.$"):
+    with pytest.raises(
+        DataError, match=r"'nut' and 'bolt' have the same id 1, .* label_map: \{my-class: \[nut, bolt\]\}"
+    ):
         boxes_of(root, ", merge_copies=True")
+
+
+@pytest.mark.parametrize("label", ["boxes", "masks"])
+def test_names_of_one_id_are_one_where_a_map_says_so(tmp_path: Path, label: str) -> None:
+    square = {**BOX, "segmentation": [[2, 2, 8, 2, 8, 8, 2, 8]]}
+    root = small(tmp_path, {**square, "category_id": 1}, {**square, "category_id": 2})
+    edit(root, categories=[{"id": 1, "name": name} for name in ("tail", "rudder")] + [{"id": 2, "name": "wing"}])
+    found = load(f"coco(root='{root}', label_map={{'back': ['tail', 'rudder'], 'front': 'wing'}})", "test", label=label)
+    assert found.classes[-2:] == ("back", "front")
+    assert (found[0][1].labels if label == "boxes" else found[0][1].unique()).tolist() == [0, 1 + (label == "masks")]
+    apart = ", label_map={'back': ['tail'], 'front': 'wing'}"
+    with pytest.raises(DataError, match="'tail' and 'rudder' have the same id 1"):
+        load(f"coco(root='{root}'{apart})", "test", label=label)
+
+
+def test_of_several_files_splits_are_suggested(tmp_path: Path) -> None:
+    content = json.loads((small(tmp_path, BOX) / "annotations.json").read_text())
+    (tmp_path / "annotations.json").unlink()
+    for name in ("train", "valid", "test"):
+        write(tmp_path, content, f"{name}/_annotations.coco.json")
+    expected = (
+        r"splits: \{train: train/_annotations.coco.json, heldout: valid/_annotations.coco.json, "
+        r"test: test/_annotations.coco.json\}"
+    )
+    with pytest.raises(DataError, match=expected):
+        boxes_of(tmp_path)
+    write(tmp_path, content, "annotations/captions_train.json")
+    write(tmp_path, content, "annotations/instances_train.json")
+    with pytest.raises(DataError, match=r"splits: \{train: annotations/instances_train.json, heldout: valid/_ann"):
+        boxes_of(tmp_path)
+
+
+def test_the_panoptic_format_is_named(tmp_path: Path) -> None:
+    root = small(tmp_path, {"segments_info": [{"id": 1, "category_id": 1}]})
+    with pytest.raises(DataError, match=r"is in COCO's panoptic format, .* as in COCO's instances_\*\.json"):
+        boxes_of(root)
+
+
+def test_images_that_lost_their_names_are_not_told_to_be_merged(tmp_path: Path) -> None:
+    root = small(tmp_path, BOX)
+    edit(root, images=[{"id": "_semantic", "file_name": "_semantic"}] * 2)
+    with pytest.raises(DataError, match=r"2 images with the id '_semantic', .* what wrote it lost their names"):
+        boxes_of(root)
+
+
+def test_smaller_objects_are_on_top_on_request(tmp_path: Path) -> None:
+    window, wall = polygon(4, 4, 8, 4, 8, 8, 4, 8), polygon(2, 2, 18, 2, 18, 10, 2, 10)
+    wrong = {"area": 1000}  # tools write areas of their own
+    root = small(tmp_path, {**window, **wrong}, {**wall, "category_id": 2})
+    with pytest.warns(
+        UserWarning, match=r"of 2 objects in the first 1 images, 1 are wholly covered .* overlap: smaller"
+    ):
+        assert set(np.unique(mask_of(root))) == {0, 2}
+    mask = mask_of(root, ", overlap='smaller'")
+    assert (mask[4:8, 4:8] == 1).all()
+    assert (mask == 2).sum() == 16 * 8 - 4 * 4
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("category", [1, 2])
+def test_objects_that_are_seen_or_of_the_class_above_them_are_no_reason_to_warn(tmp_path: Path, category: int) -> None:
+    first = polygon(4, 4, 8, 4, 8, 8, 4, 8)
+    above = polygon(2, 2, 18, 2, 18, 10, 2, 10) if category == 1 else polygon(4, 4, 8, 4, 8, 7, 4, 7)
+    mask_of(small(tmp_path, first, {**above, "category_id": category}))
+
+
+def test_boxes_far_from_their_polygons_are_told(tmp_path: Path) -> None:
+    centred = {**BOX, "bbox": [10, 9, 6, 4]}
+    with pytest.warns(UserWarning, match=r"the bbox of 3 of the first 4 annotations .* that of annotation 1\."):
+        boxes_of(small(tmp_path, BOX, centred, centred, centred))
+
+
+@pytest.mark.filterwarnings("error")
+def test_boxes_around_more_than_is_seen_and_run_lengths_are_no_reason_to_warn(tmp_path: Path) -> None:
+    amodal = {**BOX, "bbox": [2, 3, 16, 9]}
+    runs = {"bbox": [10, 9, 6, 1], "area": 6, "segmentation": {"size": [12, 20], "counts": [0, 12, 228]}}
+    boxes_of(small(tmp_path, BOX, amodal, runs, {**BOX, "segmentation": []}, {**BOX, "segmentation": [["x", "y"]]}))
