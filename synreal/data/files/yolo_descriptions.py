@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
@@ -12,7 +13,7 @@ from synreal.errors import DataError
 from synreal.parsing import read_mapping, shortened
 
 DESCRIPTIONS: Final = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-NAMES: Final = ("classes.txt", "obj.names")
+NAMES: Final = ("classes.txt", "obj.names", "classes.names", "labels.txt")
 _DARKNET: Final = "obj.data"
 _DARKNET_KEYS: Final = {"train": "train", "valid": "val", "test": "test", "names": "names", "classes": "classes"}
 _KEYS: Final = {"train": ("train",), "heldout": ("val",), "test": ("test", "val")}
@@ -64,9 +65,19 @@ def _darknet(root: Path) -> Description:
 
 
 def found_below(root: Path, given: str) -> str:
-    """Return a path without the ``data/`` before it that Darknet's folder has, where that leads to something."""
-    rest = given.replace("\\", "/").removeprefix("data/")
-    return rest if not os.path.exists(root / given) and os.path.exists(root / rest) else given
+    """Return a path without the folders before it that other machines have, where that leads to something.
+
+    Darknet and CVAT name files from a folder that holds the root as ``data``; notebooks write absolute paths. Of these
+    the longest end that is in the root is taken.
+    """
+    path = given.replace("\\", "/")
+    absolute = re.match(r"/|[A-Za-z]:", path) is not None
+    if not absolute and os.path.exists(root / path):
+        return given
+    parts = path.split("/")
+    starts = range(1, len(parts)) if absolute else [parts.index("data") + 1] if "data" in parts[:-1] else []
+    ends = ("/".join(parts[start:]) for start in starts if parts[start])
+    return next((end for end in ends if os.path.exists(root / end)), given)
 
 
 def names_by_line(path: Path) -> list[str]:

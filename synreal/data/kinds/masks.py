@@ -161,8 +161,7 @@ class MaskFolders(OwnData):
         if self.classes is None:
             raise DataError(
                 f"Data set {self.label!r}: what the pixels of its masks stand for is not known. The first masks hold "
-                f"{_listed(held)}. Name them with label_map, e.g. label_map: {{background: 0, car: 1}}, or with "
-                "classes, the names of 0, 1, 2, ..."
+                f"{_listed(held)}. {_how_to_name(held)}"
             )
         if _IGNORED in held and held <= {0, _IGNORED}:
             raise DataError(
@@ -321,7 +320,8 @@ class MaskFolders(OwnData):
                 folder = f"{base}/{by_name[name]}".lstrip("/")
                 if place is not None and not base:
                     folder = f"{folder}/{place}"
-                if (self.root / folder).is_dir():
+                # In Annotations there may be XML or JSON, and masks elsewhere.
+                if (self.root / folder).is_dir() and scan_images(self.root / folder):
                     return f"{folder}/*"
         raise DataError(
             f"Data set {self.label!r}: no folder of {what} found in {self.root}: it holds the folders "
@@ -374,3 +374,20 @@ def _listed(codes: set[Code]) -> str:
     shown = ", ".join(str(code) for code in sorted(codes, key=lambda code: (isinstance(code, tuple), code))[:20])
     kind = "the colours" if any(isinstance(code, tuple) for code in codes) else "the numbers"
     return f"{kind} {shown}{f' and {len(codes) - 20} more' if len(codes) > 20 else ''}"
+
+
+def _how_to_name(held: set[Code]) -> str:
+    """Say how the numbers or colours of masks are named."""
+    colours = sorted(code for code in held if not isinstance(code, int))
+    if not colours:
+        numbers = sorted(code for code in held if isinstance(code, int))
+        first = ", ".join(f"{name}: {number}" for name, number in zip(("background", "car"), numbers, strict=False))
+        plain = " or with classes, the names of 0, 1, 2, ..." if numbers == list(range(len(numbers))) else ""
+        return f"Name them with label_map, e.g. label_map: {{{first}}}{plain and ','}{plain or '.'}"
+    if all(code[1] == code[2] == 0 for code in colours) and len(colours) > 1:
+        return (
+            "Red alone differs: where it holds numbers, as CARLA's masks do, write channel: red, and name them with "
+            f"label_map, e.g. label_map: {{car: {colours[-1][0]}}}."
+        )
+    names = zip(("background", "car"), colours, strict=False)
+    return f"Name them with label_map, e.g. label_map: {{{', '.join(f'{n}: {list(code)}' for n, code in names)}}}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from xml.etree.ElementTree import Element
 
@@ -15,6 +15,7 @@ from synreal.data.datasets import DATA, FolderData, Policy
 from synreal.data.files.paths import by_stem, find_tree, inside, is_litter, read_lines, scan_files, scan_images, some
 from synreal.data.files.xml_trees import parse_xml
 from synreal.data.naming import NamedData, Naming
+from synreal.data.own import suggested_splits
 from synreal.errors import DataError
 from synreal.reading import read_bytes
 
@@ -280,7 +281,7 @@ def _open(root: Path, place: str | None, what: str) -> _Part:
         try:
             folder = find_tree(folder, ["Annotations"], what, depth=2)
         except DataError as error:
-            raise DataError(f"{error} Folders with XML files beside images are named in splits.") from None
+            raise DataError(f"{error} {_advice(folder)}") from None
     annotations = _by_stem(folder, "" if beside else "Annotations", ".xml")
     image_folder = next((name for name in _IMAGE_FOLDERS if (folder / name).is_dir()), "")
     images = _by_stem(folder, image_folder, None)
@@ -288,6 +289,24 @@ def _open(root: Path, place: str | None, what: str) -> _Part:
         unlabelled = len(images.keys() - annotations.keys()) if beside or image_folder else 0
         return _Part(folder, annotations, images, sorted(annotations), unlabelled)
     return _Part(folder, annotations, images, listed_stems(folder, listed, annotations, what), 0)
+
+
+def _advice(folder: Path) -> str:
+    """Say how to name the folders of XML files and images that are there."""
+    texts = {PurePosixPath(file) for file in scan_files(folder, ".xml")}
+    pictures = {PurePosixPath(file).with_suffix("") for file in scan_images(folder)}
+    beside = sorted({path.parent.as_posix() for path in texts if path.with_suffix("") in pictures})
+    if beside:
+        splits = suggested_splits(beside, f"{{train: {beside[0]}}}")
+        return f"XML files lie beside images in {some(beside)}: name those folders, e.g. splits: {splits}."
+    images = {path.name: path.parts for path in pictures}
+    for path in sorted(texts):
+        if path.stem in images and len(images[path.stem]) > 1 and len(path.parts) > 1:
+            return (
+                f"XML files lie below {path.parts[0]}: name that folder and that of the images, annotations: "
+                f"{path.parts[0]}, images: {images[path.stem][0]}."
+            )
+    return "Folders with XML files beside images are named in splits." if texts else "There is no XML file."
 
 
 def _named(root: Path, place: str | None, images: str, annotations: str, what: str) -> _Part:

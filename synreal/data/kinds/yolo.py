@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from synreal.data.labels.boxes import Boxes
     from synreal.data.sets import BoxedImages
 
+_IMAGES, _LABELS = "images", "labels"
 _FARTHEST = 0.5  # of the image's size: what lies farther outside it is not a share of it
 
 
@@ -54,7 +55,10 @@ class Yolo(NamedData):
         splits: For each part the folder of its images or a text file that lists them, e.g.
             ``{"train": "images/train", "test": "images/val"}``. Default what ``data.yaml`` says: as a source ``train``
             and, held out, ``val``; as a target ``test``, or else ``val``.
+        labels: The folder of the text files that stands where the images' paths have ``images``; default ``labels``.
     """
+
+    labels: str | None = None
 
     kind: ClassVar[str] = "yolo"
     label_kinds: ClassVar[tuple[str, ...]] = ("boxes",)
@@ -71,7 +75,7 @@ class Yolo(NamedData):
         numbers = self._numbers(split, _listed_names(self.root, description))
         dropped: Counter[str] = Counter()
         files = self._images(split, self._places(description, split), policy, dropped)
-        texts, dropped["label files without image"] = _label_files(self.root, files)
+        texts, dropped["label files without image"] = _label_files(self.root, files, self.labels)
         kept = list(range(len(files)))
         if split != "test" and self._places(description, "heldout") == self._places(description, "train"):
             kept = self.chosen(files, split)
@@ -225,7 +229,7 @@ def _listed_images(path: Path, root: Path) -> list[str]:
     return files
 
 
-def _label_files(root: Path, files: Sequence[str]) -> tuple[list[str | None], int]:
+def _label_files(root: Path, files: Sequence[str], named: str | None) -> tuple[list[str | None], int]:
     """Find the label file of each image.
 
     Returns:
@@ -238,27 +242,45 @@ def _label_files(root: Path, files: Sequence[str]) -> tuple[list[str | None], in
     there: dict[str, str] = {}
     for name in scan_files(root, ".txt"):  # of a.txt and a.TXT the former
         there[name[:-4] + ".txt"] = name
-    labels = [next((there[place] for place in _label_places(file) if place in there), None) for file in files]
+    wanted = (named or _LABELS).strip("/")
+    parts = {part for place in there for part in PurePosixPath(place).parts[:-1] if part.lower() == wanted.lower()}
+    folders = sorted({wanted, *parts}, key=lambda folder: (folder != wanted, folder))
+    places = {file: _label_places(file, folders) for file in files}
+    labels = [next((there[place] for place in places[file] if place in there), None) for file in files]
     if files and not any(labels):
+        tried = list(dict.fromkeys(place for place in places[files[0]] if wanted in place or "/" not in place))
         raise DataError(
-            f"{root}: none of {len(files)} images has a label file, e.g. {files[0]} neither "
-            f"{' nor '.join(_label_places(files[0]))}. Give the root that holds images and labels."
+            f"{root}: {'the image has no' if len(files) == 1 else f'none of {len(files)} images has a'} label file, "
+            f"e.g. {files[0]} has none as {' or '.join(tried or places[files[0]])}. {_elsewhere(files, there)}"
         )
-    folders = {PurePosixPath(place).parent for file in files for place in _label_places(file)[:1]}
-    taken = {place for file in scan_images(root) for place in _label_places(file)}
-    alone = [file for file in there.keys() - taken if PurePosixPath(file).parent in folders]
+    near = {PurePosixPath(place).parent for file in files for place in places[file][:1]}
+    taken = {place for file in scan_images(root) for place in _label_places(file, folders)}
+    alone = [file for file in there.keys() - taken if PurePosixPath(file).parent in near]
     return labels, sum(PurePosixPath(file).name not in NAMES for file in alone)
 
 
-def _label_places(file: str) -> list[str]:
+def _label_places(file: str, folders: Sequence[str]) -> list[str]:
     """Say where the label file of an image may lie: in labels/ where the image is in images/, or beside it."""
     path = PurePosixPath(file).with_suffix(".txt")
     parts = list(path.parts)
+    lower = [part.lower() for part in parts[:-1]]
     places = [str(path)]
-    if "images" in parts[:-1]:
-        last = len(parts) - 2 - parts[:-1][::-1].index("images")
-        places.insert(0, str(PurePosixPath(*parts[:last], "labels", *parts[last + 1 :])))
+    if _IMAGES in lower:
+        last = len(lower) - 1 - lower[::-1].index(_IMAGES)
+        places[:0] = [str(PurePosixPath(*parts[:last], folder, *parts[last + 1 :])) for folder in folders]
     return places
+
+
+def _elsewhere(files: Sequence[str], there: Mapping[str, str]) -> str:
+    """Say where text files with the names of images lie."""
+    stems = {PurePosixPath(file).stem: PurePosixPath(file).parts[:-1] for file in files}
+    for place in sorted(there):
+        path = PurePosixPath(place)
+        if path.stem in stems:
+            own = next((part for part in path.parts[:-1] if part not in stems[path.stem]), None)
+            if own is not None:
+                return f"There is {place}: if it is one, give labels: {own}, the folder that stands for images."
+    return "Give the root that holds images and labels."
 
 
 def read_objects(path: Path, *, keypoints: bool = False) -> Iterator[tuple[int, int, list[float]]]:
@@ -293,6 +315,11 @@ def _object(line: str, where: str, keypoints: bool) -> tuple[int, list[float]]:
         values = values[:4]
     if len(values) == 5:
         raise DataError(f"{where}: 6 fields. The last is a prediction's confidence; expected labels, with 5 fields.")
+    if not values:
+        raise DataError(
+            f"{where} is {line!r} alone, expected 'class x y width height'. Where that is the number of boxes, their "
+            "corners follow in pixels, as BBox-Label-Tool writes them: convert them to YOLO."
+        )
     polygon = len(values) >= 6 and len(values) % 2 == 0
     if not polygon and len(values) != 4:
         raise DataError(

@@ -98,6 +98,30 @@ def test_chosen_classes_give_the_order_and_others_count_nowhere(tmp_path: Path) 
         read(tmp_path, label_map=BY_NUMBER, classes=["plat"])
 
 
+def test_a_folder_of_other_files_is_not_taken_for_that_of_masks(tmp_path: Path) -> None:
+    masks_tree(tmp_path, 3)
+    (tmp_path / "masks").rename(tmp_path / "SegmentationClass")
+    for name in ("Annotations", "labels"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0000.xml").write_text("<annotation/>")
+    assert same(read(tmp_path, classes=["background", *CLASSES]))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "advice"),
+    [
+        ([[0, 1]], r"label_map: \{background: 0, car: 1\}, or with classes, the names of 0, 1, 2"),
+        ([[0, 127]], r"label_map: \{background: 0, car: 127\}\.$"),
+        ([[(0, 0, 64), (128, 0, 0)]], r"label_map: \{background: \[0, 0, 64\], car: \[128, 0, 0\]\}\.$"),
+        ([[(7, 0, 0), (10, 0, 0)]], r"Red alone differs: .* write channel: red, .* label_map: \{car: 10\}\.$"),
+    ],
+)
+def test_what_masks_hold_is_named_as_they_hold_it(tmp_path: Path, pixels: Any, advice: str) -> None:
+    pair(tmp_path, "images/a.png", "masks/a.png", pixels)
+    with pytest.raises(DataError, match=rf"is not known\. The first masks hold .*{advice}"):
+        read(tmp_path)
+
+
 def carla(root: Path, number: int = 4, channel: int = 0) -> None:
     """Write masks as CARLA does: the number in one channel, the others the same everywhere."""
     masks_tree(root, number)

@@ -70,6 +70,16 @@ def test_lists_of_one_class_count_all_their_images(tree: Path) -> None:
     assert stems(load(tree, "test", splits={"test": "cup_train"})) == ["000000", "000001", "000002"]
 
 
+def test_folders_of_other_names_are_told(tree: Path) -> None:
+    (tree / "Annotations").rename(tree / "labels")
+    with pytest.raises(DataError, match=r"below labels: name .*, annotations: labels, images: JPEGImages\."):
+        load(tree, "test")
+    assert len(load(tree, "test", annotations="labels", images="JPEGImages")) == 8
+    shutil.rmtree(tree / "labels")
+    with pytest.raises(DataError, match=r"There is no XML file\."):
+        load(tree, "test")
+
+
 def test_folders_with_files_beside_images_are_splits(tree: Path) -> None:
     """As Roboflow writes them."""
     for name, chosen in (("train", range(5)), ("valid", range(5, 8))):
@@ -80,7 +90,8 @@ def test_folders_with_files_beside_images_are_splits(tree: Path) -> None:
     splits = {"train": "train", "test": "valid"}
     assert stems(load(tree.parent / "flat", "test", splits=splits)) == ["000005", "000006", "000007"]
     assert len(load(tree.parent / "flat", "train", splits=splits)) == 4
-    with pytest.raises(DataError, match=r"lacks Annotations .*found train, valid\)\. Folders with XML .* in splits"):
+    advice = r"XML files lie beside images in train, valid: .*splits: \{train: train, heldout: valid\}"
+    with pytest.raises(DataError, match=rf"lacks Annotations .*found train, valid\)\. {advice}"):
         load(tree.parent / "flat", "train")
     with pytest.raises(DataError, match="leads out of"):
         load(tree.parent / "flat", "test", splits={"test": "../own"})

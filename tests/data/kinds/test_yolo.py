@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 
@@ -118,7 +119,7 @@ def test_a_line_that_stands_twice_is_one_object(root: Path) -> None:
         ("0 -0.6 0.5 0.2 0.4", "expected shares"),
         ("0 0.5 0.5 -0.2 0.4", r"line 1: width -0\.2 and height 0\.4, expected none below 0"),
         ("0 0.5 0.5 0.2", r"line 1: 4 fields, expected 5"),
-        ("0", r"line 1: 1 fields, expected 5"),
+        ("0", r"line 1 is .0. alone"),
         ("0 0.5 0.5 0.2 0.4 0.9", r"line 1: 6 fields\. The last is a prediction's confidence"),
         ("0 0.1 0.1 0.5 0.1 0.5 0.5 0.1", r"line 1: 8 fields, expected 5"),
     ],
@@ -176,12 +177,37 @@ def test_the_last_folder_called_images_counts(tmp_path: Path) -> None:
 
 
 def test_images_without_any_labels_are_an_error(root: Path) -> None:
-    message = r"none of 1 images has a label file, e\.g\. images/a\.png neither labels/a\.txt nor images/a\.txt\. Give"
+    message = r"the image has no label file, e\.g\. images/a\.png has none as labels/a\.txt\. Give the root"
     (root / "labels" / "a.txt").unlink()
     with pytest.raises(DataError, match=message):
         read(root)
     (root / "images" / "a.png").unlink()
     with pytest.raises(DataError, match="holds no image"):
+        read(root)
+
+
+@pytest.mark.parametrize("names", [("Images", "Labels"), ("images", "LABELS"), ("Images", "labels")])
+def test_upper_case_does_not_tell_folders_apart(root: Path, names: tuple[str, str]) -> None:
+    expected = read(root)[0][1].boxes
+    for old, new in zip(("images", "labels"), names, strict=True):
+        (root / old).rename(root / new)
+    assert read(root)[0][1].boxes.equal(expected)
+
+
+def test_labels_names_the_folder_of_the_text_files(root: Path) -> None:
+    expected = read(root)[0][1].boxes
+    (root / "labels").rename(root / "yolo_labels")
+    with pytest.raises(DataError, match=r"There is yolo_labels/a\.txt: if it is one, give labels: yolo_labels, the"):
+        read(root)
+    assert read(root, labels="yolo_labels")[0][1].boxes.equal(expected)
+    (root / "labels").mkdir()  # of another conversion
+    (root / "labels" / "a.txt").write_text("1 0.5 0.5 0.5 0.5\n")
+    assert read(root, labels="yolo_labels")[0][1].boxes.equal(expected)
+
+
+def test_a_number_of_boxes_is_no_line_of_yolo(root: Path) -> None:
+    (root / "labels" / "a.txt").write_text("1\n10 12 30 40\n")
+    with pytest.raises(DataError, match=r"line 1 is '1' alone, .* as BBox-Label-Tool writes them"):
         read(root)
 
 
@@ -499,3 +525,14 @@ def test_a_blank_line_between_names_is_refused(root: Path, text: str) -> None:
 def test_blank_lines_behind_names_do_not_count(root: Path) -> None:
     (root / "classes.txt").write_text("car\nbus\n\n \n")
     assert read(root).classes == ("car", "bus")
+
+
+@pytest.mark.parametrize("machine", ["/content/parts/", "C:\\work\\parts\\", "x64/Release/data/"])
+def test_paths_of_the_machine_that_trained_lead_to_the_root(cvat: Path, machine: str) -> None:
+    expected = read(cvat, "train").files
+    for path in [cvat / "obj.data", *cvat.glob("*.txt")]:
+        path.write_text(re.sub(r"(?m)(^|(?<= ))data/", lambda _: machine, path.read_text()))
+    assert read(cvat, "train").files == expected
+    (cvat / "obj.data").write_text("names = /elsewhere/none.names\n")
+    with pytest.raises(DataError, match=r"the path '/elsewhere/none\.names' is absolute"):
+        read(cvat)
