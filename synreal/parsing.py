@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from yaml.constructor import ConstructorError
 
 from synreal.errors import ConfigError
-from synreal.reading import name_problem, read_bytes
+from synreal.reading import name_problem, read_text
 
 WHOLE: Final = "# Written by synreal; whole if the last line is '...'"
 """First line of YAML whose end can be told."""
@@ -136,7 +136,7 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
         ConfigError: If the file is missing, empty, too large, no YAML, or no mapping.
     """
     try:
-        raw = read_bytes(path)
+        raw = read_text(path)
         if len(raw) > _MOST_BYTES:
             raise ConfigError(f"{path} is {len(raw)} bytes long; a {what} has at most {_MOST_BYTES}.")
         if raw.startswith(WHOLE.encode()) and not raw.rstrip().endswith(b"\n..."):

@@ -21,6 +21,14 @@ _LONGEST_NAME: Final = 255  # bytes, of one part of a path; of nearly every file
 _LONGEST_PATH: Final = 4095
 
 
+_POINTER: Final = b"version https://git-lfs"
+LARGE_FILE: Final = "it is a pointer of Git LFS: fetch the files with git lfs pull"
+
+
+class LargeFile(OSError):
+    """A file is what Git writes in place of a large one; ``strerror`` says what to do."""
+
+
 class NotAFile(OSError):
     """A path leads to a pipe, a device or a socket; ``strerror`` says to which."""
 
@@ -48,6 +56,18 @@ def read_bytes(path: str | Path) -> bytes:
         return file.read()
 
 
+def read_text(path: str | Path) -> bytes:
+    """Read a file of text whole, as ``open_file`` opens it.
+
+    Raises:
+        OSError: If it cannot be opened; ``LargeFile`` if Git has not fetched it.
+    """
+    raw = read_bytes(path)
+    if raw.startswith(_POINTER):
+        raise LargeFile(errno.EINVAL, LARGE_FILE, str(path))
+    return raw
+
+
 def check_file(path: str | Path) -> None:
     """Raise as ``open_file`` does, for what other libraries open by its name."""
     open_file(path).close()
@@ -64,7 +84,7 @@ def read_json(path: str | Path, hook: Callable[[dict[str, Any]], Any] | None = N
         OSError: As ``open_file``.
         ValueError: If it is not JSON.
     """
-    raw = read_bytes(path)
+    raw = read_text(path)
     try:
         return json.loads(raw, object_hook=hook)
     except RecursionError:

@@ -44,6 +44,19 @@ READERS = {
 }
 
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:6627ff30\nsize 87\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["run.yaml", "grid.yaml", "map.json", "map.txt", "list.txt", "x.xml", "x.png", "result.json"]
+)
+def test_what_git_writes_in_place_of_large_files_is_named(name, tmp_path):
+    path = tmp_path / name
+    path.write_text(POINTER)
+    with pytest.raises(SynrealError, match="it is a pointer of Git LFS: fetch the files with git lfs pull"):
+        READERS[name](path)
+
+
 def pipe(path: Path) -> Path:
     os.mkfifo(path)
     return path

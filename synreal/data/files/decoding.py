@@ -31,7 +31,7 @@ from torch import Tensor
 from synreal.data.files.map_texts import Channel
 from synreal.data.limits import MAX_PIXELS
 from synreal.errors import ConfigError, DataError
-from synreal.reading import NotAFile, open_file
+from synreal.reading import LARGE_FILE, NotAFile, open_file
 
 # Not Image.open: it would read any format that some plugin registers, and it warns of large images, which cannot be
 # silenced in one thread alone.
@@ -50,7 +50,7 @@ FORMATS: Final = tuple(_READERS)
 
 _OTHERS: Final = (  # what files that are not an image of these formats turn out to be
     (rb"\s*<", "it looks like a web page or XML, perhaps of a failed download"),
-    (rb"version https://git-lfs", "it is a pointer of Git LFS: fetch the files with git lfs pull"),
+    (rb"version https://git-lfs", LARGE_FILE),
     (rb"8BPS", "it is a Photoshop document"),
     (rb"%!PS|\xc5\xd0\xd3\xc6", "it is PostScript"),
     (rb"%PDF", "it is a PDF"),

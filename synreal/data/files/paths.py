@@ -12,7 +12,7 @@ from typing import Final
 
 from synreal.errors import DataError
 from synreal.parsing import shortened
-from synreal.reading import name_problem, read_bytes
+from synreal.reading import name_problem, read_text
 
 SUFFIXES: Final = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"),
@@ -111,7 +111,7 @@ def read_lines(path: Path, *, empty: bool = False) -> list[tuple[int, str]]:
         DataError: If the file is missing or not UTF-8, or holds nothing where it must.
     """
     try:
-        text = read_bytes(path).decode("utf-8-sig")
+        text = read_text(path).decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}.") from None
     except UnicodeDecodeError as error:

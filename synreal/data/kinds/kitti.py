@@ -97,6 +97,11 @@ class Kitti(NamedData):
         place = self.place(split)
         given = self.folder(split) if place is None else inside(self.root, place, f"{self.label}: splits")
         listing = None if given.is_dir() else given
+        if listing is not None and not listing.exists():
+            raise DataError(
+                f"{self.label}: {listing}, which splits names, does not exist; expected a folder that holds images and "
+                f"text files, or a list of names. Folders in {self.root}: {some(subfolders(self.root), 12) or 'none'}."
+            )
         folder = self.root if listing is not None else given
         labels: dict[str, str] = {}
         unlabelled = 0

@@ -17,7 +17,7 @@ from synreal.data.files.xml_trees import parse_xml
 from synreal.data.naming import NamedData, Naming
 from synreal.data.own import suggested_splits
 from synreal.errors import DataError
-from synreal.reading import read_bytes
+from synreal.reading import read_text
 
 if TYPE_CHECKING:
     from synreal.data.sets import BoxedImages
@@ -51,7 +51,7 @@ def read_annotation(path: Path) -> Annotation:
             or an object has no name or no box; names the file.
     """
     try:
-        raw = read_bytes(path)
+        raw = read_text(path)
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}.") from None
     if len(raw) > _MOST_BYTES:

@@ -84,6 +84,11 @@ def test_folders_can_be_named(tmp_path: Path) -> None:
         data.find(f"kitti(root={str(tmp_path)!r}, images='a/pictures')")
 
 
+def test_a_split_that_is_not_there_is_named(tree: Path) -> None:
+    with pytest.raises(DataError, match=r"valid, which splits names, does not exist; .* Folders in .*: training"):
+        load(tree, "test", splits={"test": "valid"})
+
+
 def test_splits_are_folders_or_lists(tree: Path, tmp_path: Path) -> None:
     for part in ("train", "val"):
         shutil.copytree(tree / "training", tmp_path / "parts" / part)
@@ -100,7 +105,7 @@ def test_splits_are_folders_or_lists(tree: Path, tmp_path: Path) -> None:
     assert load(tree, "heldout", splits=lists).files == ["training/image_2/0.png"]
     with pytest.raises(DataError, match="splits names heldout, but not train"):
         load(tree, "train", splits={"heldout": "ImageSets/held.txt"})
-    with pytest.raises(DataError, match=r"Cannot read .*no\.txt"):
+    with pytest.raises(DataError, match=r"no\.txt, which splits names, does not exist"):
         load(tree, "train", splits={"train": "no.txt"})
 
 
