@@ -44,6 +44,8 @@ _FARTHEST = 0.5  # of the image's size: what lies farther outside it is not a sh
 class Yolo(NamedData):
     """Boxes in YOLO's text files: ``images/**/x.png`` with ``labels/**/x.txt``, or ``x.txt`` beside ``x.png``.
 
+    Of images outside of ``images``, they may also lie in ``labels`` beside them, or in ``labels`` in the root.
+
     A line is ``class x y width height``, centre and size as shares of the image's; of a polygon,
     ``class x y x y x y ...``, its bounding box is read. An image without a text file has no objects. Names and parts
     are read from ``data.yaml`` (``names``, ``train``, ``val``, ``test``), or from ``obj.data`` and ``obj.names`` as
@@ -260,7 +262,10 @@ def _label_files(root: Path, files: Sequence[str], named: str | None) -> tuple[l
 
 
 def _label_places(file: str, folders: Sequence[str]) -> list[str]:
-    """Say where the label file of an image may lie: in labels/ where the image is in images/, or beside it."""
+    """Say where the label file of an image may lie: in labels/ where the image is in images/, or beside it.
+
+    Of an image that is in no images/, it may also lie in labels/ beside it, or in labels/ in the root.
+    """
     path = PurePosixPath(file).with_suffix(".txt")
     parts = list(path.parts)
     lower = [part.lower() for part in parts[:-1]]
@@ -268,6 +273,11 @@ def _label_places(file: str, folders: Sequence[str]) -> list[str]:
     if _IMAGES in lower:
         last = len(lower) - 1 - lower[::-1].index(_IMAGES)
         places[:0] = [str(PurePosixPath(*parts[:last], folder, *parts[last + 1 :])) for folder in folders]
+    else:
+        below = [
+            place for folder in folders for place in (path.parent / folder / path.name, PurePosixPath(folder) / path)
+        ]
+        places += [str(place) for place in below]
     return places
 
 

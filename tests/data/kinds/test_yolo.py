@@ -205,6 +205,16 @@ def test_labels_names_the_folder_of_the_text_files(root: Path) -> None:
     assert read(root, labels="yolo_labels")[0][1].boxes.equal(expected)
 
 
+@pytest.mark.parametrize("places", [("run/a.png", "run/labels/a.txt"), ("run/a.png", "labels/run/a.txt")])
+def test_labels_lie_beside_images_in_no_folder_of_images(root: Path, places: tuple[str, str]) -> None:
+    expected = read(root)[0][1].boxes
+    for old, new in zip(("images/a.png", "labels/a.txt"), places, strict=True):
+        (root / new).parent.mkdir(parents=True, exist_ok=True)
+        (root / old).rename(root / new)
+    (root / "images").rmdir()
+    assert read(root)[0][1].boxes.equal(expected)
+
+
 def test_a_number_of_boxes_is_no_line_of_yolo(root: Path) -> None:
     (root / "labels" / "a.txt").write_text("1\n10 12 30 40\n")
     with pytest.raises(DataError, match=r"line 1 is '1' alone, .* as BBox-Label-Tool writes them"):
