@@ -18,7 +18,8 @@ from synreal.data.labels.boxes import Boxes
 from synreal.data.labels.boxes import boxes_of as named_boxes
 from synreal.errors import DataError
 
-_LOOKED_AT: Final = 8  # images: drawing takes as long as decoding
+_LOOKED_AT: Final = 4  # images: drawing takes as long as decoding
+_MOST_DRAWN: Final = 500_000_000  # pixels, summed over objects
 _FAR: Final = 8  # corners of polygons farther out than this many sides of the image are a mistake, and slow to draw
 
 
@@ -87,20 +88,25 @@ def drawing_of(path: Path, size: tuple[int, int], objects: Sequence[Object], *, 
 
 def warn_of_hidden(path: Path, drawings: Sequence[Drawing]) -> None:
     """Warn of objects of which nothing is seen since others are drawn over them; looks at a few images."""
-    hidden = number = 0
+    hidden = number = looked = work = 0
     for drawing in drawings[:_LOOKED_AT]:
-        shapes = [(label, _measured("decode", path, shape, drawing.size)) for label, shape in drawing.objects]
-        drawn = [(label, shape.view(np.bool_)) for label, shape in shapes if shape is not None and shape.any()]
+        work += math.prod(drawing.size) * len(drawing.objects)
+        if work > _MOST_DRAWN:
+            break
+        looked += 1
         top = np.zeros(drawing.size, dtype=np.int64, order="F")
-        for label, shape in drawn:
-            np.copyto(top, label + 1, where=shape)
-        hidden += sum(not (top[shape] == label + 1).any() for label, shape in drawn)
-        number += len(drawn)
+        for label, shape in drawing.objects:
+            if (drawn := _measured("decode", path, shape, drawing.size)) is not None:
+                np.copyto(top, label + 1, where=drawn.view(np.bool_))
+        for label, shape in drawing.objects:  # drawn again: all of them at once may not fit into memory
+            drawn = _measured("decode", path, shape, drawing.size)
+            if drawn is not None and drawn.any():
+                number += 1
+                hidden += not (top[drawn.view(np.bool_)] == label + 1).any()
     if hidden:
         warnings.warn(
-            f"{path}: of {number} objects in the first {min(len(drawings), _LOOKED_AT)} images, {hidden} are wholly "
-            "covered by objects of other classes that come later in the file. overlap: smaller draws the smaller on "
-            "top.",
+            f"{path}: of {number} objects in the first {looked} images, {hidden} are wholly covered by objects of "
+            "other classes that come later in the file. overlap: smaller draws the smaller on top.",
             stacklevel=4,
         )
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pycocotools import mask as coco_mask
 
 from synreal import reading
 from synreal.data import Policy, load
+from synreal.data.files import coco_labels
 from synreal.data.labels.boxes import Boxes
 from synreal.errors import ConfigError, DataError
 from tests.data.own_trees import CLASSES, coco_tree, run_lengths, scene
@@ -709,3 +711,11 @@ def test_boxes_around_more_than_is_seen_and_run_lengths_are_no_reason_to_warn(tm
     amodal = {**BOX, "bbox": [2, 3, 16, 9]}
     runs = {"bbox": [10, 9, 6, 1], "area": 6, "segmentation": {"size": [12, 20], "counts": [0, 12, 228]}}
     boxes_of(small(tmp_path, BOX, amodal, runs, {**BOX, "segmentation": []}, {**BOX, "segmentation": [["x", "y"]]}))
+
+
+def test_covered_objects_are_looked_for_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coco_labels, "_MOST_DRAWN", 2 * SIZE[0] * SIZE[1] - 1)
+    root = small(tmp_path, polygon(4, 4, 8, 4, 8, 8, 4, 8), {**polygon(2, 2, 18, 2, 18, 10, 2, 10), "category_id": 2})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mask_of(root)
