@@ -113,9 +113,10 @@ def _marks(low: float, high: float) -> tuple[float, ...]:
 def _numbers(page: Axes, frame: Frame, values: Map, shades: Pixels) -> None:
     """Write each position's ratio into its cell."""
     high, wide = values.shape
+    places, size = (2, 8.0) if wide <= 4 else (1, 6.5 if wide < 7 else 5.5)
     for row in range(high):
         for column in range(wide):
             x, y = frame.left + (column + 0.5) / wide * frame.width, frame.top + (row + 0.5) / high * frame.height
             ink = ink_on(shades[row, column])
-            text = f"{values[row, column]:.1f}".replace("-0.0", "0.0")
-            write(page, x, y, text, size=6.5 if wide < 7 else 5.5, color=ink, ha="center", va="center")
+            number = round(float(values[row, column]), places) + 0.0  # no minus before a zero
+            write(page, x, y, f"{number:.{places}f}", size=size, color=ink, ha="center", va="center")

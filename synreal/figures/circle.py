@@ -103,7 +103,8 @@ def feature_circle(
     whose = f"of {names[0]}" if common else "of each network by itself: their widths differ"
     facts = (
         f"L2-normalised features of {number:,} images, in the plane of the first two principal components {whose}. "
-        f"Outside: Gaussian KDE of their angles, Scott's bandwidth, one scale; the highest is {highest:.2f} per radian."
+        f"Outside: Gaussian KDE of their angles, Scott's bandwidth, one scale; the highest is {highest:.2f} per "
+        f"radian; of features spread evenly it would be {1 / (2 * math.pi):.2f}."
     )
     if len(groups) > 1:
         facts += " Inside: a ring for each class, in the order of the legend from the outside."

@@ -70,7 +70,7 @@ def class_panels(
     *,
     title: str,
 ) -> Path:
-    """Show images with their class and the one that a network takes them for; mistakes are red.
+    """Show images with their class and the one that a network takes them for; mistakes are red, in a dashed frame.
 
     Args:
         path: PNG file to write; missing folders are made.
@@ -100,13 +100,14 @@ def class_panels(
     width = page_width(across * (wide + gap) - gap + 2 * MARGIN, title)
     figure, axes = new_page(width, top + lines * (high + caption) + 0.05)
     right = sum(label == prediction for label, prediction in zip(labels, predictions, strict=True))
-    draw_head(axes, width, title, f"true → predicted class · {right} of {len(images)} right")
+    facts = f"true → predicted class · {right} of {len(images)} right"
+    draw_head(axes, width, title, facts if right == len(images) else f"{facts}, the others in a dashed frame")
     for index, pair in enumerate(zip(labels, predictions, strict=True)):
         row, column = divmod(index, across)
         cell = Frame(MARGIN + column * (wide + gap), top + row * (high + caption), wide, high)
         frame = draw_picture(axes, pictures[index], cell)
-        colour = RIGHT if pair[0] == pair[1] else WRONG
-        axes.add_patch(rectangle(frame, edgecolor=colour, fill=False, linewidth=2))
+        colour, line = (RIGHT, "solid") if pair[0] == pair[1] else (WRONG, "dashed")
+        axes.add_patch(rectangle(frame, edgecolor=colour, fill=False, linewidth=2, linestyle=line))
         text = " → ".join(classes[label] for label in pair)
         if text_width(text, 8, bold=True) > wide:
             text = " → ".join(fitting(classes[label], wide / 2 - 0.12, 8, bold=True) for label in pair)

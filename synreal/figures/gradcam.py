@@ -30,7 +30,13 @@ from synreal.figures.page import (
 from synreal.figures.panels import rendered
 from synreal.figures.plots import SMALL
 
-_SCALE = Scale(0.0, 1.0, (0.0, 0.5, 1.0), "Share of the image's largest heat. The line is drawn at half of it.")
+_SCALE = Scale(
+    0.0,
+    1.0,
+    (0.0, 0.5, 1.0),
+    "Share of the image's largest heat; above over dark parts of the image, below over bright ones. "
+    "The line is drawn at half of it.",
+)
 
 
 @FIGURES.register
@@ -121,6 +127,7 @@ def gradcam_panels(
         title=title,
         facts=facts,
         scale=_SCALE,
+        bar=_bar(256),
         caption=0.26 if labels is not None else 0.08,
     )
 
@@ -144,8 +151,8 @@ def heat_panel(image: Tensor, heat: Tensor) -> Pixels:
 
 
 def heat_scale() -> tuple[Pixels, str]:
-    """Return the colours of heat from 0 to 1, uint8 (8, 128, 3), and what they stand for."""
-    return np.asarray(_SCALE.shades(np.tile(np.linspace(0, 1, 128), (8, 1))), np.uint8), _SCALE.meaning
+    """Return the colours of heat from 0 to 1 over dark and over bright, uint8 (8, 128, 3), and what they stand for."""
+    return _bar(128).repeat(4, axis=0), _SCALE.meaning
 
 
 _PANEL_SIDE = 1.8  # inches, of a square panel
@@ -177,10 +184,21 @@ def _over(picture: Pixels, heat: Map) -> Pixels:
     """Return a picture in greys with heat over it: dark where there is none, so that it reads in greys, too."""
     size = (picture.shape[1], picture.shape[0])
     large = np.asarray(Image.fromarray(heat.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
-    grey = np.asarray(Image.fromarray(picture).convert("L"), np.float64)[..., None] / 255
-    shades = _SCALE.shades(large.astype(np.float64)) / 255
-    mixed = 0.5 * shades + 0.5 * grey * (0.3 + 0.7 * large[..., None])
-    return np.rint(255 * np.clip(mixed, 0, 1)).astype(np.uint8)
+    grey = np.asarray(Image.fromarray(picture).convert("L"), np.float64) / 255
+    return _mixed(large.astype(np.float64), grey)
+
+
+def _bar(steps: int) -> Pixels:
+    """Return the colours of heat from 0 to 1 over black and over white, uint8 (2, steps, 3)."""
+    heat, grey = np.broadcast_arrays(np.linspace(0, 1, steps), np.array([[0.0], [1.0]]))
+    return _mixed(heat, grey)
+
+
+def _mixed(heat: Map, grey: Map) -> Pixels:
+    """Return the colours of heat over greys, uint8 (h, w, 3); both in [0, 1], (h, w)."""
+    mixed = 0.5 * _SCALE.shades(heat) / 255 + 0.5 * (grey * (0.3 + 0.7 * heat))[..., None]
+    pixels: Pixels = np.rint(255 * np.clip(mixed, 0, 1)).astype(np.uint8)
+    return pixels
 
 
 def _half_line(page: Axes, frame: Frame, heat: Map) -> None:

@@ -90,6 +90,7 @@ def lay_heat(
     facts: str,
     scale: Scale,
     caption: float,
+    bar: Pixels | None = None,
 ) -> Figure:
     """Lay out a row for each picture and a cell for each column, with a bar of colours beneath.
 
@@ -101,6 +102,8 @@ def lay_heat(
         facts: What is shown; broken into lines.
         scale: What the colours stand for.
         caption: Room for a text beneath each cell, in inches.
+        bar: The colours from the low to the high end of the scale as they are seen, uint8 (h, w, 3); by default those
+            of the scale.
     """
     side = 1.35 if len(columns) <= 4 else 1.1
     wide, high = picture_size(pictures, side)
@@ -122,14 +125,14 @@ def lay_heat(
         for row in range(len(pictures)):
             cell = Frame(MARGIN + column * (wide + GAP), top + row * (high + caption), wide, high)
             draw(page, row, column, cell)
-    _draw_bar(page, Frame(MARGIN, bottom + 0.1, min(3.2, width - 2 * MARGIN), 0.12), scale)
+    _draw_bar(page, Frame(MARGIN, bottom + 0.1, min(3.2, width - 2 * MARGIN), 0.12), scale, bar)
     for place, line in enumerate(meaning):
         write(page, MARGIN, bottom + 0.5 + place * _LINE, line, size=SMALL, va="center")
     return figure
 
 
-def _draw_bar(page: Axes, frame: Frame, scale: Scale) -> None:
-    steps = scale.shades(np.linspace(scale.low, scale.high, 256)[None])
+def _draw_bar(page: Axes, frame: Frame, scale: Scale, bar: Pixels | None) -> None:
+    steps = scale.shades(np.linspace(scale.low, scale.high, 256)[None]) if bar is None else bar
     page.imshow(
         steps,
         extent=(frame.left, frame.left + frame.width, frame.top + frame.height, frame.top),

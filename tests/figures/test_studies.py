@@ -73,6 +73,7 @@ def test_the_density_stands_out_of_the_circle_on_one_scale_for_all_panels():
         height = np.hypot(*line.get_data()) - 1.06
         np.testing.assert_allclose(height, 0.45 * density / max(map(np.max, densities)), atol=1e-9)
     assert f"the highest is {max(map(np.max, densities)):.2f} per radian" in whole_text(figure)
+    assert "of features spread evenly it would be 0.16." in whole_text(figure)
 
 
 def test_each_panel_says_how_much_of_the_variance_it_shows():
@@ -169,6 +170,20 @@ def test_heat_brightens_the_image_and_its_absence_darkens_it():
     assert line.get_paths()[0].vertices[:, 0] == pytest.approx((extent[0] + extent[1]) / 2, abs=0.03)
 
 
+def test_the_bar_of_heat_has_the_colours_that_heat_has_over_dark_and_over_bright():
+    dark, bright = (torch.full((3, 4, 4), value, dtype=torch.uint8) for value in (0, 255))
+    for share in (0.0, 1.0):
+        page = gradcam_panels([dark, bright], {"csg": [torch.full((1, 1), share)] * 2}).axes[0]
+        bar, (left, right, *_) = picture(page, -1)
+        over_dark, over_bright = bar[:, round(share * (bar.shape[1] - 1))]
+        assert (picture(page, 2)[0] == over_dark).all()
+        assert (picture(page, 3)[0] == over_bright).all()
+        assert over_bright.sum() > over_dark.sum()
+        marks = sorted(line.get_xdata()[0] for line in page.lines if line.get_label() == "_mark")
+        assert (marks[0], marks[-1]) == (left, right)
+    assert "above over dark parts of the image, below over bright ones" in whole_text(page.figure)
+
+
 def test_wrong_predictions_are_marked_by_more_than_colour():
     page = heat_panels().axes[0]
     assert [text for text in texts(page) if text[0] in "✓✗"] == ["✓ cat", "✗ owl", "✓ cat", "✓ dog"]
@@ -226,8 +241,18 @@ def test_weights_share_one_scale_whose_marks_are_true():
     marks = {round(float(line.get_xdata()[0]), 6) for line in page.lines if line.get_label() == "_mark"}
     left, right = picture(page, -1)[1][:2]
     assert marks == {round(left + (mark + 0.5) / 3 * (right - left), 6) for mark in (-0.5, 0, 0.5, 1, 1.5, 2, 2.5)}
-    assert [text for text in texts(page) if text in ("1.5", "-0.5")].count("-0.5") == 3  # two cells and a mark
+    assert texts(page).count("-0.50") == 2  # cells
+    assert texts(page).count("-0.5") == 1  # a mark
     assert "1 as in average pooling, 2 twice as much say, 0 none, below 0 it subtracts." in whole_text(page.figure)
+
+
+def test_a_ratio_has_as_many_decimals_as_its_cell_has_room_for():
+    image = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    near = 0.004  # no minus before a zero
+    page = attention_panels([image], {"a": [torch.tensor([[2 + near, -near]])]}).axes[0]
+    assert [text for text in texts(page) if text in ("2.00", "0.00", "-0.00")] == ["2.00", "0.00"]
+    page = attention_panels([image], {"a": [torch.ones(5, 5)]}).axes[0]
+    assert texts(page).count("1.0") == 25
 
 
 def test_greys_grow_with_the_weights():
