@@ -1,5 +1,7 @@
 """Figures by name: the contract of each, and one from a plugin file."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
@@ -84,6 +86,29 @@ def test_every_figure_draws_what_it_says_it_can(name, label, tmp_path):
     with Image.open(path) as image:
         assert image.format == "PNG"
         assert min(image.size) > 200
+
+
+DATA_OF = {  # tests of what each figure draws: the data behind the artists
+    "attention": "test_studies.py::test_weights_share_one_scale_whose_marks_are_true",
+    "box_panels": "test_figures.py::test_box_panels_put_boxes_where_the_objects_are",
+    "box_sheet": "test_figures.py::test_box_sheet_shows_boxes_and_names",
+    "circle": "test_studies.py::test_points_lie_at_their_angles_and_each_class_on_its_ring",
+    "class_panels": "test_figures.py::test_class_panels_tell_right_from_wrong",
+    "class_sheet": "test_figures.py::test_contact_sheet_names_each_image_beneath_it",
+    "confusion": "test_figures.py::test_a_cell_of_the_confusion_matrix_is_a_share_of_its_true_class",
+    "curves": "test_charts.py::test_a_line_is_the_mean_over_seeds_and_its_band_their_range",
+    "gain": "test_charts.py::test_a_point_is_a_pair_and_each_method_has_a_panel",
+    "gradcam": "test_studies.py::test_heat_brightens_the_image_and_its_absence_darkens_it",
+    "mask_panels": "test_figures.py::test_mask_panels_put_colours_where_the_classes_are",
+    "mask_sheet": "test_figures.py::test_mask_sheet_shows_every_mask_in_its_colour",
+    "weights": "test_charts.py::test_scores_stand_over_multiples_of_the_default_weight",
+}
+
+
+@pytest.mark.parametrize("name", [n for n, cls in FIGURES.classes().items() if cls.__module__.startswith("synreal.")])
+def test_every_figure_has_a_test_of_what_it_draws(name):
+    file, test = DATA_OF[name].split("::")
+    assert f"\ndef {test}(" in (Path(__file__).parent / file).read_text("utf-8")
 
 
 def histories():
