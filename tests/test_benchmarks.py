@@ -1,19 +1,25 @@
 import json
 import re
+import shutil
 import statistics
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from synreal_cli.app import main
 
 from benchmarks import figures, own_loop, queue_loss, tables
 from synreal.bench import plan, read_grid
+from synreal.figures import FIGURES, Study
+from synreal.tasks import TASKS
 from synreal.weights import create_backbone
 from tests.data.simple_trees import imagefolder_tree
+from tests.engine import tiny
 from tests.records.test_history import run_folder
 
 HERE = tables.RESULTS.parent
@@ -85,6 +91,44 @@ def test_the_pictures_of_the_docs_are_drawn_from_records_and_runs(monkeypatch, t
     assert {f"images/{path.name}" for path in (tmp_path / "images").iterdir()} == drawn
     page = (tables.ROOT / "docs" / "figures.md").read_text("utf-8")
     assert all(f"](images/{name})" in page for name in shown)
+
+
+@pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
+def test_the_pictures_of_the_docs_that_show_networks_and_data_are_drawn_from_runs(monkeypatch, tmp_path, capsys):
+    tiny.install(monkeypatch.setattr)
+    monkeypatch.setattr(figures, "PICTURES", tmp_path / "images")
+    monkeypatch.setattr(figures, "shrink", lambda path: None)
+    one, other = tmp_path / "one", tmp_path / "other"
+    tiny.run(one, regularizers="none", targets="mnist", epochs=1, max_steps=1, eval_every=0)
+    shutil.copytree(one, other)
+    (one / "figures").mkdir(exist_ok=True)
+    for shade, name in enumerate(("predictions-source", "predictions-uci", "predictions-mnist", "confusion-source")):
+        Image.new("RGB", (9, 9), (shade, 0, 0)).save(one / "figures" / f"{name}.png")
+    figures.main(["--networks", str(one), str(other), "--tested", str(one), "--data"])
+    drawn = capsys.readouterr().out.split()
+    studies = [name for name, kind in FIGURES.classes().items() if issubclass(kind, Study)]
+    sheets = [spec.sheet for spec in TASKS.classes().values()]
+    assert set(drawn) == {f"images/{name}.png" for name in (*studies, "class_panels", "confusion", *sheets)}
+    for name, shade in (
+        ("class_panels", 1),
+        ("confusion", 3),
+    ):  # of real images that may be shown, else of rendered ones
+        with Image.open(tmp_path / "images" / f"{name}.png") as image:
+            assert image.getpixel((0, 0)) == (shade, 0, 0)
+
+
+def test_a_picture_of_the_docs_is_small_and_keeps_its_colours(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 20, (300, 300, 3), np.uint8)
+    pixels[:, -9:] = [255, 80, 0]  # few pixels, as of a scale's bar
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    figures.shrink(tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size < figures.SMALL
+    with Image.open(tmp_path / "a.png") as image:
+        after = np.asarray(image.convert("RGB")).astype(int)
+    assert np.abs(after - pixels).max() < 12
+    before = (tmp_path / "a.png").read_bytes()
+    figures.shrink(tmp_path / "a.png")
+    assert len((tmp_path / "a.png").read_bytes()) <= len(before) * 1.01
 
 
 def test_the_sides_of_the_queue_benchmark_compute_the_same():

@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from synreal_cli.app import main
 
 import synreal
+from benchmarks.tables import GRIDS, RESULTS
 from synreal import data, engine
+from synreal.figures import FIGURES
 from synreal.rates import RatePolicy
+from synreal.records.leaderboard import build, find
 from synreal.registry import ROOMS, registry_of
 from tests.data import own_trees, simple_trees, trees
 from tests.engine.tiny import load
@@ -193,6 +197,33 @@ def test_everything_that_has_a_name_is_in_the_documentation(plural):
     text = "\n".join(path.read_text("utf-8") for path in [*ROOT.glob("docs/**/*.md"), ROOT / "README.md"])
     own = [name for name, cls in registry_of(plural).registered().items() if cls.__module__.startswith("synreal.")]
     assert [name for name in own if f"`{name}`" not in text] == []
+
+
+WITHOUT_EXAMPLE = {
+    "weights": "it draws runs at several weights, of which benchmarks/results holds none",
+    "mask_panels": "its run trains for longer",
+    "box_panels": "its run trains for longer",
+}
+
+
+@pytest.mark.parametrize("name", [n for n, cls in FIGURES.classes().items() if cls.__module__.startswith("synreal.")])
+def test_every_figure_has_an_example_that_the_documentation_shows(name):
+    text = (ROOT / "docs/figures.md").read_text("utf-8")
+    shown = re.findall(rf"!\[(.*?)\]\(images/{name}\.png\)\n\n(.*?)\n\n", text, re.DOTALL)
+    if name in WITHOUT_EXAMPLE:
+        assert not shown
+    if name == "weights":
+        records = find(path for grid in GRIDS if (path := RESULTS / f"{grid}.json").is_file())
+        assert not any(section.curves for section in build(records).sections), "python -m benchmarks.figures draws it"
+    if name in WITHOUT_EXAMPLE:
+        return
+    ((in_words, caption),) = shown
+    assert len(in_words) > 20, "what those are told who do not see it"
+    assert caption[0] not in "#!|`-", "a caption beneath it"
+    with Image.open(ROOT / "docs/images" / f"{name}.png") as image:
+        assert image.format == "PNG"
+        assert 400 < image.width < 1_600
+    assert (ROOT / "docs/images" / f"{name}.png").stat().st_size < 150_000
 
 
 def test_every_regularizer_has_a_card_with_its_settings():
