@@ -122,7 +122,8 @@ def _mark(glimpse: Glimpse) -> Markup | None:
     if glimpse.wrong not in (0, 1):
         return None
     sign, words = ("✓", "right") if glimpse.wrong == 0 else ("✗", "wrong")
-    return h("span", sign, " ", role="img", aria_label=words, title=words)
+    # On a phone a space would let the line break here, and the word would stand without its mark.
+    return h("span", sign, "\N{NO-BREAK SPACE}", role="img", aria_label=words, title=words)
 
 
 # --- heat ---

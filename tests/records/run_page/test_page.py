@@ -142,6 +142,7 @@ def test_mistakes_are_named_counted_and_shown():
     assert "fox missedcsg, seed 0: 2 of 9 images of fox (22.2 %)none, seed 0: not known" in text
     assert "cat where there is nonecsg, seed 0: oncenone, seed 0: 0 times" in text
     assert "csg, seed 0: ✓ word 0none, seed 0: ✗ word 1" in text
+    assert "✗\N{NO-BREAK SPACE}</span>word 1" in as_html(made.compared())  # on one line, however narrow
     alts = [attributes["alt"] for attributes in Outline(as_html(made.contents())).all("img")]
     assert alts[0] == "Curves"
     assert alts[1:5] == [f"image of image {index}" for index in (5, 7, 3, 1)]
