@@ -34,6 +34,7 @@ from synreal.core.teachers import UntrainedTeacherWarning
 from synreal.errors import ConfigError, StageError, TrainingError
 from synreal.regularizers import get
 from synreal.tasks.networks import create_detector
+from tests.engine import tiny as tiny_runs
 from tests.regularizers.contract import bits, tiny
 
 NAMES = synreal.list_regularizers()
@@ -56,9 +57,14 @@ class Headed(nn.Module):
 def detector():
     """A Faster R-CNN whose fresh pyramid has BatchNorm."""
     model, _ = create_detector("fasterrcnn", "test_efficientnet", num_classes=2, weights="none", image_size=64)
-    channels = model.backbone.body.feature_info.channels()
-    model.backbone.fpn = FeaturePyramidNetwork(channels, 256, LastLevelMaxPool(), nn.BatchNorm2d)
+    channels, wide = model.backbone.body.feature_info.channels(), model.backbone.out_channels
+    model.backbone.fpn = FeaturePyramidNetwork(channels, wide, LastLevelMaxPool(), nn.BatchNorm2d)
     return model
+
+
+@pytest.fixture(autouse=True)
+def _narrow(monkeypatch):
+    tiny_runs.narrow(monkeypatch.setattr)
 
 
 # A network, the prefix of what is pretrained in it, and of what is fresh and has statistics.

@@ -36,6 +36,7 @@ QUICK += ["--workers", "0", "--set", "checkpoint_every=null", "--set", "eval_eve
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch, tmp_path):
     tiny.draw_nothing(monkeypatch.setattr)
+    tiny.narrow(monkeypatch.setattr)
     monkeypatch.setenv("SYNREAL_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 

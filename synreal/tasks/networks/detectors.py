@@ -154,7 +154,8 @@ def detector_recipe(architecture: str, backbone: str, *, num_classes: int, image
     body = body_arguments(backbone, _PYRAMID_STRIDES[architecture])
     settings = _detector_settings(image_size, maps_of(backbone).statistics)
     name = {"fasterrcnn": "FasterRCNN", "retinanet": "RetinaNet", "fcos": "FCOS"}[architecture]
-    extra = "LastLevelMaxPool()" if architecture == "fasterrcnn" else "LastLevelP6P7(256, 256)"
+    wide = _PYRAMID_CHANNELS
+    extra = "LastLevelMaxPool()" if architecture == "fasterrcnn" else f"LastLevelP6P7({wide}, {wide})"
     anchors = {
         "fasterrcnn": f"rpn_anchor_generator=AnchorGenerator({anchor_sizes(image_size)}, ({_RATIOS},) * {_LEVELS}), ",
         "retinanet": f"anchor_generator=AnchorGenerator({anchor_sizes(image_size, 3)}, ({_RATIOS},) * {_LEVELS}), ",
@@ -163,6 +164,7 @@ def detector_recipe(architecture: str, backbone: str, *, num_classes: int, image
     return {
         "build": _RECIPE.format(
             name=name,
+            channels=wide,
             extra=extra,
             extra_class=extra.partition("(")[0],
             body=written({"model_name": backbone} | body),
@@ -186,12 +188,12 @@ from torchvision.ops.feature_pyramid_network import {extra_class}
 
 
 class Backbone(nn.Module):
-    out_channels = 256
+    out_channels = {channels}
 
     def __init__(self):
         super().__init__()
         self.body = timm.create_model({body})
-        self.fpn = FeaturePyramidNetwork(self.body.feature_info.channels(), 256, {extra})
+        self.fpn = FeaturePyramidNetwork(self.body.feature_info.channels(), {channels}, {extra})
 
     def forward(self, images):
         maps = [one.permute{order} for one in self.body(images)]
