@@ -22,7 +22,7 @@ from synreal.rates import RatePolicy
 from synreal.records.leaderboard import build, find
 from synreal.registry import ROOMS, registry_of
 from tests.data import own_trees, simple_trees, trees
-from tests.engine.tiny import load
+from tests.engine.tiny import draw_nothing, load, narrow
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
@@ -119,10 +119,12 @@ def carry_out(planned, **_):
 
 @pytest.fixture
 def tiny(monkeypatch, tmp_path, own_registry):
-    """A working directory of its own, and data that take no time."""
+    """A working directory of its own, and data, detectors and figures that take no time."""
 
     monkeypatch.setattr("synreal.diagnosis.diagnosing.carry_out", carry_out)
     monkeypatch.setattr(data, "load", load)
+    draw_nothing(monkeypatch.setattr)
+    narrow(monkeypatch.setattr)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SYNREAL_CACHE", str(tmp_path / "cache"))
 
