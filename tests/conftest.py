@@ -52,6 +52,13 @@ def own_registry(monkeypatch):
         del sys.modules[name]
 
 
+@pytest.fixture(scope="module")
+def settled():
+    """Spare the collector all that was there before the tests of a module that call it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def faults(monkeypatch):
     """A file system that fails when told to."""

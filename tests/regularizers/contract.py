@@ -1,6 +1,7 @@
 """What the contract tests need: tiny settings for any regularizer, networks, batches and a training loop."""
 
 import copy
+import functools
 import itertools
 from typing import Any
 
@@ -100,7 +101,14 @@ class Toy(nn.Module):
 
 
 def network(seed=0):
-    """A small network with BatchNorm whose statistics look trained."""
+    """A small network with BatchNorm whose statistics look trained; torch's generator is left as by building it."""
+    model, state = _built(seed)
+    torch.set_rng_state(state)
+    return copy.deepcopy(model)
+
+
+@functools.cache
+def _built(seed):
     import timm
 
     torch.manual_seed(seed)
@@ -108,7 +116,7 @@ def network(seed=0):
     with torch.no_grad():
         for _ in range(3):
             model(torch.rand(8, 3, 64, 64))
-    return model
+    return model, torch.get_rng_state()
 
 
 def batch(step, rows=4, size=64):
