@@ -13,7 +13,6 @@ from synreal.data import Policy, load
 from synreal.errors import DataError
 from tests.data.own_trees import CLASSES, COLOURS, perception_tree, scene, solo_tree
 
-
 GB = {"g": 0, "b": 0, "a": 255}
 
 
