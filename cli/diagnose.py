@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import plugins
-from .options import with_settings
+from .options import FILES, ConfigFile, Sets, with_settings
 from .output import say
 
 if TYPE_CHECKING:
     from synreal.diagnosis import Diagnosis
 
-_FILES = "Files"
 _HERE = "Diagnosis"
 
 
@@ -59,16 +58,9 @@ def diagnose(
         ),
     ] = None,
     plugin: plugins.PluginFiles = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="YAML with any settings.", rich_help_panel=_FILES)
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any setting; overrides everything else.", rich_help_panel=_FILES
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.", rich_help_panel=_FILES)] = False,
+    config: ConfigFile = None,
+    settings: Sets = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.", rich_help_panel=FILES)] = False,
 ) -> None:
     """See in a few minutes whether a network's knowledge of the real world is worth keeping, and by what.
 

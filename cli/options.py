@@ -15,6 +15,26 @@ from pydantic.fields import FieldInfo
 if TYPE_CHECKING:
     from synreal.tasks.base import TaskSpec
 
+FILES: Final = "Files"
+"""The panel of options that are files, and of what is written."""
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML with any settings.", rich_help_panel=FILES)
+]
+"""``--config`` of a command that takes all settings."""
+
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any setting, e.g. warmup_steps=50, training.lr=0.01 or regularizers.csg.weight=0.2; overrides "
+        "everything else.",
+        rich_help_panel=FILES,
+    ),
+]
+"""``--set`` of such a command."""
+
 _SHORT: Final = {"task": "-t", "regularizers": "-r", "folder": "-o"}
 _NAMES: Final = {"folder": "output", "start": "from"}
 """Options that are not named after their field; of what may be given several times, the name is in the singular."""

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import plugins
-from .options import with_settings
+from .options import FILES, ConfigFile, Sets, with_settings
 from .output import say
 
 if TYPE_CHECKING:
     from synreal.config import RunConfig
-
-_FILES = "Files"
 
 
 @with_settings
@@ -22,19 +20,8 @@ def run(
     *,
     given: dict[str, Any],
     plugin: plugins.PluginFiles = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="YAML with any settings.", rich_help_panel=_FILES)
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Any setting, e.g. warmup_steps=50, training.lr=0.01 or regularizers.csg.weight=0.2; overrides "
-            "everything else.",
-            rich_help_panel=_FILES,
-        ),
-    ] = None,
+    config: ConfigFile = None,
+    settings: Sets = None,
     then_real: Annotated[
         int | None,
         typer.Option(
@@ -46,15 +33,15 @@ def run(
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the run in --output.", rich_help_panel=_FILES)
+        bool, typer.Option("--overwrite", help="Replace the run in --output.", rich_help_panel=FILES)
     ] = False,
     resume: Annotated[
-        Path | None, typer.Option(help="Folder of a stopped run to resume.", rich_help_panel=_FILES)
+        Path | None, typer.Option(help="Folder of a stopped run to resume.", rich_help_panel=FILES)
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the whole configuration and stop.", rich_help_panel=_FILES)
+        bool, typer.Option("--dry-run", help="Print the whole configuration and stop.", rich_help_panel=FILES)
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=_FILES)] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=FILES)] = False,
 ) -> None:
     """Train on synthetic images with a regularizer and test on real ones.
 
