@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from synreal.errors import unknown_name
 from synreal.tasks.architectures import DETECTORS
 from synreal.tasks.base import TASKS, Task, TaskSpec
-from synreal.tasks.setup import Recipe, Setup
+from synreal.tasks.setup import Recipe, Setup, Trial
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +36,7 @@ class DetectionSpec(TaskSpec):
     figures: ClassVar[tuple[str, ...]] = ("box_panels",)
     sheet: ClassVar[str | None] = "box_sheet"
     library: ClassVar[str] = "torchvision"
+    trial: ClassVar[Trial] = Trial(steps=150)  # a warm-up shorter than the recipe's 50 steps diverges
     recipe: ClassVar[Recipe] = Recipe(
         "detection",
         "two CPU cores, embedded scenes, 200 steps",
