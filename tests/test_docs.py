@@ -55,7 +55,7 @@ IN_OTHER_TESTS = (
 )  # test_examples, test_plugins
 OF_RENDERS = (
     "README.md", "docs/your-data.md", "docs/library.md", "docs/guide.md", "docs/insight.md", "docs/reproduce.md",
-    "docs/deploy.md", "docs/diagnose.md",
+    "docs/deploy.md", "docs/diagnose.md", "docs/walk-through.md",
 )  # fmt: skip
 FILE = re.compile(r"# (\w+\.(?:py|yaml))\n")  # the first line of a block that is a file, named there
 
@@ -80,12 +80,13 @@ def write_files(page):
     if page in ("docs/insight.md", "docs/reproduce.md"):
         Path("imagenet-sample-images").mkdir()
         shutil.copy(next(Path("photos").rglob("*.png")), "imagenet-sample-images/n01440764_tench.png")
+    if page in ("docs/your-data.md", "docs/walk-through.md"):
+        own_trees.coco_tree(Path("blender"))
+        own_trees.coco_tree(Path("labelled"), seed=1)
     if page == "docs/insight.md":
         torch.save(timm.create_model("resnet18", num_classes=3).state_dict(), "mine.pth")
     if page == "docs/your-data.md":
         simple_trees.list_tree(Path("listed"))
-        own_trees.coco_tree(Path("blender"))
-        own_trees.coco_tree(Path("labelled"), seed=1)
         own_trees.masks_tree(Path("mask-photos"), encoding="colour", seed=1)
         own_trees.solo_tree(Path("unity"))
         own_trees.perception_tree(Path("unity-old"))
@@ -98,17 +99,26 @@ def write_files(page):
             Path(name[1]).write_text(block, "utf-8")
 
 
+def size(words):
+    """The images and the network of a quick run of the task that a command speaks of."""
+    if "--task" in words:
+        return SIZES[words[words.index("--task") + 1]]
+    if "--config" in words:
+        text = Path(words[words.index("--config") + 1]).read_text("utf-8")
+        return SIZES["seg" if "name: segmentation" in text else "cls"]
+    return SIZES["cls"]
+
+
 def small(words):
     """What makes a run that a page shows a quick one."""
-    task = words[words.index("--task") + 1] if "--task" in words else "cls"
-    return [*SMALL, *SIZES[task]]
+    return [*SMALL, *size(words)]
 
 
-def quick_diagnosis():
+def quick_diagnosis(words):
     """What makes a diagnosis a quick one: it refuses a network without pretrained weights."""
     save_file(timm.create_model("test_efficientnet", num_classes=10).state_dict(), "pretrained.safetensors")
-    words = "--backbone test_efficientnet --weights pretrained.safetensors --steps 2 --batch-size 8 --workers 0"
-    return [*words.split(), "--image-size", "32"]
+    more = "--backbone test_efficientnet --weights pretrained.safetensors --steps 2 --batch-size 8 --workers 0"
+    return [*more.split(), "--image-size", *size(words)]
 
 
 def carry_out(planned, **_):
@@ -144,7 +154,7 @@ def test_every_command_works(page, tiny, capsys):
         starts_run = words[1] == "run" and not {"--resume", "--dry-run"} & set(words)
         starts_grid = words[1] == "bench" and not {"--dry-run", "--emit"} & set(words)  # tests/bench runs one
         more = small(words) if starts_run else ["--dry-run"] if starts_grid else []
-        more = quick_diagnosis() if words[1] == "diagnose" else more
+        more = quick_diagnosis(words) if words[1] == "diagnose" else more
         with pytest.raises(SystemExit) as stop:
             main([*words[1:], *more])
         assert not stop.value.code, f"{page}: {line}\n{capsys.readouterr().err}"
