@@ -70,13 +70,14 @@ class UnityData(NamedData):
         """Say whether a folder is a data set."""
 
     @abstractmethod
-    def shots(self, folder: Path, label: str, dropped: Counter[str]) -> tuple[list[Shot], list[str]]:
+    def shots(self, folder: Path, label: str, dropped: Counter[str], *, skip: bool) -> tuple[list[Shot], list[str]]:
         """Read a data set.
 
         Args:
             folder: Its folder.
             label: ``"boxes"`` or ``"masks"``.
             dropped: Counts what is left out, by why.
+            skip: Whether files that cannot be read are.
 
         Returns:
             Its images, and the names that its definitions give, in order.
@@ -92,7 +93,7 @@ class UnityData(NamedData):
 
         folder = self._folder(split)
         dropped: Counter[str] = Counter()
-        shots, defined = self.shots(folder, label, dropped)
+        shots, defined = self.shots(folder, label, dropped, skip=policy.bad_image == "skip")
         if not shots:
             raise DataError(
                 f"Data set {self.label!r}: no image in {folder} has {label}. Was a {LABELERS[label]} active"
@@ -112,7 +113,7 @@ class UnityData(NamedData):
             resize = policy.size_mismatch == "resize"
             return MaskFiles(
                 self.label, split, self.root, names, masks, naming.classes,
-                resize=resize, dropped=dropped, max_pixels=self.max_pixels,
+                resize=resize, dropped=+dropped, max_pixels=self.max_pixels,
             )  # fmt: skip
         said = [shot.size for shot in shots]
         found = sizes_of([self.root / name for name in names], said, self.max_pixels, skip=skip)
@@ -129,7 +130,7 @@ class UnityData(NamedData):
             boxes,
             said,
             naming.classes,
-            dropped=dropped,
+            dropped=+dropped,
             max_pixels=self.max_pixels,
         )
 

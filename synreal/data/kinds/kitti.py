@@ -11,6 +11,7 @@ from pydantic import model_validator
 from typing_extensions import Self
 
 from synreal.data.datasets import DATA, Policy
+from synreal.data.files.label_files import UNREADABLE, read_each, readable
 from synreal.data.files.paths import by_stem, inside, read_lines, scan_files, scan_images, some, subfolders
 from synreal.data.kinds.voc import Annotation, names_found, read_boxes
 from synreal.data.naming import NamedData
@@ -67,7 +68,11 @@ class Kitti(NamedData):
         part = self._open(split)
         images = list(part.labels)
         files = [images[index] for index in self.part(images, split)]
-        read = {file: _read(self.root / part.labels[file], self._dont_care) for file in files}
+        read, damaged = read_each(
+            files,
+            lambda file: _read(self.root / part.labels[file], self._dont_care),
+            skip=policy.bad_image == "skip",
+        )
         return read_boxes(
             self,
             split,
@@ -77,6 +82,7 @@ class Kitti(NamedData):
             policy=policy,
             dropped={
                 "images without a text file left out": part.unlabelled,
+                UNREADABLE: damaged,
                 "objects marked DontCare left out": sum(count for _, count in read.values()),
             },
         )
@@ -85,7 +91,9 @@ class Kitti(NamedData):
         """Find the names in some parts."""
         opened = [self._open(part) for part in parts]
         paths = sorted({self.root / file for part in opened for file in part.labels.values()})
-        return names_found((_read(path, self._dont_care)[0] for path in paths), self.label)
+        return names_found(
+            (annotation for annotation, _ in readable(paths, lambda path: _read(path, self._dont_care))), self.label
+        )
 
     @property
     def _dont_care(self) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
 
 from synreal.data.datasets import DATA
+from synreal.data.files.label_files import UNREADABLE, read_each
 from synreal.data.files.paths import is_image
 from synreal.data.unity import Shot, UnityData, list_in, named_in, read_object
 from synreal.errors import DataError
@@ -54,12 +55,13 @@ class Perception(UnityData):
         """Say whether there are lists of captures."""
         return bool(_capture_files(folder))
 
-    def shots(self, folder: Path, label: str, dropped: Counter[str]) -> tuple[list[Shot], list[str]]:
+    def shots(self, folder: Path, label: str, dropped: Counter[str], *, skip: bool) -> tuple[list[Shot], list[str]]:
         """Read all lists of captures."""
+        lists, dropped[UNREADABLE] = read_each(_capture_files(folder), read_object, skip=skip)
         captures = [
             (f"{path}, captures[{index}]", capture)
-            for path in _capture_files(folder)
-            for index, capture in enumerate(list_in(read_object(path), "captures", path))
+            for path, content in lists.items()
+            for index, capture in enumerate(list_in(content, "captures", path))
         ]
         path = folder / _DEFINITIONS
         if label == "masks" and not path.is_file():

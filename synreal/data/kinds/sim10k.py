@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from pydantic import field_validator
 
 from synreal.data.datasets import DATA, Domain, FolderData, Policy
+from synreal.data.files.label_files import UNREADABLE, read_each
 from synreal.data.files.paths import by_stem, find_tree, scan_files, scan_images, some
-from synreal.data.kinds.voc import Annotation, half_open, listed_stems, read_annotation, read_boxes
+from synreal.data.kinds.voc import half_open, listed_stems, read_annotation, read_boxes
 from synreal.data.naming import as_found
 from synreal.errors import DataError
 
@@ -74,13 +75,18 @@ class Sim10k(FolderData):
                 f"{folder / 'JPEGImages'}: {some(absent)}. Unpack {_ARCHIVES['JPEGImages']} again."
             )
         stems = [stem for stem in stems if stem in images]
-        annotated: dict[str, Annotation] = {}
-        for index in self.chosen(stems, split):
-            found = read_annotation(folder / "Annotations" / annotations[stems[index]])
-            annotated[f"JPEGImages/{images[stems[index]]}"] = found._replace(
+        read, damaged = read_each(
+            [stems[index] for index in self.chosen(stems, split)],
+            lambda stem: read_annotation(folder / "Annotations" / annotations[stem]),
+            skip=policy.bad_image == "skip",
+        )
+        annotated = {
+            f"JPEGImages/{images[stem]}": found._replace(
                 names=[name.lower() for name in found.names], corners=half_open(found.corners)
             )
-        dropped = {"missing images left out": len(absent)}
+            for stem, found in read.items()
+        }
+        dropped = {"missing images left out": len(absent), UNREADABLE: damaged}
         naming = as_found(self.classes)
         return read_boxes(self, split, folder, annotated, naming, policy=policy, silent=NAMES, dropped=dropped)
 

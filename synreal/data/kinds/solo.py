@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from synreal.data.datasets import DATA
+from synreal.data.files.label_files import UNREADABLE, read_each
 from synreal.data.files.paths import subfolders
 from synreal.data.unity import Shot, UnityData, list_in, named_in, read_object
 from synreal.errors import DataError
@@ -41,15 +42,16 @@ class Solo(UnityData):
         """Say whether there is a folder of a sequence."""
         return any(map(_sequence, subfolders(folder)))
 
-    def shots(self, folder: Path, label: str, dropped: Counter[str]) -> tuple[list[Shot], list[str]]:
+    def shots(self, folder: Path, label: str, dropped: Counter[str], *, skip: bool) -> tuple[list[Shot], list[str]]:
         """Read the frames of all sequences."""
-        shots = [shot for path in _frame_files(folder) for shot in self._shots(path, label, dropped)]
+        frames, dropped[UNREADABLE] = read_each(_frame_files(folder), read_object, skip=skip)
+        shots = [shot for path, frame in frames.items() for shot in self._shots(path, frame, label, dropped)]
         return shots, _defined(folder, _TYPES[label], self.labeler)
 
-    def _shots(self, path: Path, kind: str, dropped: Counter[str]) -> list[Shot]:
-        """Read one frame."""
+    def _shots(self, path: Path, frame: Mapping[str, Any], kind: str, dropped: Counter[str]) -> list[Shot]:
+        """Take one frame apart."""
         shots: list[Shot] = []
-        for index, capture in enumerate(list_in(read_object(path), "captures", path)):
+        for index, capture in enumerate(list_in(frame, "captures", path)):
             where = f"{path}, captures[{index}]"
             annotations = [
                 each

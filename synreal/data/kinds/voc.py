@@ -12,6 +12,7 @@ from pydantic import model_validator
 from typing_extensions import Self
 
 from synreal.data.datasets import DATA, FolderData, Policy
+from synreal.data.files.label_files import UNREADABLE, read_each, readable
 from synreal.data.files.paths import by_stem, find_tree, inside, is_litter, read_lines, scan_files, scan_images, some
 from synreal.data.files.xml_trees import parse_xml
 from synreal.data.naming import NamedData, Naming
@@ -222,9 +223,13 @@ class Voc(NamedData):
         annotated: dict[str, Annotation] = {}
         by_image: dict[str, str] = {}
         absent = []
-        for stem in stems:
+        read, damaged = read_each(
+            stems,
+            lambda stem: read_annotation(part.folder / part.annotations[stem]),
+            skip=policy.bad_image == "skip",
+        )
+        for stem, annotation in read.items():
             file = part.annotations[stem]
-            annotation = read_annotation(part.folder / file)
             image = _image(part, stem, annotation)
             if image is None:
                 absent.append(file)
@@ -248,6 +253,7 @@ class Voc(NamedData):
             dropped={
                 "images without annotation left out": part.unlabelled,
                 "missing images left out": len(absent),
+                UNREADABLE: damaged,
             },
         )
 
@@ -261,7 +267,7 @@ class Voc(NamedData):
         """Find the names in some parts."""
         opened = [self._open(part) for part in parts]
         paths = {part.folder / file for part in opened for file in part.annotations.values()}
-        return names_found(map(read_annotation, sorted(paths)), self.label)
+        return names_found(readable(sorted(paths), read_annotation), self.label)
 
 
 class _Part(NamedTuple):

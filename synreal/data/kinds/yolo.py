@@ -6,9 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias
 
 from synreal.data.datasets import DATA, Policy
+from synreal.data.files.label_files import UNREADABLE, read_each
 from synreal.data.files.paths import (
     Inside,
     inside,
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from synreal.data.sets import BoxedImages
 
 _IMAGES, _LABELS = "images", "labels"
+Object: TypeAlias = tuple[int, int, list[float]]
+"""An object of a label file: its line; the number of its class; x0, y0, x1, y1 as shares of the image's size."""
+
 _FARTHEST = 0.5  # of the image's size: what lies farther outside it is not a share of it
 
 
@@ -86,6 +90,11 @@ class Yolo(NamedData):
         sizes = sizes_of([self.root / files[index] for index in kept], [None] * len(kept), self.max_pixels, skip=skip)
         nothing = boxes_of([], [], (1, 1))[0]
         keypoints = description is not None and description.keypoints
+        read, dropped[UNREADABLE] = read_each(
+            [text for index in kept if (text := texts[index]) is not None],
+            lambda text: list(read_objects(self.root / text, keypoints=keypoints)),
+            skip=skip,
+        )
         found: dict[str, Boxes] = {}
         for index, size in zip(kept, sizes, strict=True):
             text = texts[index]
@@ -94,8 +103,8 @@ class Yolo(NamedData):
             elif text is None:
                 dropped["images without label file, taken to hold no object"] += 1
                 found[files[index]] = nothing
-            else:
-                found[files[index]] = _boxes(self.root / text, size, numbers, keypoints, dropped)
+            elif text in read:
+                found[files[index]] = _boxes(self.root / text, read[text], size, numbers, dropped)
         if found and split != "heldout" and all(objects.crowd.all() for objects in found.values()):  # those may be few
             raise DataError(
                 f"{self.label} ({split}): no image has a box of {some(numbers.classes, 12)}. Left out: "
@@ -293,7 +302,7 @@ def _elsewhere(files: Sequence[str], there: Mapping[str, str]) -> str:
     return "Give the root that holds images and labels."
 
 
-def read_objects(path: Path, *, keypoints: bool = False) -> Iterator[tuple[int, int, list[float]]]:
+def read_objects(path: Path, *, keypoints: bool = False) -> Iterator[Object]:
     """Read a label file.
 
     Args:
@@ -349,13 +358,15 @@ def _object(line: str, where: str, keypoints: bool) -> tuple[int, list[float]]:
     return int(label), [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
 
 
-def _boxes(path: Path, size: tuple[int, int], numbers: _Numbers, keypoints: bool, dropped: Counter[str]) -> Boxes:
-    """Read the objects of an image of this height and width, and count what is left out or clipped."""
+def _boxes(
+    path: Path, objects: Sequence[Object], size: tuple[int, int], numbers: _Numbers, dropped: Counter[str]
+) -> Boxes:
+    """Place the objects of a label file in an image of this height and width, and count what is left out or clipped."""
     from synreal.data.labels.boxes import boxes_of
 
     height, width = size
     corners, uses = [], []
-    for line, found, (x0, y0, x1, y1) in read_objects(path, keypoints=keypoints):
+    for line, found, (x0, y0, x1, y1) in objects:
         if numbers.known is not None and found >= numbers.known:
             raise DataError(
                 f"{path}, line {line}: class {found}, but there are names for 0 to {numbers.known - 1} alone. Numbers "
@@ -369,6 +380,6 @@ def _boxes(path: Path, size: tuple[int, int], numbers: _Numbers, keypoints: bool
         # Rounded shares reach out of the image by less than half a pixel.
         out = max(-x0 * width, -y0 * height, (x1 - 1) * width, (y1 - 1) * height)
         dropped["boxes clipped that reach out of their image"] += out > 0.5
-    objects, lost = boxes_of(corners, uses, size)
+    boxes, lost = boxes_of(corners, uses, size)
     dropped.update(lost)
-    return objects
+    return boxes

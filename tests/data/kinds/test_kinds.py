@@ -44,6 +44,16 @@ EMBEDDED = [
 ]
 CASES = [(name, label) for name in KINDS for label in data.get(name).label_kinds]
 
+# A label file of one image, that is no image itself, by kind; of the others a fault ends all, or is that of a mask.
+TEXTS = {
+    "kitti": "label_2/*.txt",
+    "voc": "Annotations/*.xml",
+    "sim10k": "Annotations/*.xml",
+    "yolo": "labels/train/*.txt",
+    "solo": "sequence.*/step*.json",
+}
+OTHERS = {"visda17", "gta5", "cityscapes", "coco", "masks", "perception", "imagefolder", "pacs", "list"}
+
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of a few images instead of thousands
 
 
@@ -164,6 +174,30 @@ def test_an_image_whose_header_cannot_be_read_stops_or_is_skipped(name, label, t
     assert sum(left.dropped.values()) - sum(images.dropped.values()) == 1
     for index in range(len(left)):
         left[index]
+
+
+@pytest.mark.parametrize(("name", "label"), [(name, label) for name, label in CASES if name not in OTHERS])
+def test_a_damaged_label_file_stops_or_is_skipped(name, label, tmp_path):
+    entry = made(name, tmp_path)
+    part = entry.parts[0]
+    images = data.load(entry, part, label)
+    path = min(entry.root.rglob(TEXTS[name]))
+    path.write_bytes(b"{<1 2 three\xff")
+    with pytest.raises(DataError, match=rf"{path.name}.* on_bad_image: skip leaves such files out"):
+        data.load(entry, part, label)
+    left = data.load(entry, part, label, policy=Policy(bad_image="skip"))
+    assert len(left) == len(images) - 1
+    assert left.classes == images.classes
+    assert left.dropped["label files that cannot be read left out"] == 1
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_damaged_label_files_alone_are_refused_even_where_they_are_skipped(name, tmp_path):
+    entry = made(name, tmp_path)
+    for path in entry.root.rglob(TEXTS[name]):
+        path.write_bytes(b"{<1 2 three\xff")
+    with pytest.raises(DataError, match=r"None of \d+ label files can be read, e\.g\. "):
+        data.load(entry, entry.parts[0], "boxes", policy=Policy(bad_image="skip"))
 
 
 @pytest.mark.parametrize(("name", "label"), EMBEDDED)
