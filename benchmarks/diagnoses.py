@@ -21,6 +21,7 @@ from synreal.config import RunConfig, make_config, read_yaml
 from synreal.diagnosis import Tried, Verdict, diagnose, judge
 from synreal.diagnosis.tries import METHODS
 from synreal.diagnosis.verdict import Way
+from synreal.errors import SynrealError
 from synreal.records import RunRecord, write_json
 
 PAIRS = ROOT / "benchmarks" / "pairs"
@@ -83,7 +84,7 @@ def table(diagnosed: dict[str, Any]) -> str:
     head = "pair | steps | frozen | best tried | verdict | without labels | tables: frozen | tables: best | tables say"
     lines = [f"| {head} |", "|" + "---|" * len(head.split("|"))]
     right = {"verdict": 0, "guess": 0}
-    judged = 0
+    judged = {"verdict": 0, "guess": 0}
     for name, one in diagnosed.items():
         found = of_pair(pair_config(name))
         sure = truth(found)
@@ -103,7 +104,6 @@ def table(diagnosed: dict[str, Any]) -> str:
         if sure is None:
             cells += ["-"] * 3
         else:
-            judged += 1
             known = sorted({record.label for record in found}.intersection(METHODS))
             first = max(known, key=lambda label: gain(found, label))
             cells += [
@@ -112,11 +112,13 @@ def table(diagnosed: dict[str, Any]) -> str:
                 WORDS[sure.advice],
             ]
             for key in right:
-                right[key] += one[key] is not None and (one[key]["advice"] == "keep") == (sure.advice == "keep")
+                if one[key] is not None:
+                    judged[key] += 1
+                    right[key] += (one[key]["advice"] == "keep") == (sure.advice == "keep")
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     told = (
-        f"Whether to keep what is known: the verdict agrees with the tables on {right['verdict']} of {judged} pairs, "
-        f"and the one by estimates without labels on {right['guess']}."
+        f"Whether to keep what is known: the verdict agrees with the tables on {right['verdict']} of "
+        f"{judged['verdict']} pairs, and the one by estimates without labels on {right['guess']} of {judged['guess']}."
     )
     return "\n".join(["# Diagnoses", "", *lines, "", told, ""])
 
@@ -134,7 +136,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     diagnosed = json.loads(FILE.read_text("utf-8")) if FILE.is_file() else {}
     for name in given.pairs:
-        found = diagnose(pair_config(name), (given.output / name).absolute())
+        try:
+            found = diagnose(pair_config(name), (given.output / name).absolute())
+        except SynrealError as error:
+            parser.exit(1, f"{name}: {error}\n")
         diagnosed[name] = plain(json.loads(json.dumps(found.as_plain())))
         write_json(FILE, dict(sorted(diagnosed.items())))
     text = table(dict(sorted(diagnosed.items())))

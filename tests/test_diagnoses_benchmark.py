@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import diagnoses
+from synreal.errors import TrainingError
 
 SCORES = {"none": (0.60, 0.62), "oracle": (0.70, 0.71), "csg": (0.66, 0.70), "feature_l2": (0.61, 0.60)}
 
@@ -44,9 +45,9 @@ def test_tables_say_what_the_rule_says_of_means():
 @pytest.mark.parametrize(
     ("advice", "guess", "told"),
     [
-        ("keep", "free", "agrees with the tables on 1 of 1 pairs, and the one by estimates without labels on 0"),
-        ("unclear", "keep", "agrees with the tables on 0 of 1 pairs, and the one by estimates without labels on 1"),
-        ("free", None, "agrees with the tables on 0 of 1 pairs, and the one by estimates without labels on 0"),
+        ("keep", "free", "agrees with the tables on 1 of 1 pairs, and the one by estimates without labels on 0 of 1."),
+        ("unclear", "keep", "agrees with the tables on 0 of 1 pairs, and the one by estimates without labels on 1 of 1."),
+        ("free", None, "agrees with the tables on 0 of 1 pairs, and the one by estimates without labels on 0 of 0."),
     ],
 )
 def test_verdicts_are_scored_on_whether_to_keep(advice, guess, told, monkeypatch):
@@ -76,3 +77,15 @@ def test_the_committed_table_is_that_of_the_committed_diagnoses(monkeypatch):
     assert diagnoses.FILE.is_file()
     text = diagnoses.FILE.with_suffix(".md").read_text("utf-8")
     assert text == diagnoses.table(json.loads(diagnoses.FILE.read_text("utf-8")))
+
+
+def test_a_diagnosis_that_fails_ends_with_its_message(monkeypatch, tmp_path, capsys):
+    def fail(*_):
+        raise TrainingError("Student output is nan.")
+
+    monkeypatch.setattr(diagnoses, "diagnose", fail)
+    monkeypatch.setattr(diagnoses, "FILE", tmp_path / "diagnoses.json")
+    with pytest.raises(SystemExit) as stop:
+        diagnoses.main([str(tmp_path), "digits"])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "digits: Student output is nan.\n"

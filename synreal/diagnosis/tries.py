@@ -94,16 +94,17 @@ def tries_of(
 
 def _try(name: str, way: Way, config: RunConfig, output: Path, steps: int, **settings: Any) -> Try:
     most = config.testing.max_test_images
+    trial = config.task.trial
     made = config.updated(
         epochs=steps,
         max_steps=steps,
-        warmup_steps=min(config.training.warmup_steps, steps // 3),
+        warmup_steps=min(config.training.warmup_steps, max(steps // 3, min(trial.warmup, steps // 2))),
         eval_every=0,
         shifts=[_plain(view) for view in config.testing.shifts] or list(SHIFTS),
         figures=(),
         look=(),
         averages=(),
-        max_test_images=config.task.trial.images if most is None else most,
+        max_test_images=trial.images if most is None else most,
         checkpoint_every=_CHECKPOINT_EVERY,
         **{"wise_ft": (), **settings},
     )

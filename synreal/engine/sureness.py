@@ -72,7 +72,7 @@ def sureness(
         show_progress: Write progress to stderr.
 
     Returns:
-        By set: ``"source"``, ``STYLES`` if the run tested in any, each target, and ``PHOTOS`` if there are any.
+        By set: ``STYLES`` if the run tested in any, each target, and ``PHOTOS`` if there are any.
 
     Raises:
         SynrealError: As ``evaluate``; ``ConfigError`` if the task cannot tell.
@@ -111,11 +111,12 @@ def sureness(
                 yield output, sure, targets
                 progress.step(done, {})
 
+        shifts = cast("tuple[View, ...]", config.testing.shifts)
+        if shifts:
+            found[STYLES] = _together([_joined(said(shift.name, task.test_data("source", shift))) for shift in shifts])
         for name in task.tests:
-            found[name] = _joined(said(name, task.test_data(name)))
-            shifts = cast("tuple[View, ...]", config.testing.shifts) if name == "source" else ()
-            if shifts:
-                found[STYLES] = _together([_joined(said(shift.name, task.test_data(name, shift))) for shift in shifts])
+            if name != "source":
+                found[name] = _joined(said(name, task.test_data(name)))
         if photos:
             items = PhotoItems([one.file for one in photos], task.test_item(), skip=False)
             found[PHOTOS] = _joined(said(PHOTOS, items))

@@ -45,10 +45,12 @@ class Trial:
     Attributes:
         steps: Training steps of each run.
         images: How many images of each set are tested, at most.
+        warmup: So many steps of the training's warm-up are kept, up to half of a run, where it is cut to a third else.
     """
 
     steps: int = 60
     images: int = 100
+    warmup: int = 0
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,14 @@ def test_each_way_is_tried_on_the_same_data_with_the_same_recipe(asked, tmp_path
     }
 
 
+@pytest.mark.parametrize(("steps", "warmup"), [(None, 50), (600, 200), (40, 20)])
+def test_a_detector_keeps_the_warmup_that_it_needs(steps, warmup, tmp_path):
+    config = make_config({"task": "det", "warmup_steps": 300})
+    for one in tries_of(config, tmp_path, steps=steps):
+        assert one.cell.config.training.max_steps == (steps or 100)
+        assert one.cell.config.training.warmup_steps == warmup
+
+
 @pytest.mark.parametrize(
     ("changes", "settings", "message"),
     [
@@ -96,7 +104,6 @@ def test_estimates_are_those_of_the_networks(found):
         again = sureness(one.folder, show_progress=False)
         record = read_record(one.folder)
         assert again["photo"].accuracy == pytest.approx(record.targets["photo"].measures["accuracy"])
-        assert again["source"].accuracy == pytest.approx(record.source_heldout.measures["accuracy"])
         styles = again[STYLES]
         shifted = [score.measures["accuracy"] for score in record.shifted.values()]
         assert styles.accuracy == pytest.approx(sum(shifted) / len(shifted))

@@ -48,7 +48,7 @@ class HeadFirst(Train):
         epochs: Passes over the source.
         max_steps: Greatest number of steps; by default no limit.
         lr: Peak learning rate of the head; by default that of the training. The optimizer and the schedule are those of
-            the training, with a warm-up of a tenth of the phase at most.
+            the training, with a warm-up of half of the phase at most.
     """
 
     name: ClassVar[str] = "head_first"
@@ -97,8 +97,8 @@ class HeadFirst(Train):
             network.get_submodule(path).train()
 
     def warmup(self, state: RunState) -> int:
-        """Return the training's warm-up, or a tenth of the phase where that is shorter."""
-        return min(super().warmup(state), state.plan.total // 10)
+        """Return the training's warm-up, or half of the phase where that is shorter: a fresh detector diverges without."""
+        return min(super().warmup(state), state.plan.total // 2)
 
     def run(self, state: RunState) -> None:
         """Make the steps that are left, on features that are kept where that is possible; raises as ``Train.run``."""
