@@ -28,7 +28,7 @@ from synreal.engine.page_contents import picture_of
 from synreal.engine.photos import Picture, find_images
 from synreal.engine.progress import RunProgress
 from synreal.engine.run_page import page_contents
-from synreal.engine.sureness import PHOTOS, STYLES, Sureness, can_tell, sureness
+from synreal.engine.sureness import PHOTOS, STYLES, Sureness, can_tell, read_sureness, sureness
 from synreal.errors import ConfigError, DataError, TrainingError
 from synreal.functional import agreement, thresholded_confidence
 from synreal.records import RunRecord, write_json
@@ -218,7 +218,11 @@ class _Diagnosing:
         if not self.targets and not self.pictures:
             self.left_out.append(("how sure networks are of real images", "no real image was given"))
             return {}
-        return {one.name: sureness(one.cell.folder, self.pictures, show_progress=self.show) for one in self.tries}
+        found = {one.name: read_sureness(one.cell.folder, self.records[one.name]) for one in self.tries}
+        if self.pictures:
+            for one in self.tries:
+                found[one.name][PHOTOS] = sureness(one.cell.folder, self.pictures, show_progress=self.show)
+        return found
 
     def _estimates(self, sure: Mapping[str, Sureness], tuned: Mapping[str, Sureness]) -> dict[str, Estimate]:
         known = sure[STYLES]

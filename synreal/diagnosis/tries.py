@@ -12,6 +12,7 @@ from synreal.bench.planning import SHIFTS
 from synreal.config import RunConfig
 from synreal.diagnosis.verdict import Way
 from synreal.engine import preflight
+from synreal.engine.sureness import MEASURE, can_tell
 from synreal.errors import ConfigError
 from synreal.parsing import file_stem
 from synreal.records import label_of
@@ -104,6 +105,7 @@ def _try(name: str, way: Way, config: RunConfig, output: Path, steps: int, **set
         figures=(),
         look=(),
         averages=(),
+        measures=_measures(config),
         max_test_images=trial.images if most is None else most,
         checkpoint_every=_CHECKPOINT_EVERY,
         **{"wise_ft": (), **settings},
@@ -114,6 +116,13 @@ def _try(name: str, way: Way, config: RunConfig, output: Path, steps: int, **set
     made = made.updated(output={**made.output.model_dump(mode="json"), "folder": str(folder)})
     preflight.check(made)
     return Try(name, way, Cell(FOLDER, name, "", made.training.seed, made))
+
+
+def _measures(config: RunConfig) -> list[str]:
+    """Return the measures that were asked for, and what says how sure the network is, if it can."""
+    asked = config.testing.measures
+    more = [MEASURE] if can_tell(config.task.runtime()) and MEASURE not in asked else []
+    return [*asked, *more]
 
 
 def _plain(spec: Spec) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from synreal.locking import Lock
 from synreal.measures import Collection
 from synreal.records import Chosen, Cost, Look, Protocol, RunRecord, Score, best_epoch, read_record, write_json
 from synreal.registry import loaded
-from synreal.tasks.reporting import report
+from synreal.tasks.reporting import draw, styled, write_files
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,9 @@ def _run(
         state = building.advance(state, phases)
         phases[state.phase].run(state)
     collections, scores = score_run(state)
-    shifted, averaged = score_shifted(state), averaging.score_averaged(state)
+    in_styles, shifted = score_shifted(state)
+    averaged = averaging.score_averaged(state)
+    collections |= {styled(name): collection for name, collection in in_styles.items()}
     return _finish(state, collections, scores, shifted, averaged, look_at_end(state))
 
 
@@ -251,8 +253,10 @@ def _finish(
             told = {**metadata, "average": label, "averaged": average.told}
             checkpoint.export_student(job.path / run_folder.average_file(label), average.weights, told)
         for name, collection in collections.items():
-            title = f"{scores[name].data} ({scores[name].split}), {record.method}, seed {config.training.seed}"
-            report(task, name, collection, scores[name], job.student, job.path, title, config.testing.figures)
+            write_files(name, collection, job.path)
+        for name, score in scores.items():
+            title = f"{score.data} ({score.split}), {record.method}, seed {config.training.seed}"
+            draw(task, name, score, job.student, job.path, title, config.testing.figures)
         if found is not None:
             keep_end(job.path, found)
         write_json(job.path / run_folder.RESULT_FILE, record.model_dump(mode="json"))

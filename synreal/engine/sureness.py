@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from synreal.data.labels.masks import IGNORE
 from synreal.engine import preflight
 from synreal.engine.loading import batches, dead_workers_named, make_loader
 from synreal.engine.photos import PhotoItems, Picture, collated
 from synreal.engine.progress import RunProgress
 from synreal.engine.signals import listening
-from synreal.engine.testing import shared_batches
 from synreal.engine.trained import read_trained
 from synreal.errors import Interrupted
+from synreal.measures.confidence import ENDING, Confidence, sampled
+from synreal.records import RunRecord
 from synreal.tasks.base import Task
-from synreal.views import View
+from synreal.tasks.reporting import PREDICTIONS, styled
+
+MEASURE: Final = Confidence.name
+"""The measure that a run takes (``testing.measures``) for its sureness to be read."""
 
 PHOTOS: Final = "photos"
 """What images without labels are called."""
@@ -31,13 +34,10 @@ PHOTOS: Final = "photos"
 STYLES: Final = "styles"
 """What held-out source in all styles of ``testing.shifts`` together is called."""
 
-PIXELS: Final = 256
-"""How many pixels of an image are looked at, spread evenly."""
-
 
 @dataclass(frozen=True)
 class Sureness:
-    """What a student says of a set of images: of each image, or of ``PIXELS`` pixels of each that are not ignored.
+    """What a student says of a set of images: of each image, or of some pixels of each that are not ignored.
 
     Attributes:
         confidences: Probability of the class that is predicted, float32, (N,), on the CPU.
@@ -60,19 +60,49 @@ def can_tell(task: type[Task[Any]]) -> bool:
     return task.predict_sure is not Task.predict_sure
 
 
-def sureness(
-    path: str | Path, photos: Sequence[Picture] = (), *, device: str = "auto", show_progress: bool = True
-) -> dict[str, Sureness]:
-    """Run the student of a finished run over its sets of images, and over others; in one process.
+def read_sureness(path: Path, record: RunRecord) -> dict[str, Sureness]:
+    """Read what a run, with ``MEASURE`` among its measures, wrote when it was tested.
 
     Args:
         path: The run folder.
-        photos: Image files without labels.
+        record: Its record.
+
+    Returns:
+        By set: ``STYLES`` if the run tested in any, and each target.
+    """
+
+    def read(name: str) -> Sureness:
+        found = json.loads((path / PREDICTIONS / f"{name}{ENDING}.json").read_text("utf-8"))
+        return Sureness(
+            torch.tensor(found["confidence"], dtype=torch.float32),
+            torch.tensor(found["predicted"], dtype=torch.int64),
+            torch.tensor(found["right"], dtype=torch.bool),
+        )
+
+    found = {name: read(name) for name in record.targets}
+    if styles := [read(styled(style)) for style in record.shifted]:
+        right = [one.right for one in styles if one.right is not None]
+        found[STYLES] = Sureness(
+            torch.cat([one.confidences for one in styles]),
+            torch.cat([one.predicted for one in styles]),
+            torch.cat(right),
+        )
+    return found
+
+
+def sureness(
+    path: str | Path, photos: Sequence[Picture], *, device: str = "auto", show_progress: bool = True
+) -> Sureness:
+    """Run the student of a finished run over images that nobody labelled; in one process.
+
+    Args:
+        path: The run folder.
+        photos: Image files, one or more.
         device: As in ``RunConfig``.
         show_progress: Write progress to stderr.
 
     Returns:
-        By set: ``STYLES`` if the run tested in any, each target, and ``PHOTOS`` if there are any.
+        What it says of them.
 
     Raises:
         SynrealError: As ``evaluate``; ``ConfigError`` if the task cannot tell.
@@ -84,72 +114,25 @@ def sureness(
     task = trained.load_tests(source=True)
     student = trained.student(task)
     student.network.to(accelerator.device).eval()
-    size, workers = config.testing.eval_batch_size, config.data.workers
-    found: dict[str, Sureness] = {}
+    size = config.testing.eval_batch_size
+    items = PhotoItems([one.file for one in photos], task.test_item(), skip=False)
+    loader = make_loader(items, config.data.workers, partial(collated, task.collate_test), batch_size=size)
+    parts: list[tuple[Tensor, Tensor]] = []
     with listening() as request, RunProgress(show=show_progress) as progress, dead_workers_named(), torch.no_grad():
-
-        def stop() -> None:
+        progress.start("how sure: photos", math.ceil(len(items) / size), 0)
+        for done, (_, _, images, _) in enumerate(batches(loader), start=1):
+            with accelerator.autocast():
+                output, sure = task.predict_sure(student, images, accelerator.device)
+            parts += [_one(said, confidence) for said, confidence in zip(output, sure, strict=True)]
+            progress.step(done, {})
             if request.exit_code:
                 raise Interrupted("Stopped while looking at how sure the networks are.", request.exit_code)
-
-        def labelled(data: Dataset[Any]) -> Iterator[tuple[Any, Any]]:
-            for _, batch in shared_batches(data, task.collate_test, config, accelerator, stop):
-                yield batch
-
-        def unlabelled(data: PhotoItems) -> Iterator[tuple[Any, Any]]:
-            collate = partial(collated, task.collate_test)
-            for _, _, images, _ in batches(make_loader(data, workers, collate, batch_size=size)):
-                yield images, None
-                stop()
-
-        def said(name: str, data: Any) -> Iterator[tuple[Any, Any, Any]]:
-            progress.start(f"how sure: {name}", math.ceil(len(data) / size), 0)
-            pairs = unlabelled(data) if isinstance(data, PhotoItems) else labelled(data)
-            for done, (images, targets) in enumerate(pairs, start=1):
-                with accelerator.autocast():
-                    output, sure = task.predict_sure(student, images, accelerator.device)
-                yield output, sure, targets
-                progress.step(done, {})
-
-        shifts = cast("tuple[View, ...]", config.testing.shifts)
-        if shifts:
-            found[STYLES] = _together([_joined(said(shift.name, task.test_data("source", shift))) for shift in shifts])
-        for name in task.tests:
-            if name != "source":
-                found[name] = _joined(said(name, task.test_data(name)))
-        if photos:
-            items = PhotoItems([one.file for one in photos], task.test_item(), skip=False)
-            found[PHOTOS] = _joined(said(PHOTOS, items))
-    return found
+    confidences, predicted = (torch.cat(each) for each in zip(*parts, strict=True))
+    return Sureness(confidences, predicted)
 
 
-def _together(parts: Sequence[Sureness]) -> Sureness:
-    right = [one.right for one in parts if one.right is not None]
-    return Sureness(
-        torch.cat([one.confidences for one in parts]), torch.cat([one.predicted for one in parts]), torch.cat(right)
-    )
-
-
-def _joined(batches: Iterator[tuple[Any, Any, Any]]) -> Sureness:
-    """Put batches together: of masks the same pixels of each image, whoever predicts them."""
-    parts, labelled = [], True
-    for output, sure, targets in batches:
-        labelled = targets is not None
-        for place, confidence in enumerate(sure):
-            parts.append(_one(output[place], confidence, targets[place] if labelled else None))
-    confidences, predicted, right = (torch.cat(each) for each in zip(*parts, strict=True))
-    return Sureness(confidences, predicted, right if labelled else None)
-
-
-def _one(said: Tensor, confidence: Tensor, target: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Return of an image, or of some pixels of one: how sure, which class, whether it is right, each (N,)."""
+def _one(said: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
+    """Return of an image, or of some pixels of one: how sure, and which class, each (N,)."""
     said = said.argmax(0) if said.ndim > confidence.ndim else said
-    truth = said if target is None else torch.as_tensor(target).to(said.device)
-    rows = [one.reshape(-1) for one in (confidence, said, truth)]
-    if confidence.ndim:
-        places = torch.arange(PIXELS, device=said.device) * len(rows[0]) // PIXELS
-        rows = [one[places] for one in rows]
-        if target is not None:
-            rows = [one[rows[2] != IGNORE] for one in rows]
-    sure, classes, truth = rows
-    return sure.float().cpu(), classes.long().cpu(), (classes == truth).cpu()
+    sure, classes = (sampled(one[None])[0] if one.ndim else one[None] for one in (confidence, said))
+    return sure.float().cpu(), classes.long().cpu()

@@ -154,14 +154,17 @@ def score_run(state: RunState) -> tuple[dict[str, Collection], dict[str, Score]]
     return collections, scores
 
 
-def score_shifted(state: RunState) -> dict[str, Score]:
+def score_shifted(state: RunState) -> tuple[dict[str, Collection], dict[str, Score]]:
     """Test the student on the held-out source in each style of ``testing.shifts``; raises as ``score_run``.
 
     Returns:
-        The score by the style's name.
+        What was collected and the scores, by the style's name.
     """
-    shifts = cast("tuple[View, ...]", state.job.config.testing.shifts)
-    return {shift.name: scored(state, names=["source"], shift=shift)[1]["source"] for shift in shifts}
+    collections, scores = {}, {}
+    for shift in cast("tuple[View, ...]", state.job.config.testing.shifts):
+        collected, score = scored(state, names=["source"], shift=shift)
+        collections[shift.name], scores[shift.name] = collected["source"], score["source"]
+    return collections, scores
 
 
 def scored(

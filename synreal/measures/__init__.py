@@ -9,6 +9,7 @@ from synreal.measures import (
     average_precision,  # noqa: F401
     calibration,  # noqa: F401
     cka,  # noqa: F401
+    confidence,  # noqa: F401
     drift,  # noqa: F401
     energy,  # noqa: F401
     imagenet,  # noqa: F401

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,13 +11,14 @@ from synreal_cli.app import main
 
 from synreal.bench import cells_of, read_grid
 from synreal.config import make_config, read_yaml
-from synreal.data.labels.masks import IGNORE
 from synreal.diagnosis import diagnose
 from synreal.diagnosis.tries import tries_of
 from synreal.engine.neighbours import nearest_renders
-from synreal.engine.sureness import PHOTOS, PIXELS, STYLES, _one, sureness
+from synreal.engine.photos import find_images
+from synreal.engine.sureness import PHOTOS, STYLES, read_sureness, sureness
 from synreal.errors import ConfigError, DataError, TrainingError
 from synreal.functional import thresholded_confidence
+from synreal.measures.confidence import PIXELS
 from synreal.records import read_record
 from tests.diagnosis.conftest import REGULARIZERS, STEPS, make
 
@@ -101,8 +103,8 @@ def test_numbers_are_those_of_the_runs(found):
 
 def test_estimates_are_those_of_the_networks(found):
     for one in found.outcomes:
-        again = sureness(one.folder, show_progress=False)
         record = read_record(one.folder)
+        again = read_sureness(Path(one.folder), record)
         assert again["photo"].accuracy == pytest.approx(record.targets["photo"].measures["accuracy"])
         styles = again[STYLES]
         shifted = [score.measures["accuracy"] for score in record.shifted.values()]
@@ -115,9 +117,13 @@ def test_estimates_are_those_of_the_networks(found):
 
 def test_photos_without_labels_are_seen_as_those_with(found, images):
     """The four photos are the first of the target, without their labels."""
-    labelled = sureness(found.outcomes[1].folder, show_progress=False)["photo"].confidences[:4]
+    folder = Path(found.outcomes[1].folder)
+    labelled = read_sureness(folder, read_record(folder))["photo"]
+    seen = sureness(folder, find_images([images / "found"]), show_progress=False)
+    torch.testing.assert_close(seen.confidences, labelled.confidences[:4])
+    assert seen.predicted.tolist() == labelled.predicted[:4].tolist()
     told = found.outcomes[1].estimates[PHOTOS].confidence
-    assert told == pytest.approx(float(labelled.double().mean()), abs=1e-6)
+    assert told == pytest.approx(float(seen.confidences.double().mean()), abs=1e-6)
     assert found.outcomes[1].estimates[PHOTOS].truth is None
 
 
@@ -190,7 +196,8 @@ def test_dense_tasks_are_diagnosed_too(task, asked, tmp_path):
     found = diagnose(config, tmp_path / "out", regularizers=["feature_l2"], steps=2, show=False)
     assert bool(found.outcomes[0].estimates) == (task == "seg")
     if task == "seg":
-        sure = sureness(found.outcomes[0].folder, show_progress=False)["photo"]
+        folder = Path(found.outcomes[0].folder)
+        sure = read_sureness(folder, read_record(folder))["photo"]
         assert len(sure.confidences) <= PIXELS * 12
         assert found.outcomes[0].estimates["photo"].truth == sure.accuracy
     else:
@@ -224,13 +231,3 @@ def test_the_command_prints_what_it_found(found, asked, images, capsys, monkeypa
     out = capsys.readouterr().out
     for text in (*found.verdict.reasons, *found.commands, "diagnosis.html"):
         assert " ".join(text.split()) in " ".join(out.split())
-
-
-def test_pixels_that_are_ignored_are_not_counted():
-    said = torch.zeros(20, 20, dtype=torch.uint8)
-    target = torch.full((20, 20), IGNORE)
-    target[:10] = 0
-    sure, classes, right = _one(said, torch.full((20, 20), 0.5), target)
-    assert len(sure) == len(classes) == len(right) == PIXELS // 2
-    assert right.all()
-    assert len(_one(said, torch.full((20, 20), 0.5), None)[0]) == PIXELS

@@ -8,7 +8,7 @@ from synreal.config import RunConfig
 from synreal.data.labels.boxes import Boxes
 from synreal.data.sets import ArrayBoxes
 from synreal.tasks.detection import Detection
-from synreal.tasks.reporting import report
+from synreal.tasks.reporting import draw, write_files
 from synreal.weights import Student, WeightsOrigin
 
 CPU = torch.device("cpu")
@@ -113,7 +113,8 @@ def test_a_detector_that_knows_everything_scores_one_and_its_files_say_the_same(
     score = collection.compute()
     assert score.measures["ap"] == score.measures["ap50"] == pytest.approx(1)
     assert score.per_class == {"round": pytest.approx(1), "flat": pytest.approx(1)}
-    report(built, "source", collection, score, oracle, tmp_path, "toy")
+    write_files("source", collection, tmp_path)
+    draw(built, "source", score, oracle, tmp_path, "toy")
     truth = json.loads((tmp_path / "predictions" / "source-truth.json").read_text())
     results = json.loads((tmp_path / "predictions" / "source.json").read_text())
     assert [image["height"] for image in truth["images"]] == [40, 40, 40]

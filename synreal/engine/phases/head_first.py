@@ -97,7 +97,7 @@ class HeadFirst(Train):
             network.get_submodule(path).train()
 
     def warmup(self, state: RunState) -> int:
-        """Return the training's warm-up, or half of the phase where that is shorter: a fresh detector diverges without."""
+        """Return the training's warm-up, without which a fresh detector diverges; half of the phase at most."""
         return min(super().warmup(state), state.plan.total // 2)
 
     def run(self, state: RunState) -> None:

@@ -35,7 +35,15 @@ def losses(path, phase):
 
 @pytest.mark.parametrize("task", ENTRIES)
 def test_the_head_learns_and_no_bit_of_the_backbone_changes(task, tmp_path):
-    settings = {**SHORT, "task": task, "regularizers": "none", "norm": "train", "lr": 0.02, "warmup_steps": 1, "momentum": 0.5}
+    settings = {
+        **SHORT,
+        "task": task,
+        "regularizers": "none",
+        "norm": "train",
+        "lr": 0.02,
+        "warmup_steps": 1,
+        "momentum": 0.5,
+    }
     path = run(tmp_path / "run", phases=["head_first(epochs=2)"], **settings).folder
     first, last = state(path, 1), state(path, 8)
     entry = f"student.{ENTRIES[task]}"
