@@ -82,9 +82,7 @@ def test_sums_do_not_depend_on_the_order_even_of_many():
 
 def test_class_ids_alone_and_shapes_that_differ_are_refused():
     logits, targets = some(2, 3, 3)
-    with pytest.raises(
-        TrainingError, match=r"got class ids of shape \(1, 3, 3\), which do not say how sure"
-    ):
+    with pytest.raises(TrainingError, match=r"got class ids of shape \(1, 3, 3\), which do not say how sure"):
         ece(2, (list(logits.argmax(1)), list(targets)))
     with pytest.raises(DataError, match=r"ids of one shape, got \(2, 3, 3\) and \(2, 1, 3\)"):
         ece(2, (logits, targets[:, :1]))
