@@ -21,15 +21,19 @@ from synreal.functional import thresholded_confidence
 from synreal.measures.confidence import PIXELS
 from synreal.records import read_record
 from tests.diagnosis.conftest import REGULARIZERS, STEPS, make
+from tests.engine import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore::synreal.core.teachers.UntrainedTeacherWarning")
 ASKED = {"regularizers": REGULARIZERS, "steps": STEPS, "show": False}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
+def _small(tmp_path_factory):
+    """A cache of its own; the runs leave no figures, of which a diagnosis reads none."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNREAL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        tiny.draw_nothing(patch.setattr)
+        tiny.narrow(patch.setattr)
         yield
 
 
