@@ -73,7 +73,7 @@ NETWORKS = {
     "efficientnet": (lambda: Headed("test_efficientnet"), "network.", "fc."),
     "convnext": (lambda: Headed("test_convnext"), "network.", "fc."),
     "deeplabv3plus": (
-        lambda: smp.DeepLabV3Plus("resnet18", encoder_weights=None, decoder_channels=16, classes=3),
+        lambda: smp.DeepLabV3Plus("tu-test_resnet", encoder_weights=None, decoder_channels=16, classes=3),
         "encoder.",
         "decoder.",
     ),
