@@ -21,7 +21,7 @@ def printable(text: str, *, lines: bool = False) -> str:
         text: Any text.
         lines: Whether it may have several lines.
     """
-    if text.isprintable():
+    if (text.replace("\n", "") if lines else text).isprintable():
         return text
     return "".join(
         c if c.isprintable() or (lines and c == "\n") else c.encode("unicode_escape", "surrogatepass").decode("ascii")
