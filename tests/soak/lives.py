@@ -21,7 +21,7 @@ from tests.engine import tiny
 from tests.faults import Faults
 
 CONTEXT = multiprocessing.get_context("forkserver")
-_LATE = ("torchmetrics", "transformers")  # other libraries import them once a run begins, where they are installed
+_LATE = ("transformers",)  # other libraries import them once a run begins, where they are installed
 PATIENCE = 120  # seconds for a run of less than two
 PILOT = """\
 from typing import ClassVar
