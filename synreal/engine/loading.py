@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import os
 import re
+import signal
 import sys
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +23,7 @@ from synreal.engine.signals import ignore_signals
 from synreal.errors import DataError, SynrealError, TrainingError
 
 _MOST_NAMED = 16  # images of a batch that are named
+_PATIENCE = 1.0  # seconds that processes have to end by themselves
 
 
 def make_loader(
@@ -131,6 +136,27 @@ class _Told(Dataset[Any]):
 
 
 _READ_BY_WORKERS: Final[weakref.WeakSet[_Told]] = weakref.WeakSet()
+
+
+def _end_processes() -> None:
+    """End the processes that this one leaves when it ends, by force where they ignore to be asked.
+
+    ``multiprocessing`` asks them by SIGTERM, which data-loading processes ignore, and waits. Where an error of
+    somebody else's code ends the run, its traceback keeps their loader, which would end them otherwise.
+    """
+    left = [process for process in multiprocessing.active_children() if process.daemon]
+    if left and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would report that they are gone
+    for process in left:
+        process.terminate()
+    until = time.monotonic() + _PATIENCE
+    for process in left:
+        process.join(max(0.0, until - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+
+
+atexit.register(_end_processes)  # before that of multiprocessing, which was imported before
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -89,6 +90,25 @@ def test_a_worker_that_dies_leaves_the_name_of_its_image(act):
     loader = make_loader(Items(act), 1, torch.stack, batch_sampler=sampler)
     with pytest.raises(TrainingError, match=said), dead_workers_named():
         list(batches(loader))
+
+
+FAILING = """
+import torch
+from synreal.engine.loading import batches, make_loader
+
+def train():
+    seen = batches(make_loader(list(range(100)), 2, torch.tensor))
+    next(seen)
+    raise RuntimeError("somebody's own network failed")
+
+train()
+"""
+
+
+def test_a_traceback_that_keeps_the_loader_does_not_keep_the_process():
+    ended = subprocess.run([sys.executable, "-c", FAILING], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("RuntimeError: somebody's own network failed\n")
 
 
 def test_other_errors_pass():
