@@ -34,7 +34,7 @@ from synreal.records import Change
 from synreal.tasks.base import Task
 from synreal.tasks.batches import memory_format
 from synreal.views import derive_seed
-from synreal.weights import IMAGENET_CLASSES, Student, WeightsOrigin, create_backbone
+from synreal.weights import Student, WeightsOrigin, create_teacher
 
 
 def phases_of(config: RunConfig) -> tuple[Phase, ...]:
@@ -225,7 +225,7 @@ def _build_job(
 def _build_reference(config: RunConfig, task: Task[Any]) -> tuple[nn.Module | None, WeightsOrigin | None]:
     """Build the teacher where it is not simply the student as it is: another network, or one with its classifier."""
     if config.reference is not None:
-        network, origin = create_backbone(config.reference, num_classes=IMAGENET_CLASSES)
+        network, origin = create_teacher(config.reference)
     elif any(spec.needs_classifier for spec in config.terms):
         network, origin = task.build_classifier()
     else:

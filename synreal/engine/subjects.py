@@ -14,7 +14,7 @@ from synreal.engine.trained import LAST, Trained, began_as
 from synreal.errors import ConfigError
 from synreal.records import label_of
 from synreal.tasks.base import Task
-from synreal.weights import IMAGENET_CLASSES, create_backbone
+from synreal.weights import IMAGENET_CLASSES, create_teacher
 from synreal.weights.reach import file_sha256
 
 
@@ -62,9 +62,13 @@ def imagenet_classifier(backbone: str, weights: str) -> nn.Module:
     """Build a backbone with the classifier that it was pretrained with.
 
     Raises:
-        ConfigError: If it is an encoder of smp's own, which have none.
+        ConfigError: If it has none, as an encoder of smp's own, or one of other classes.
         WeightsError: If the weights are not available.
     """
     if "/" in backbone:
         raise ConfigError(f"{backbone!r} is an encoder of segmentation-models-pytorch's own, without a classifier.")
-    return create_backbone(backbone, num_classes=IMAGENET_CLASSES, weights=weights)[0]
+    network = create_teacher(backbone, weights=weights)[0]
+    outputs = getattr(network, "num_classes", IMAGENET_CLASSES)
+    if outputs != IMAGENET_CLASSES:
+        raise ConfigError(f"{backbone!r} was pretrained with {outputs} classes in place of ImageNet's 1,000.")
+    return network

@@ -181,9 +181,9 @@ class Task(ABC, Generic[S]):
 
     def build_classifier(self) -> tuple[nn.Module, WeightsOrigin]:
         """Build the backbone as it was pretrained, with its ImageNet classifier: a teacher for terms that read that."""
-        from synreal.weights import IMAGENET_CLASSES, create_backbone
+        from synreal.weights import create_teacher
 
-        return create_backbone(self.setup.backbone, num_classes=IMAGENET_CLASSES, weights=self.setup.weights)
+        return create_teacher(self.setup.backbone, weights=self.setup.weights)
 
     def training_data(self, views: int) -> Dataset[Any]:
         """Return items ``(views, target)`` of the source, read by ``(epoch, index)``.

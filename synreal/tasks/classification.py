@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from synreal.errors import ConfigError
 from synreal.tasks.base import TASKS, TaskSpec
 from synreal.tasks.batches import BatchTask
 from synreal.tasks.setup import Recipe, Setup, Trial
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from synreal.tasks.exported import Exportable
     from synreal.weights import Student
@@ -85,7 +86,25 @@ class Classification(BatchTask[ClassificationSpec]):
         )
         if origin.source != "file" or all(map(is_fresh, last_layers(network).values())):
             zero_head(network, force=True)
+        self._check_size(network)
         return Student(network, origin, normalization(network))
+
+    def _check_size(self, network: nn.Module) -> None:
+        """Raise ``ConfigError`` if the network, as of a transformer, takes no images of this size."""
+        import torch
+
+        size, training = self.setup.image_size, network.training
+        try:
+            with torch.no_grad():
+                network.eval()(torch.zeros(1, 3, size, size))
+        except Exception as error:  # networks raise whatever they like
+            native = (getattr(network, "pretrained_cfg", None) or {}).get("input_size")
+            made_for = "" if native is None else f" It was made for {native[-1]}."
+            raise ConfigError(
+                f"image_size: {self.setup.backbone} takes no images of {size} x {size} pixels: {error}{made_for} "
+                "Choose another image_size, or a backbone that takes any, such as a ResNet or an EfficientNet."
+            ) from None
+        network.train(training)
 
     def test_item(self) -> Callable[[int, Tensor, Any], tuple[Tensor, Any]]:
         """Return what makes items ``(image, label)``: one resized centre crop, uint8, (3, S, S)."""

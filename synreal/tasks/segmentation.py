@@ -150,11 +150,10 @@ class Segmentation(BatchTask[SegmentationSpec]):
     def build_classifier(self) -> tuple[nn.Module, WeightsOrigin]:
         """Build the backbone with its ImageNet classifier, dilated as the encoder is."""
         from synreal.tasks.networks import encoder_stride
-        from synreal.weights import IMAGENET_CLASSES, create_backbone
+        from synreal.weights import create_teacher
 
-        return create_backbone(
+        return create_teacher(
             self.setup.backbone,
-            num_classes=IMAGENET_CLASSES,
             weights=self.setup.weights,
             output_stride=encoder_stride(self.spec.architecture, self.spec.output_stride),
         )

@@ -3,7 +3,7 @@
 Nothing here knows a task, a data set or a configuration.
 """
 
-from synreal.weights.build import check_count, create_backbone, load_encoder, load_smp_encoder
+from synreal.weights.build import check_count, create_backbone, create_teacher, load_encoder, load_smp_encoder
 from synreal.weights.origin import (
     IMAGENET_CLASSES,
     Statistics,
@@ -27,6 +27,7 @@ __all__ = [
     "check_count",
     "check_file",
     "create_backbone",
+    "create_teacher",
     "imagenet_classes",
     "imagenet_ids",
     "load_encoder",

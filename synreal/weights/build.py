@@ -15,6 +15,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.data import infer_imagenet_subset
 from torch import nn
 
 from synreal.errors import ConfigError, WeightsError
@@ -32,6 +33,7 @@ from synreal.weights.origin import (
     timm_cfg,
 )
 from synreal.weights.reach import cached_file, can_download, file_sha256, hub_file, load_failed, out_of_reach
+from synreal.weights.sizes import any_size
 
 _logger = logging.getLogger(__name__)
 
@@ -78,8 +80,39 @@ def create_backbone(
     """
     cfg = timm_cfg(name)
     check_count(num_classes, least=0)
-    dilated = {"output_stride": output_stride} if output_stride not in (None, 32) else {}
-    build = partial(_build, name, num_classes, head_width=head_width, **dilated)
+    build = partial(_build, name, num_classes, head_width=head_width, **_dilated(output_stride))
+    return _with_weights(name, build, cfg, weights)
+
+
+def create_teacher(
+    name: str, *, weights: str = "auto", output_stride: int | None = None
+) -> tuple[nn.Module, WeightsOrigin]:
+    """Create a timm model as it was pretrained, for images of any size where it can take them.
+
+    It has the classifier that came with its weights if that tells ImageNet's classes apart, 1,000 or the thousands of
+    ImageNet-21k; no classifier if it was pretrained without, such as DINOv2, or for another end, such as CLIP.
+
+    Args:
+        name: As for ``create_backbone``.
+        weights: As there.
+        output_stride: As there.
+
+    Returns:
+        As ``create_backbone``; raises as that.
+    """
+    cfg = timm_cfg(name)
+    count = IMAGENET_CLASSES
+    if cfg is not None and cfg.num_classes is not None:
+        count = 0 if infer_imagenet_subset(cfg) is None else cfg.num_classes
+    build = partial(_build, name, count, **_dilated(output_stride), **any_size(name))
+    return _with_weights(name, build, cfg, weights)
+
+
+def _dilated(output_stride: int | None) -> dict[str, Any]:
+    return {"output_stride": output_stride} if output_stride not in (None, 32) else {}
+
+
+def _with_weights(name: str, build: _Build, cfg: Any, weights: str) -> tuple[nn.Module, WeightsOrigin]:
     if weights == "none":
         return build(), RANDOM
     if weights == "timm":

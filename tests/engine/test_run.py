@@ -335,14 +335,14 @@ def test_kl_compares_through_the_pretrained_classifier(tmp_path, monkeypatch):
 
 
 def test_another_network_can_be_the_teacher(tmp_path, monkeypatch):
-    create = building.create_backbone
+    create = building.create_teacher
     names = []
 
-    def untrained(name, *, num_classes, weights="auto"):
+    def untrained(name, *, weights="auto"):
         names.append((name, weights))
-        return create(name, num_classes=num_classes, weights="none")
+        return create(name, weights="none")
 
-    monkeypatch.setattr(building, "create_backbone", untrained)
+    monkeypatch.setattr(building, "create_teacher", untrained)
     monkeypatch.setattr(preflight.weights, "check", lambda *args: None)
     spec = "guidance(adapter=true, stages=[3, 4])"
     model, _ = attached(monkeypatch, tmp_path / "run", regularizers=(spec,), reference="test_resnet")

@@ -15,8 +15,9 @@ from torch import nn
 
 from synreal.errors import ConfigError, WeightsError, unknown_name
 from synreal.tasks.architectures import SEGMENTERS
-from synreal.tasks.networks.bodies import any_size, without_memory, written
+from synreal.tasks.networks.bodies import written
 from synreal.weights import WeightsOrigin, check, check_count, check_file, load_encoder, load_smp_encoder
+from synreal.weights.sizes import any_size, without_memory
 
 _SMP = "smp/"
 """What the names of smp's own encoders begin with, for timm has some of the same name."""
