@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import sys
-import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,6 @@ from synreal.engine.signals import ignore_signals
 from synreal.errors import DataError, SynrealError, TrainingError
 
 _MOST_NAMED = 16  # images of a batch that are named
-_PATIENCE = 1.0  # seconds that processes have to end by themselves
 
 
 def make_loader(
@@ -45,13 +43,13 @@ def make_loader(
         batch_sampler: Which items each batch consists of.
         sampler: Which items there are, in order; by default all.
     """
+    told = _Told(data, workers)
     shared: dict[str, Any] = {
         "num_workers": workers,
-        "worker_init_fn": ignore_signals,
+        "worker_init_fn": told.begin,
         "pin_memory": torch.cuda.is_available(),
         "collate_fn": partial(_collated, collate),
     }
-    told = _Told(data, workers)
     if workers:
         _READ_BY_WORKERS.add(told)
     if batch_sampler is not None:
@@ -111,6 +109,12 @@ class _Told(Dataset[Any]):
         if workers:
             self.reading = torch.full((workers, 3), -1, dtype=torch.int64).share_memory_()
 
+    def begin(self, worker: int) -> None:
+        """Begin in a data-loading process: tell its number, and leave signals to the main process."""
+        assert self.reading is not None
+        self.reading[worker, 0] = os.getpid()
+        ignore_signals(worker)
+
     def __len__(self) -> int:
         return length(self.data)
 
@@ -139,21 +143,17 @@ _READ_BY_WORKERS: Final[weakref.WeakSet[_Told]] = weakref.WeakSet()
 
 
 def _end_processes() -> None:
-    """End the processes that this one leaves when it ends, by force where they ignore to be asked.
+    """End the data-loading processes that are left when this one ends.
 
-    ``multiprocessing`` asks them by SIGTERM, which data-loading processes ignore, and waits. Where an error of
-    somebody else's code ends the run, its traceback keeps their loader, which would end them otherwise.
+    ``multiprocessing`` would ask them by SIGTERM, which they ignore, and wait for ever. Where an error of somebody
+    else's code ends the run, its traceback keeps their loader, which ends them otherwise.
     """
-    left = [process for process in multiprocessing.active_children() if process.daemon]
+    pids = {pid for told in _READ_BY_WORKERS if told.reading is not None for pid in told.reading[:, 0].tolist()}
+    left = [process for process in multiprocessing.active_children() if process.pid in pids]
     if left and hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would report that they are gone
     for process in left:
-        process.terminate()
-    until = time.monotonic() + _PATIENCE
-    for process in left:
-        process.join(max(0.0, until - time.monotonic()))
-        if process.is_alive():
-            process.kill()
+        process.kill()
 
 
 atexit.register(_end_processes)  # before that of multiprocessing, which was imported before
@@ -183,7 +183,7 @@ def _obituary(pids: set[int], text: str) -> str:
         for told in _READ_BY_WORKERS
         if told.reading is not None
         for pid, epoch, index in told.reading.tolist()
-        if pid in pids
+        if pid in pids and index >= 0
     ]
     seen = f"The last image that it began to read: {', '.join(last)}." if last else "It had not begun to read an image."
     reason = re.search(r"is killed by signal: ([^.]*)", text)
