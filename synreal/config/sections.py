@@ -249,8 +249,8 @@ class TestingSection(Section):
     look: tuple[str, ...] = Field(
         default=(),
         description="Measures that are taken of the network itself at the end, by looking into it at the targets: "
-        "energy_0, energy_1, energy_2, cka, drift, match_rate, ece; see synreal list measures. They are written to "
-        "insight.json.",
+        "energy_0, energy_1, energy_2, cka, drift, match_rate, ece, confidence; see synreal list measures. They are "
+        "written to insight.json.",
     )
 
     @field_validator("shifts", mode="before")

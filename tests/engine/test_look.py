@@ -170,7 +170,7 @@ def test_each_task_is_looked_into(task, whole, imagenet):
     insight = look_closely(path, draws=True, keep=False, **HERE)
     measures = insight.look.sets["mnist"].measures
     both = {"energy_0", "energy_1", "energy_2", "cka"}
-    assert set(measures) == both | ({"ece", "match_rate"} if task == "seg" else set())
+    assert set(measures) == both | ({"confidence", "ece", "match_rate"} if task == "seg" else set())
     assert all(one.value is not None for one in measures.values())
     assert ("match_rate" in insight.look.left_out) == (task == "det")
     drawn = insight.looked["mnist"]
