@@ -71,22 +71,17 @@ def read_sureness(path: Path, record: RunRecord) -> dict[str, Sureness]:
         By set: ``STYLES`` if the run tested in any, and each target.
     """
 
-    def read(name: str) -> Sureness:
-        found = json.loads((path / PREDICTIONS / f"{name}{ENDING}.json").read_text("utf-8"))
-        return Sureness(
-            torch.tensor(found["confidence"], dtype=torch.float32),
-            torch.tensor(found["predicted"], dtype=torch.int64),
-            torch.tensor(found["right"], dtype=torch.bool),
+    def read(*names: str) -> Sureness:
+        files = [json.loads((path / PREDICTIONS / f"{name}{ENDING}.json").read_text("utf-8")) for name in names]
+        confidences, predicted, right = (
+            torch.cat([torch.tensor(each[key], dtype=kind) for each in files])
+            for key, kind in (("confidence", torch.float32), ("predicted", torch.int64), ("right", torch.bool))
         )
+        return Sureness(confidences, predicted, right)
 
     found = {name: read(name) for name in record.targets}
-    if styles := [read(styled(style)) for style in record.shifted]:
-        right = [one.right for one in styles if one.right is not None]
-        found[STYLES] = Sureness(
-            torch.cat([one.confidences for one in styles]),
-            torch.cat([one.predicted for one in styles]),
-            torch.cat(right),
-        )
+    if record.shifted:
+        found[STYLES] = read(*map(styled, record.shifted))
     return found
 
 

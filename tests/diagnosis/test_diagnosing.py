@@ -111,6 +111,7 @@ def test_estimates_are_those_of_the_networks(found):
         again = read_sureness(Path(one.folder), record)
         assert again["photo"].accuracy == pytest.approx(record.targets["photo"].measures["accuracy"])
         styles = again[STYLES]
+        assert len(styles.confidences) == sum(score.images for score in record.shifted.values())
         shifted = [score.measures["accuracy"] for score in record.shifted.values()]
         assert styles.accuracy == pytest.approx(sum(shifted) / len(shifted))
         wanted = thresholded_confidence(styles.confidences, styles.right, again["photo"].confidences)
